@@ -1,0 +1,140 @@
+//! Finds what a lab left in the system and removes it: processes by the lab's mark in their environment, namespaces, links,
+//! cgroups and mounts by the lab's id. Knows no process name: nothing is ended because it is called something.
+use std::fs;
+use std::path::{Path, PathBuf};
+use std::process::{Command, Stdio};
+use std::time::{Duration, Instant};
+
+use nix::mount::{MntFlags, umount2};
+use nix::sys::signal::{Signal, kill};
+use nix::unistd::Pid;
+
+/// The environment variable that marks every process of a lab with the lab's id.
+pub const MARK: &str = "NAVE_LAB";
+/// The environment variable that marks every process of one node besides.
+pub const NODE_MARK: &str = "NAVE_LAB_NODE";
+/// How long ending processes may take before the rest is removed anyway.
+const PATIENCE: Duration = Duration::from_secs(10);
+
+/// Whether the process carries `name=value` in its environment.
+pub fn is_marked(pid: i32, name: &str, value: &str) -> bool {
+    let wanted = format!("{name}={value}");
+    fs::read(format!("/proc/{pid}/environ"))
+        .is_ok_and(|environment| environment.split(|byte| *byte == 0).any(|entry| entry == wanted.as_bytes()))
+}
+
+/// All processes that carry the mark, zombies excluded (their environment is empty).
+pub fn marked(name: &str, value: &str) -> Vec<i32> {
+    let own = Pid::this().as_raw();
+    numbers(Path::new("/proc")).into_iter().filter(|pid| *pid != own && is_marked(*pid, name, value)).collect()
+}
+
+/// Kills all marked processes and all members of the cgroups called `<prefix>…`, again until none is left.
+pub fn end_processes(name: &str, value: &str, prefix: &str) {
+    let started = Instant::now();
+    while started.elapsed() < PATIENCE {
+        let mut pids = marked(name, value);
+        pids.extend(cgroups(prefix).iter().flat_map(|dir| members(dir)));
+        if pids.is_empty() {
+            return;
+        }
+        for pid in pids {
+            let _ = kill(Pid::from_raw(pid), Signal::SIGKILL);
+        }
+        std::thread::sleep(Duration::from_millis(5));
+    }
+}
+
+/// Removes the cgroups called `<prefix>…`, the deepest first.
+pub fn remove_cgroups(prefix: &str) {
+    for dir in cgroups(prefix) {
+        let mut all = Vec::new();
+        descend(&dir, &mut all);
+        for dir in all.iter().rev() {
+            let _ = fs::remove_dir(dir);
+        }
+    }
+}
+
+/// Unmounts everything below `dir`, the latest mount first.
+pub fn unmount_below(dir: &Path) {
+    let table = fs::read_to_string("/proc/self/mountinfo").unwrap_or_default();
+    let below: Vec<PathBuf> = table
+        .lines()
+        .filter_map(|line| line.split(' ').nth(4))
+        .map(PathBuf::from)
+        .filter(|at| at.starts_with(dir))
+        .collect();
+    for at in below.iter().rev() {
+        let _ = umount2(at, MntFlags::MNT_DETACH);
+    }
+}
+
+/// Removes network namespaces and links whose names begin with the prefixes.
+pub fn remove_networks(namespaces: &str, links: &str) {
+    for name in names(Path::new("/run/netns"), namespaces) {
+        ip(&["netns", "del", &name]);
+    }
+    for name in names(Path::new("/sys/class/net"), links) {
+        ip(&["link", "del", &name]);
+    }
+}
+
+/// Removes what containerd and CNI keep outside the directories that they are given: shim sockets, cached CNI results.
+pub fn remove_container_traces(dir: &Path, network: &str) {
+    let mut all = Vec::new();
+    descend(dir, &mut all);
+    for bundle in all {
+        if let Some(socket) =
+            fs::read_to_string(bundle.join("address")).ok().as_deref().and_then(|at| at.strip_prefix("unix://"))
+        {
+            let _ = fs::remove_file(socket);
+        }
+    }
+    let results = Path::new("/var/lib/cni/results");
+    for name in names(results, network) {
+        let _ = fs::remove_file(results.join(name));
+    }
+}
+
+fn ip(arguments: &[&str]) {
+    let _ = Command::new("ip").args(arguments).stdout(Stdio::null()).stderr(Stdio::null()).status();
+}
+
+/// The lab's cgroups in every hierarchy (version 1 has one per controller) and in the unified one.
+fn cgroups(prefix: &str) -> Vec<PathBuf> {
+    let root = Path::new("/sys/fs/cgroup");
+    let mut found: Vec<PathBuf> = names(root, prefix).into_iter().map(|name| root.join(name)).collect();
+    for hierarchy in
+        fs::read_dir(root).into_iter().flatten().flatten().map(|entry| entry.path()).filter(|path| path.is_dir())
+    {
+        found.extend(names(&hierarchy, prefix).into_iter().map(|name| hierarchy.join(name)));
+    }
+    found
+}
+
+fn members(dir: &Path) -> Vec<i32> {
+    let mut all = Vec::new();
+    descend(dir, &mut all);
+    let lists = all.iter().filter_map(|dir| fs::read_to_string(dir.join("cgroup.procs")).ok());
+    lists.flat_map(|list| list.lines().filter_map(|pid| pid.parse().ok()).collect::<Vec<i32>>()).collect()
+}
+
+/// A directory and all directories in it, parents first; links are not followed.
+fn descend(dir: &Path, found: &mut Vec<PathBuf>) {
+    found.push(dir.to_path_buf());
+    for entry in fs::read_dir(dir).into_iter().flatten().flatten() {
+        if entry.file_type().is_ok_and(|kind| kind.is_dir()) {
+            descend(&entry.path(), found);
+        }
+    }
+}
+
+fn names(dir: &Path, prefix: &str) -> Vec<String> {
+    let entries = fs::read_dir(dir).into_iter().flatten().flatten();
+    entries.filter_map(|entry| entry.file_name().into_string().ok()).filter(|name| name.starts_with(prefix)).collect()
+}
+
+fn numbers(dir: &Path) -> Vec<i32> {
+    names(dir, "").iter().filter_map(|name| name.parse().ok()).collect()
+}
