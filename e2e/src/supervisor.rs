@@ -9,6 +9,7 @@ use std::hash::{BuildHasher, RandomState};
 use std::io::{BufRead, BufReader, Write as _};
 use std::path::{Path, PathBuf};
 use std::process::{Child, Command, Stdio};
+use std::sync::atomic::{AtomicBool, Ordering};
 use std::sync::{Arc, Mutex, PoisonError};
 
 use nix::sys::signal::{SigSet, Signal, killpg};
@@ -26,6 +27,7 @@ pub struct Supervisor {
     id: String,
     dir: PathBuf,
     child: Mutex<Child>,
+    failed: AtomicBool,
 }
 
 impl Supervisor {
@@ -48,7 +50,7 @@ impl Supervisor {
         if ready.trim() != "ready" {
             return Err(Error::new("the supervisor ended at once"));
         }
-        Ok(Arc::new(Self { id, dir, child: Mutex::new(child) }))
+        Ok(Arc::new(Self { id, dir, child: Mutex::new(child), failed: AtomicBool::new(false) }))
     }
 
     /// Six hexadecimal digits that are part of every name that the lab gives.
@@ -89,6 +91,14 @@ impl Supervisor {
         text
     }
 
+    /// Passes the outcome on; after a failure the logs stay and their ends are shown, as after a panic.
+    pub(crate) fn judge<T>(&self, outcome: Result<T>) -> Result<T> {
+        if outcome.is_err() {
+            self.failed.store(true, Ordering::Relaxed);
+        }
+        outcome
+    }
+
     fn say(&self, line: &str) -> std::io::Result<()> {
         let mut child = self.child.lock().unwrap_or_else(PoisonError::into_inner);
         match child.stdin.as_mut() {
@@ -100,7 +110,7 @@ impl Supervisor {
 
 impl Drop for Supervisor {
     fn drop(&mut self) {
-        if std::thread::panicking() {
+        if std::thread::panicking() || self.failed.load(Ordering::Relaxed) {
             eprintln!("the lab's logs stay in {}\n{}", self.logs().display(), self.tails());
         } else {
             let _ = self.say("forget-logs");

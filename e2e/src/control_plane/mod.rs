@@ -79,7 +79,8 @@ struct Processes {
 impl ControlPlane {
     /// Starts a control plane under a supervisor of its own and waits until it is ready.
     pub async fn start(options: Options) -> Result<Self> {
-        Self::start_in(&Supervisor::start()?, options).await
+        let supervisor = Supervisor::start()?;
+        supervisor.judge(Self::start_in(&supervisor, options).await)
     }
 
     /// Starts a control plane as part of a lab.
@@ -88,7 +89,7 @@ impl ControlPlane {
         loop {
             match Self::attempt(supervisor, options.clone()).await {
                 Err(error) if attempt < ATTEMPTS && format!("{error:?}").contains("address already in use") => {
-                    attempt += 1
+                    attempt += 1;
                 }
                 outcome => return outcome,
             }

@@ -47,7 +47,8 @@ fn key() -> Result<String> {
             std::fs::read(Path::new(MODULE).join(file)).act(|| format!("read {file} of the lab's Kubernetes"))?,
         );
     }
-    Ok(hash.finalize().iter().take(6).map(|byte| format!("{byte:02x}")).collect())
+    let digest = hash.finalize();
+    Ok(digest.iter().take(6).fold(String::new(), |key, byte| key + &format!("{byte:02x}")))
 }
 
 /// The first build of all takes about ten minutes on two cores; one line per tool says how far it is.
@@ -72,6 +73,7 @@ fn version_flags() -> Result<String> {
     let module =
         std::fs::read_to_string(Path::new(MODULE).join("go.mod")).act(|| "read go.mod of the lab's Kubernetes")?;
     let version = module.lines().find_map(|line| line.trim().strip_prefix("k8s.io/kubernetes v"));
+    let version = version.and_then(|rest| rest.split_whitespace().next());
     let version = version.ok_or_else(|| Error::new("find the version of k8s.io/kubernetes in go.mod"))?;
     let mut parts = version.split('.');
     let (major, minor) = (parts.next().unwrap_or("1"), parts.next().unwrap_or("0"));
