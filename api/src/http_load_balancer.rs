@@ -1,0 +1,187 @@
+//! HTTPLoadBalancer: what a spoke asks on layer 7, in the vocabulary of Gateway API's HTTPRoute.
+
+use k8s_openapi::apimachinery::pkg::apis::meta::v1::{Condition, Time};
+use kube::{CustomResource, KubeSchema};
+use schemars::JsonSchema;
+use serde::{Deserialize, Serialize};
+
+use crate::Duration;
+use crate::tcp_load_balancer::{Address, AddressRequest, NodeBackends, Origin};
+
+/// Hostnames and rules that lead to backends in a spoke.
+#[derive(CustomResource, KubeSchema, Serialize, Deserialize, Clone, Debug, PartialEq, Eq)]
+#[kube(
+    group = "nave.dev",
+    version = "v1alpha1",
+    kind = "HTTPLoadBalancer",
+    plural = "httploadbalancers",
+    shortname = "httplb",
+    category = "nave",
+    namespaced,
+    status = "HTTPLoadBalancerStatus",
+    derive = "PartialEq",
+    doc = "Hostnames and rules that lead to backends in a spoke.",
+    validation = Rule::new("self.metadata.name.size() <= 63 && self.metadata.name.matches('^[a-z0-9]([-a-z0-9]*[a-z0-9])?$')")
+        .message("the name of an HTTPLoadBalancer is a DNS label of at most 63 characters"),
+    printcolumn(name = "Origin", type_ = "string", json_path = ".spec.origin.name"),
+    printcolumn(name = "Hostname", type_ = "string", json_path = ".status.hostname"),
+    printcolumn(name = "Address", type_ = "string", json_path = ".status.addresses[*].value"),
+    printcolumn(name = "Programmed", type_ = "string", json_path = ".status.conditions[?(@.type=='Programmed')].status"),
+    printcolumn(name = "Age", type_ = "date", json_path = ".metadata.creationTimestamp")
+)]
+#[serde(rename_all = "camelCase")]
+pub struct HTTPLoadBalancerSpec {
+    /// The object of the spoke that this stands for: for people and for cleaning up, never a right.
+    #[serde(default, skip_serializing_if = "Option::is_none")]
+    pub origin: Option<Origin>,
+    /// The hostnames besides the generated one, lower case, a leading `*.` allowed. Default: none.
+    #[serde(default)]
+    #[schemars(length(max = 64), inner(length(min = 1, max = 253)))]
+    pub hostnames: Vec<String>,
+    /// Certificates. Default: the hub's own for the generated hostname.
+    #[serde(default)]
+    #[schemars(length(max = 64))]
+    pub tls: Vec<HttpTls>,
+    /// The rules. A request that no rule matches gets 404.
+    #[schemars(length(min = 1, max = 64))]
+    pub rules: Vec<HttpRule>,
+    /// The backends that the rules refer to by name.
+    #[serde(default)]
+    #[schemars(length(max = 64))]
+    #[x_kube(merge_strategy = ListMerge::Map(vec!["name".into()]))]
+    pub backends: Vec<HttpBackend>,
+    /// Which addresses to get. Default: the shared address of the default pool.
+    #[serde(default, skip_serializing_if = "Option::is_none")]
+    pub address: Option<AddressRequest>,
+}
+
+/// A certificate for hostnames.
+#[derive(KubeSchema, Serialize, Deserialize, Clone, Debug, Default, PartialEq, Eq)]
+#[serde(rename_all = "camelCase")]
+pub struct HttpTls {
+    /// The hostnames; all of the load balancer's when empty.
+    #[serde(default)]
+    #[schemars(length(max = 64), inner(length(min = 1, max = 253)))]
+    pub hostnames: Vec<String>,
+    /// The Secret of type kubernetes.io/tls in the same namespace.
+    #[schemars(length(min = 1, max = 253))]
+    pub secret_name: String,
+}
+
+/// One rule: what it matches, what it does, where it leads.
+#[derive(KubeSchema, Serialize, Deserialize, Clone, Debug, Default, PartialEq, Eq)]
+#[serde(rename_all = "camelCase")]
+pub struct HttpRule {
+    /// Any of these. Default: the prefix `/`.
+    #[serde(default)]
+    #[schemars(length(max = 64))]
+    pub matches: Vec<Match>,
+    /// Where requests go, by weight.
+    #[serde(default)]
+    #[schemars(length(max = 16))]
+    pub backends: Vec<WeightedBackend>,
+    /// How long a request may take. Default: no limit but the connection's.
+    #[serde(default, skip_serializing_if = "Option::is_none")]
+    pub timeouts: Option<RuleTimeouts>,
+}
+
+/// What a request must look like; all of it.
+#[derive(KubeSchema, Serialize, Deserialize, Clone, Debug, Default, PartialEq, Eq)]
+#[serde(rename_all = "camelCase")]
+pub struct Match {
+    /// The path. Default: the prefix `/`.
+    #[serde(default, skip_serializing_if = "Option::is_none")]
+    pub path: Option<PathMatch>,
+    /// The method. Default: any.
+    #[serde(default, skip_serializing_if = "Option::is_none")]
+    #[schemars(length(min = 1, max = 16))]
+    pub method: Option<String>,
+}
+
+/// A path to match.
+#[derive(KubeSchema, Serialize, Deserialize, Clone, Debug, PartialEq, Eq)]
+#[serde(rename_all = "camelCase")]
+pub struct PathMatch {
+    /// Exact, PathPrefix (whole segments) or RegularExpression (RE2).
+    #[serde(rename = "type")]
+    pub kind: PathMatchType,
+    /// The path, prefix or expression.
+    #[schemars(length(min = 1, max = 1024))]
+    pub value: String,
+}
+
+/// How a path is compared.
+#[derive(JsonSchema, Serialize, Deserialize, Clone, Copy, Debug, PartialEq, Eq)]
+pub enum PathMatchType {
+    /// The whole path.
+    Exact,
+    /// Whole leading segments.
+    PathPrefix,
+    /// An RE2 expression over the whole path.
+    RegularExpression,
+}
+
+/// A backend by name, with its share.
+#[derive(KubeSchema, Serialize, Deserialize, Clone, Debug, PartialEq, Eq)]
+#[serde(rename_all = "camelCase")]
+pub struct WeightedBackend {
+    /// The name in `spec.backends`.
+    #[schemars(length(min = 1, max = 63))]
+    pub name: String,
+    /// Its share of the rule's requests, 0 to 1000000. Default: 1.
+    #[serde(default, skip_serializing_if = "Option::is_none")]
+    #[schemars(range(max = 1_000_000))]
+    pub weight: Option<u32>,
+}
+
+/// How long a request may take.
+#[derive(KubeSchema, Serialize, Deserialize, Clone, Debug, Default, PartialEq, Eq)]
+#[serde(rename_all = "camelCase")]
+pub struct RuleTimeouts {
+    /// From the request's first byte to the response's last.
+    #[serde(default, skip_serializing_if = "Option::is_none")]
+    pub request: Option<Duration>,
+}
+
+/// A backend of HTTP rules.
+#[derive(KubeSchema, Serialize, Deserialize, Clone, Debug, PartialEq, Eq)]
+#[serde(rename_all = "camelCase")]
+pub struct HttpBackend {
+    /// Its name in the rules.
+    #[schemars(length(min = 1, max = 63))]
+    pub name: String,
+    /// The node port.
+    #[schemars(range(min = 1))]
+    pub port: u16,
+    /// The nodes.
+    pub nodes: NodeBackends,
+}
+
+/// What became of an HTTPLoadBalancer.
+#[derive(KubeSchema, Serialize, Deserialize, Clone, Debug, Default, PartialEq)]
+#[serde(rename_all = "camelCase")]
+pub struct HTTPLoadBalancerStatus {
+    /// The generated hostname; CNAME your own to it.
+    #[serde(default, skip_serializing_if = "Option::is_none")]
+    pub hostname: Option<String>,
+    /// The hostnames it has, and since when.
+    #[serde(default)]
+    pub hostnames: Vec<ClaimedHostname>,
+    /// Its addresses.
+    #[serde(default)]
+    pub addresses: Vec<Address>,
+    /// Accepted, Allocated, Programmed.
+    #[serde(default)]
+    #[x_kube(merge_strategy = ListMerge::Map(vec!["type".into()]))]
+    pub conditions: Vec<Condition>,
+}
+
+/// A hostname that a load balancer has.
+#[derive(KubeSchema, Serialize, Deserialize, Clone, Debug, PartialEq, Eq)]
+#[serde(rename_all = "camelCase")]
+pub struct ClaimedHostname {
+    /// The hostname.
+    pub value: String,
+    /// Since when; the older claim wins.
+    pub since: Time,
+}

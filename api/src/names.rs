@@ -1,0 +1,104 @@
+//! Names, labels, annotations and finalizers: one place where each is spelled. Knows no object.
+
+use std::net::IpAddr;
+
+use sha2::{Digest, Sha256};
+
+/// The namespace of the hub in which a tenant lives: `tenant-` and the tenant's name.
+pub fn tenant_namespace(tenant: &str) -> String {
+    format!("{TENANT_NAMESPACE_PREFIX}{tenant}")
+}
+
+/// The tenant whose namespace this is.
+pub fn tenant_of(namespace: &str) -> Option<&str> {
+    namespace.strip_prefix(TENANT_NAMESPACE_PREFIX)
+}
+
+const TENANT_NAMESPACE_PREFIX: &str = "tenant-";
+
+/// The Secret in a tenant's namespace that holds the agent's kubeconfig, under [`KUBECONFIG_KEY`]; also its service account.
+pub const AGENT: &str = "agent";
+/// The key of a kubeconfig in a Secret.
+pub const KUBECONFIG_KEY: &str = "kubeconfig";
+/// The fleet that is meant when nothing is said.
+pub const DEFAULT_FLEET: &str = "default";
+/// The NodeSet that holds all ready nodes of a spoke.
+pub const DEFAULT_NODE_SET: &str = "default";
+/// `spec.loadBalancerClass` of Services that are ours.
+pub const LOAD_BALANCER_CLASS: &str = "nave.dev/load-balancer";
+
+/// The agent's finalizer on a user's Service. Not the cloud controllers' own: they would take our Service for theirs.
+pub const AGENT_FINALIZER: &str = "nave.dev/agent";
+/// The manager's finalizer on a Tenant.
+pub const TENANT_FINALIZER: &str = "nave.dev/tenant";
+/// The manager's finalizer on an IPAllocation: an address in use cannot be deleted by hand.
+pub const RELEASE_FINALIZER: &str = "nave.dev/release";
+
+/// Label: which tenant an object of the hub belongs to.
+pub const TENANT_LABEL: &str = "nave.dev/tenant";
+/// Label: the uid of the spoke's object that an intent stands for.
+pub const ORIGIN_UID_LABEL: &str = "nave.dev/origin-uid";
+/// Label: on nodes, the fleet they are edge nodes of; on an IPAllocation, nothing.
+pub const FLEET_LABEL: &str = "nave.dev/fleet";
+/// Label: the pool of an IPAllocation.
+pub const POOL_LABEL: &str = "nave.dev/pool";
+
+/// Server-side apply: who writes intents.
+pub const AGENT_MANAGER: &str = "nave-agent";
+/// Server-side apply: who writes statuses and allocations.
+pub const MANAGER_MANAGER: &str = "nave-manager";
+
+/// The name in the hub of what a spoke calls `kind` `namespace`/`name`: readable, unambiguous (`a-b`/`c` and `a`/`b-c`
+/// differ by the hash of the three parts) and at most 63 characters, a DNS label.
+pub fn intent_name(kind: &str, namespace: &str, name: &str) -> String {
+    let mut hash = Sha256::new();
+    for part in [kind, namespace, name] {
+        hash.update((part.len() as u64).to_be_bytes());
+        hash.update(part.as_bytes());
+    }
+    let readable: String = format!("{namespace}-{name}")
+        .chars()
+        .map(|c| if c.is_ascii_alphanumeric() { c.to_ascii_lowercase() } else { '-' })
+        .take(MAX_LABEL - HASH_DIGITS - 1)
+        .collect();
+    let digits: String = hash.finalize().iter().map(|byte| format!("{byte:02x}")).take(HASH_DIGITS / 2).collect();
+    // A DNS label of the intents' kind begins with a letter or digit, as every namespace does.
+    format!("{}-{digits}", readable.trim_end_matches('-'))
+}
+
+const MAX_LABEL: usize = 63;
+const HASH_DIGITS: usize = 10;
+
+/// The name of the IPAllocation of an address: the address itself, IPv6 in full with dashes for colons. Creating the
+/// object of this name is the lock on the address.
+pub fn allocation_name(address: IpAddr) -> String {
+    match address {
+        IpAddr::V4(v4) => v4.to_string(),
+        IpAddr::V6(v6) => v6.segments().map(|s| format!("{s:04x}")).join("-"),
+    }
+}
+
+#[cfg(test)]
+mod tests {
+    use super::*;
+
+    #[test]
+    fn names_that_join_alike_differ() {
+        assert_ne!(intent_name("Service", "a-b", "c"), intent_name("Service", "a", "b-c"));
+        assert_ne!(intent_name("Service", "a", "b"), intent_name("Ingress", "a", "b"));
+    }
+
+    #[test]
+    fn a_name_is_a_dns_label_however_long_its_parts() {
+        let name = intent_name("Service", &"n".repeat(63), &"s".repeat(63));
+        assert_eq!(name.len(), 63);
+        assert!(intent_name("Service", "shop", "web").starts_with("shop-web-"));
+        assert!(name.chars().all(|c| c.is_ascii_lowercase() || c.is_ascii_digit() || c == '-'));
+    }
+
+    #[test]
+    fn an_allocation_is_named_after_its_address() {
+        let names = ["203.0.113.7", "2001:db8::7"].map(|a| allocation_name(a.parse().unwrap()));
+        assert_eq!(names, ["203.0.113.7", "2001-0db8-0000-0000-0000-0000-0000-0007"]);
+    }
+}

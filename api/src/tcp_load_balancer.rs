@@ -1,0 +1,396 @@
+//! TCPLoadBalancer: what a spoke asks on layer 4, TCP and UDP, and what became of it.
+
+use k8s_openapi::apimachinery::pkg::apis::meta::v1::Condition;
+use kube::{CustomResource, KubeSchema};
+use schemars::JsonSchema;
+use serde::{Deserialize, Serialize};
+
+use crate::Duration;
+
+/// Ports of addresses in the hub that lead to backends in a spoke.
+#[derive(CustomResource, KubeSchema, Serialize, Deserialize, Clone, Debug, PartialEq, Eq)]
+#[kube(
+    group = "nave.dev",
+    version = "v1alpha1",
+    kind = "TCPLoadBalancer",
+    plural = "tcploadbalancers",
+    shortname = "tcplb",
+    category = "nave",
+    namespaced,
+    status = "TCPLoadBalancerStatus",
+    derive = "PartialEq",
+    doc = "Ports of addresses in the hub that lead to backends in a spoke.",
+    validation = Rule::new("self.metadata.name.size() <= 63 && self.metadata.name.matches('^[a-z0-9]([-a-z0-9]*[a-z0-9])?$')")
+        .message("the name of a TCPLoadBalancer is a DNS label of at most 63 characters"),
+    printcolumn(name = "Origin", type_ = "string", json_path = ".spec.origin.name"),
+    printcolumn(name = "Address", type_ = "string", json_path = ".status.addresses[*].value"),
+    printcolumn(name = "Ports", type_ = "string", json_path = ".spec.ports[*].port"),
+    printcolumn(name = "Backends", type_ = "integer", json_path = ".status.backends.ready"),
+    printcolumn(name = "Programmed", type_ = "string", json_path = ".status.conditions[?(@.type=='Programmed')].status"),
+    printcolumn(name = "Reason", type_ = "string", json_path = ".status.conditions[?(@.type=='Programmed')].reason", priority = 1),
+    printcolumn(name = "Age", type_ = "date", json_path = ".metadata.creationTimestamp")
+)]
+#[serde(rename_all = "camelCase")]
+pub struct TCPLoadBalancerSpec {
+    /// The object of the spoke that this stands for: for people and for cleaning up, never a right. Default: none.
+    #[serde(default, skip_serializing_if = "Option::is_none")]
+    pub origin: Option<Origin>,
+    /// The ports to open, 1 to 100; a protocol and port once.
+    #[schemars(length(min = 1, max = 100))]
+    #[x_kube(merge_strategy = ListMerge::Map(vec!["protocol".into(), "port".into()]))]
+    pub ports: Vec<Port>,
+    /// Where the traffic goes.
+    pub backends: Backends,
+    /// Which addresses to get. Default: one IPv4 address of the default pool, or IPv6 where the pool has no IPv4.
+    #[serde(default, skip_serializing_if = "Option::is_none")]
+    pub address: Option<AddressRequest>,
+    /// How the traffic is treated. Default: round robin, 5 s to connect, 1 h idle.
+    #[serde(default, skip_serializing_if = "Option::is_none")]
+    pub traffic: Option<Traffic>,
+}
+
+/// The object of a spoke that an intent stands for.
+#[derive(KubeSchema, Serialize, Deserialize, Clone, Debug, Default, PartialEq, Eq)]
+#[serde(rename_all = "camelCase")]
+pub struct Origin {
+    /// Service, Ingress, Gateway.
+    #[schemars(length(min = 1, max = 63))]
+    pub kind: String,
+    /// Its namespace in the spoke.
+    #[schemars(length(min = 1, max = 63))]
+    pub namespace: String,
+    /// Its name.
+    #[schemars(length(min = 1, max = 253))]
+    pub name: String,
+    /// Its uid in the spoke.
+    #[schemars(length(max = 63))]
+    pub uid: String,
+}
+
+/// A transport protocol.
+#[derive(JsonSchema, Serialize, Deserialize, Clone, Copy, Debug, Default, PartialEq, Eq, PartialOrd, Ord, Hash)]
+#[serde(rename_all = "UPPERCASE")]
+pub enum Protocol {
+    /// TCP.
+    #[default]
+    Tcp,
+    /// UDP.
+    Udp,
+}
+
+impl Protocol {
+    /// As Kubernetes writes it: TCP, UDP.
+    pub fn as_str(self) -> &'static str {
+        match self {
+            Self::Tcp => "TCP",
+            Self::Udp => "UDP",
+        }
+    }
+}
+
+/// One port to open.
+#[derive(KubeSchema, Serialize, Deserialize, Clone, Debug, Default, PartialEq, Eq)]
+#[serde(rename_all = "camelCase")]
+pub struct Port {
+    /// The port's name in the spoke; `backends.endpoints[].ports` refers to it. Default: none.
+    #[serde(default, skip_serializing_if = "Option::is_none")]
+    #[schemars(length(min = 1, max = 63))]
+    pub name: Option<String>,
+    /// TCP (default) or UDP.
+    #[serde(default)]
+    pub protocol: Protocol,
+    /// The port on the hub's address, 1 to 65535.
+    #[schemars(range(min = 1))]
+    pub port: u16,
+    /// The port on every backend, 1 to 65535: a node port, or where endpoints name no port of their own, the pods'.
+    #[schemars(range(min = 1))]
+    pub backend_port: u16,
+}
+
+/// Where the traffic goes; exactly one of the two.
+#[derive(JsonSchema, Serialize, Deserialize, Clone, Debug, PartialEq, Eq)]
+#[serde(rename_all = "camelCase")]
+pub enum Backends {
+    /// The nodes of the spoke, on each port's `backendPort`.
+    Nodes(NodeBackends),
+    /// Addresses of the spoke given one by one: pods, or the balancer of the spoke's own cloud. Addresses only, no names.
+    Endpoints(#[schemars(length(max = 1000))] Vec<Endpoint>),
+}
+
+/// The nodes of a NodeSet.
+#[derive(KubeSchema, Serialize, Deserialize, Clone, Debug, Default, PartialEq, Eq)]
+#[serde(rename_all = "camelCase")]
+pub struct NodeBackends {
+    /// The NodeSet in the same namespace.
+    #[schemars(length(min = 1, max = 63))]
+    pub node_set: String,
+    /// Only these nodes of it. Absent: all. Empty: none.
+    #[serde(default, skip_serializing_if = "Option::is_none")]
+    #[schemars(length(max = 5000), inner(length(min = 1, max = 253)))]
+    pub only: Option<Vec<String>>,
+}
+
+/// Addresses that have the same ports.
+#[derive(KubeSchema, Serialize, Deserialize, Clone, Debug, Default, PartialEq, Eq)]
+#[serde(rename_all = "camelCase")]
+pub struct Endpoint {
+    /// IP addresses, each refused or taken for itself.
+    #[schemars(length(min = 1, max = 1000), inner(length(max = 45)))]
+    pub addresses: Vec<String>,
+    /// Ports of these addresses that differ from `backendPort`, by the name of the port they belong to.
+    #[serde(default)]
+    #[schemars(length(max = 100))]
+    pub ports: Vec<EndpointPort>,
+}
+
+/// A port of an endpoint.
+#[derive(KubeSchema, Serialize, Deserialize, Clone, Debug, Default, PartialEq, Eq)]
+#[serde(rename_all = "camelCase")]
+pub struct EndpointPort {
+    /// The name of the load balancer's port. Absent: the port without a name.
+    #[serde(default, skip_serializing_if = "Option::is_none")]
+    #[schemars(length(min = 1, max = 63))]
+    pub name: Option<String>,
+    /// 1 to 65535.
+    #[schemars(range(min = 1))]
+    pub port: u16,
+}
+
+/// Which addresses to get.
+#[derive(KubeSchema, Serialize, Deserialize, Clone, Debug, Default, PartialEq, Eq)]
+#[serde(rename_all = "camelCase")]
+pub struct AddressRequest {
+    /// The pool by name. Default: a pool reserved for the tenant, else the default pool.
+    #[serde(default, skip_serializing_if = "Option::is_none")]
+    #[schemars(length(min = 1, max = 63))]
+    pub pool: Option<String>,
+    /// Exactly these addresses, at most one of a family. Default: any.
+    #[serde(default)]
+    #[schemars(length(max = 2), inner(length(max = 45)))]
+    #[x_kube(validation = Rule::new("self.all(a, isIP(a))").message("requested lists IPv4 and IPv6 addresses"))]
+    pub requested: Vec<String>,
+    /// The families in order of preference. Default: what the pool has, IPv4 first.
+    #[serde(default)]
+    #[schemars(length(max = 2))]
+    pub families: Vec<IpFamily>,
+    /// One address or one of each family. Default: SingleStack.
+    #[serde(default, skip_serializing_if = "Option::is_none")]
+    pub family_policy: Option<FamilyPolicy>,
+}
+
+/// An address family, as Kubernetes writes it.
+#[derive(JsonSchema, Serialize, Deserialize, Clone, Copy, Debug, PartialEq, Eq, PartialOrd, Ord, Hash)]
+pub enum IpFamily {
+    /// IPv4.
+    IPv4,
+    /// IPv6.
+    IPv6,
+}
+
+impl IpFamily {
+    /// The family of an address.
+    pub fn of(address: std::net::IpAddr) -> Self {
+        if address.is_ipv4() { Self::IPv4 } else { Self::IPv6 }
+    }
+}
+
+/// How many families, as a Service's `ipFamilyPolicy`.
+#[derive(JsonSchema, Serialize, Deserialize, Clone, Copy, Debug, Default, PartialEq, Eq)]
+pub enum FamilyPolicy {
+    /// One address.
+    #[default]
+    SingleStack,
+    /// One of each family where the pool has both, else one.
+    PreferDualStack,
+    /// One of each family, both or none.
+    RequireDualStack,
+}
+
+/// How the traffic is treated.
+#[derive(KubeSchema, Serialize, Deserialize, Clone, Debug, Default, PartialEq, Eq)]
+#[serde(rename_all = "camelCase")]
+pub struct Traffic {
+    /// Who may connect, in CIDR notation; everybody else is refused. Default: everybody.
+    #[serde(default)]
+    #[schemars(length(max = 200), inner(length(max = 49)))]
+    #[x_kube(validation = Rule::new("self.all(n, isCIDR(n))").message("sourceRanges lists networks in CIDR notation, such as 198.51.100.0/24"))]
+    pub source_ranges: Vec<String>,
+    /// Which backend gets a connection.
+    #[serde(default, skip_serializing_if = "Option::is_none")]
+    pub balancing: Option<Balancing>,
+    /// PROXY protocol towards the backend: None (default), V1, V2. On a UDP port a condition.
+    #[serde(default)]
+    pub proxy_protocol: ProxyProtocol,
+    /// Active health checks. Default: none; readiness comes from the spoke, and failing backends are ejected.
+    #[serde(default, skip_serializing_if = "Option::is_none")]
+    pub health_check: Option<HealthCheck>,
+    /// When a failing backend is left out for a while. Default: after 3 failures, for 5 s and longer each time.
+    #[serde(default, skip_serializing_if = "Option::is_none")]
+    pub ejection: Option<Ejection>,
+    /// How long to wait for what.
+    #[serde(default, skip_serializing_if = "Option::is_none")]
+    pub timeouts: Option<Timeouts>,
+    /// Connections at once, on each Envoy and port. Default: 10000.
+    #[serde(default, skip_serializing_if = "Option::is_none")]
+    #[schemars(range(min = 1))]
+    pub max_connections: Option<u32>,
+}
+
+/// Which backend gets a connection.
+#[derive(KubeSchema, Serialize, Deserialize, Clone, Copy, Debug, Default, PartialEq, Eq)]
+#[serde(rename_all = "camelCase")]
+pub struct Balancing {
+    /// RoundRobin (default), LeastRequest, Random, or Maglev: by the client's address.
+    #[serde(default)]
+    pub policy: BalancingPolicy,
+}
+
+/// Which backend gets a connection.
+#[derive(JsonSchema, Serialize, Deserialize, Clone, Copy, Debug, Default, PartialEq, Eq)]
+pub enum BalancingPolicy {
+    /// One after the other.
+    #[default]
+    RoundRobin,
+    /// The less busy of two drawn.
+    LeastRequest,
+    /// Any.
+    Random,
+    /// Always the same for the same client address, as long as the backends stay.
+    Maglev,
+}
+
+/// PROXY protocol towards the backend.
+#[derive(JsonSchema, Serialize, Deserialize, Clone, Copy, Debug, Default, PartialEq, Eq)]
+pub enum ProxyProtocol {
+    /// Off.
+    #[default]
+    None,
+    /// The text form.
+    V1,
+    /// The binary form.
+    V2,
+}
+
+/// Active health checks; `tcp` or `http`, or neither for TCP.
+#[derive(KubeSchema, Serialize, Deserialize, Clone, Debug, Default, PartialEq, Eq)]
+#[serde(rename_all = "camelCase")]
+#[x_kube(validation = Rule::new("!(has(self.tcp) && has(self.http))").message("healthCheck is tcp or http, not both"))]
+pub struct HealthCheck {
+    /// A connection is a success.
+    #[serde(default, skip_serializing_if = "Option::is_none")]
+    pub tcp: Option<TcpCheck>,
+    /// A 200 is a success.
+    #[serde(default, skip_serializing_if = "Option::is_none")]
+    pub http: Option<HttpCheck>,
+    /// Time between checks. Default: 2s.
+    #[serde(default, skip_serializing_if = "Option::is_none")]
+    pub interval: Option<Duration>,
+    /// Time for an answer. Default: 1s.
+    #[serde(default, skip_serializing_if = "Option::is_none")]
+    pub timeout: Option<Duration>,
+    /// Failures in a row that take a backend out. Default: 3.
+    #[serde(default, skip_serializing_if = "Option::is_none")]
+    #[schemars(range(min = 1, max = 100))]
+    pub unhealthy_after: Option<u32>,
+    /// Successes in a row that take it in again. Default: 2.
+    #[serde(default, skip_serializing_if = "Option::is_none")]
+    #[schemars(range(min = 1, max = 100))]
+    pub healthy_after: Option<u32>,
+}
+
+/// A check by connecting.
+#[derive(KubeSchema, Serialize, Deserialize, Clone, Copy, Debug, Default, PartialEq, Eq)]
+pub struct TcpCheck {}
+
+/// A check by an HTTP GET.
+#[derive(KubeSchema, Serialize, Deserialize, Clone, Debug, Default, PartialEq, Eq)]
+#[serde(rename_all = "camelCase")]
+pub struct HttpCheck {
+    /// The path. Default: /healthz.
+    #[serde(default, skip_serializing_if = "Option::is_none")]
+    #[schemars(length(min = 1, max = 1024))]
+    pub path: Option<String>,
+    /// The port, where it is not the backend's. Default: the backend's.
+    #[serde(default, skip_serializing_if = "Option::is_none")]
+    #[schemars(range(min = 1))]
+    pub port: Option<u16>,
+}
+
+/// When a failing backend is left out for a while.
+#[derive(KubeSchema, Serialize, Deserialize, Clone, Debug, Default, PartialEq, Eq)]
+#[serde(rename_all = "camelCase")]
+pub struct Ejection {
+    /// Failed connections in a row; 0 turns ejection off. Default: 3.
+    #[serde(default, skip_serializing_if = "Option::is_none")]
+    pub consecutive_failures: Option<u32>,
+    /// How long the first time; it grows with each time. Default: 5s.
+    #[serde(default, skip_serializing_if = "Option::is_none")]
+    pub base_time: Option<Duration>,
+}
+
+/// How long to wait for what.
+#[derive(KubeSchema, Serialize, Deserialize, Clone, Debug, Default, PartialEq, Eq)]
+#[serde(rename_all = "camelCase")]
+pub struct Timeouts {
+    /// To connect to a backend. Default: 5s.
+    #[serde(default, skip_serializing_if = "Option::is_none")]
+    pub connect: Option<Duration>,
+    /// Without a byte in either direction, before a TCP connection is closed; 0s: never. Default: 1h.
+    #[serde(default, skip_serializing_if = "Option::is_none")]
+    pub idle: Option<Duration>,
+    /// Without a datagram in either direction, before a UDP session is forgotten. Default: 60s.
+    #[serde(default, skip_serializing_if = "Option::is_none")]
+    pub udp_session: Option<Duration>,
+}
+
+/// What became of a TCPLoadBalancer.
+#[derive(KubeSchema, Serialize, Deserialize, Clone, Debug, Default, PartialEq)]
+#[serde(rename_all = "camelCase")]
+pub struct TCPLoadBalancerStatus {
+    /// Its addresses, as long as their allocations are its own.
+    #[serde(default)]
+    #[x_kube(merge_strategy = ListMerge::Map(vec!["value".into()]))]
+    pub addresses: Vec<Address>,
+    /// Its backends.
+    #[serde(default, skip_serializing_if = "Option::is_none")]
+    pub backends: Option<BackendCount>,
+    /// Accepted, Allocated, Programmed.
+    #[serde(default)]
+    #[x_kube(merge_strategy = ListMerge::Map(vec!["type".into()]))]
+    pub conditions: Vec<Condition>,
+}
+
+/// One address of a load balancer.
+#[derive(KubeSchema, Serialize, Deserialize, Clone, Debug, PartialEq, Eq)]
+#[serde(rename_all = "camelCase")]
+pub struct Address {
+    /// The address.
+    pub value: String,
+    /// Its family.
+    pub family: IpFamily,
+    /// The pool it comes from.
+    pub pool: String,
+    /// The ports on it.
+    #[serde(default)]
+    pub ports: Vec<AddressPort>,
+}
+
+/// A port of an address of a load balancer.
+#[derive(KubeSchema, Serialize, Deserialize, Clone, Copy, Debug, PartialEq, Eq, PartialOrd, Ord)]
+#[serde(rename_all = "camelCase")]
+pub struct AddressPort {
+    /// TCP or UDP.
+    pub protocol: Protocol,
+    /// The port that clients connect to.
+    pub port: u16,
+}
+
+/// How many backends there are.
+#[derive(KubeSchema, Serialize, Deserialize, Clone, Copy, Debug, Default, PartialEq, Eq)]
+#[serde(rename_all = "camelCase")]
+pub struct BackendCount {
+    /// Backend addresses that the spoke names.
+    pub total: u32,
+    /// Those that get traffic: named as ready by the spoke and allowed by the Tenant.
+    pub ready: u32,
+}
