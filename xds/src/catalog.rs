@@ -1,0 +1,188 @@
+//! What one fleet should hold now, and in which order it came to be. Pure data: knows no stream, no lock, no clock.
+//!
+//! Every change gets a number. The log keeps, for each resource, only its latest change, so that a reader who comes
+//! back after a while reads as much as has really changed, and the log never outgrows what is present by more than a
+//! bounded number of removals.
+
+use std::collections::{BTreeMap, BTreeSet};
+use std::ops::Bound;
+use std::sync::Arc;
+
+use crate::resource::{Key, Resource, ResourceType};
+
+/// Removals that the log remembers. Who comes back after more than these looks at everything once.
+const REMOVALS_KEPT: usize = 10_000;
+
+/// What changes in one step. A resource that is both removed and put in stays, with the new content.
+#[derive(Clone, Debug, Default)]
+pub struct Change {
+    /// Resources that come or change. Equal content is no change.
+    pub upsert: Vec<Resource>,
+    /// Resources that go.
+    pub remove: Vec<Key>,
+}
+
+/// The resources of one fleet.
+#[derive(Debug, Default)]
+pub struct Catalog {
+    present: [BTreeMap<Arc<str>, Entry>; 4],
+    gone: BTreeMap<Key, u64>,
+    gone_at: BTreeSet<u64>,
+    log: BTreeMap<u64, Key>,
+    head: u64,
+    /// Changes up to this one may be missing from the log.
+    floor: u64,
+}
+
+#[derive(Debug)]
+struct Entry {
+    resource: Resource,
+    changed: u64,
+}
+
+impl Catalog {
+    /// Takes a change in and returns whether it was one. Costs as much as the change, whatever is present.
+    pub fn apply(&mut self, change: Change) -> bool {
+        let before = self.head;
+        let Change { upsert, remove } = change;
+        let kept: BTreeSet<Key> =
+            if remove.is_empty() { BTreeSet::new() } else { upsert.iter().map(Resource::key).collect() };
+        for key in remove.into_iter().filter(|key| !kept.contains(key)) {
+            self.remove(key);
+        }
+        for resource in upsert {
+            self.put(resource);
+        }
+        self.trim();
+        self.head != before
+    }
+
+    /// The resource of that type and name.
+    pub fn find(&self, kind: ResourceType, name: &str) -> Option<&Resource> {
+        self.present[kind.index()].get(name).map(|entry| &entry.resource)
+    }
+
+    /// All resources of a type, by name.
+    pub fn all(&self, kind: ResourceType) -> impl Iterator<Item = &Resource> {
+        self.present[kind.index()].values().map(|entry| &entry.resource)
+    }
+
+    /// The number of resources of a type.
+    pub fn count(&self, kind: ResourceType) -> usize {
+        self.present[kind.index()].len()
+    }
+
+    /// The number of the latest change.
+    pub fn head(&self) -> u64 {
+        self.head
+    }
+
+    /// What came, changed or went after that change; nothing when the log does not reach back so far.
+    pub fn since(&self, cursor: u64) -> Option<impl Iterator<Item = &Key>> {
+        (cursor >= self.floor).then(|| self.log.range((Bound::Excluded(cursor), Bound::Unbounded)).map(|(_, key)| key))
+    }
+
+    fn put(&mut self, resource: Resource) {
+        let key = resource.key();
+        let entries = &mut self.present[key.0.index()];
+        match entries.get(&key.1) {
+            Some(old) if old.resource == resource => return,
+            Some(old) => {
+                self.log.remove(&old.changed);
+            }
+            None => {
+                if let Some(at) = self.gone.remove(&key) {
+                    self.gone_at.remove(&at);
+                    self.log.remove(&at);
+                }
+            }
+        }
+        self.head += 1;
+        entries.insert(Arc::clone(&key.1), Entry { resource, changed: self.head });
+        self.log.insert(self.head, key);
+    }
+
+    fn remove(&mut self, key: Key) {
+        let Some(old) = self.present[key.0.index()].remove(&key.1) else { return };
+        self.log.remove(&old.changed);
+        self.head += 1;
+        self.gone.insert(key.clone(), self.head);
+        self.gone_at.insert(self.head);
+        self.log.insert(self.head, key);
+    }
+
+    fn trim(&mut self) {
+        while self.gone_at.len() > REMOVALS_KEPT {
+            let Some(at) = self.gone_at.pop_first() else { return };
+            if let Some(key) = self.log.remove(&at) {
+                self.gone.remove(&key);
+            }
+            self.floor = at;
+        }
+    }
+}
+
+#[cfg(test)]
+mod tests {
+    use super::*;
+
+    fn listener(name: &str, body: &[u8]) -> Resource {
+        Resource::new(ResourceType::Listener, name, body)
+    }
+
+    fn put(resources: impl IntoIterator<Item = Resource>) -> Change {
+        Change { upsert: resources.into_iter().collect(), remove: Vec::new() }
+    }
+
+    fn gone(name: &str) -> Change {
+        Change { upsert: Vec::new(), remove: vec![(ResourceType::Listener, name.into())] }
+    }
+
+    fn since(catalog: &Catalog, cursor: u64) -> Option<Vec<String>> {
+        catalog.since(cursor).map(|keys| keys.map(|(_, name)| name.to_string()).collect())
+    }
+
+    #[test]
+    fn equal_content_is_no_change() {
+        let mut catalog = Catalog::default();
+        assert!(catalog.apply(put([listener("a", b"1")])));
+        assert!(!catalog.apply(put([listener("a", b"1")])));
+        assert!(!catalog.apply(gone("never")));
+        assert_eq!(catalog.head(), 1);
+    }
+
+    #[test]
+    fn the_log_names_each_resource_once_at_its_latest_change() {
+        let mut catalog = Catalog::default();
+        catalog.apply(put([listener("a", b"1"), listener("b", b"1")]));
+        let cursor = catalog.head();
+        catalog.apply(put([listener("b", b"2")]));
+        catalog.apply(gone("a"));
+        catalog.apply(put([listener("b", b"3")]));
+        assert_eq!(since(&catalog, cursor), Some(vec!["a".to_owned(), "b".to_owned()]));
+        assert_eq!(since(&catalog, catalog.head()), Some(Vec::new()));
+    }
+
+    #[test]
+    fn removed_and_put_in_at_once_stays_with_the_new_content() {
+        let mut catalog = Catalog::default();
+        catalog.apply(put([listener("a", b"1")]));
+        catalog.apply(Change { upsert: vec![listener("a", b"2")], ..gone("a") });
+        assert_eq!(catalog.find(ResourceType::Listener, "a"), Some(&listener("a", b"2")));
+    }
+
+    #[test]
+    fn the_log_stays_bounded_and_says_when_it_does_not_reach_back() {
+        let mut catalog = Catalog::default();
+        catalog.apply(put([listener("stays", b"1")]));
+        let cursor = catalog.head();
+        for n in 0..=REMOVALS_KEPT {
+            catalog.apply(put([listener(&n.to_string(), b"1")]));
+            catalog.apply(gone(&n.to_string()));
+        }
+        assert_eq!(since(&catalog, cursor), None);
+        assert_eq!(catalog.log.len(), REMOVALS_KEPT + 1);
+        assert_eq!(catalog.gone.len(), REMOVALS_KEPT);
+        assert_eq!(since(&catalog, catalog.head() - 2), Some(vec![REMOVALS_KEPT.to_string()]));
+    }
+}

@@ -1,0 +1,130 @@
+//! One type of one stream: the names wanted, the contents held, what is due and what is on its way. Knows no other type.
+
+use std::collections::{BTreeMap, BTreeSet, VecDeque};
+use std::sync::Arc;
+use std::time::Duration;
+
+use crate::catalog::Catalog;
+use crate::resource::{ResourceType, Version};
+
+#[derive(Debug)]
+pub(super) struct Subscription {
+    kind: ResourceType,
+    pub(super) wildcard: bool,
+    pub(super) names: BTreeSet<Arc<str>>,
+    /// What the client holds, once it has what is on its way.
+    pub(super) held: BTreeMap<Arc<str>, Holding>,
+    /// Names to look at.
+    pub(super) due: BTreeSet<Arc<str>>,
+    /// Names to answer even if the client holds the content.
+    pub(super) forced: BTreeSet<Arc<str>>,
+    pub(super) in_flight: Option<InFlight>,
+    /// Parts of a refused response that are tried again, each alone, before anything else.
+    pub(super) suspects: VecDeque<Vec<(Arc<str>, Version)>>,
+}
+
+/// What the client holds of one resource.
+#[derive(Clone, Debug)]
+pub(super) struct Holding {
+    pub(super) version: Version,
+    /// Where it leads to; nothing when the content is not ours to look up any more.
+    pub(super) clusters: Option<Arc<[Arc<str>]>>,
+    /// Whether it was sent on this stream.
+    pub(super) sent_here: bool,
+}
+
+/// A response that the client has not answered.
+#[derive(Debug)]
+pub(super) struct InFlight {
+    pub(super) nonce: String,
+    pub(super) sent: Vec<Sent>,
+    pub(super) removed: Vec<(Arc<str>, Option<Holding>)>,
+    pub(super) at: Duration,
+}
+
+#[derive(Debug)]
+pub(super) struct Sent {
+    pub(super) name: Arc<str>,
+    pub(super) version: Version,
+    pub(super) before: Option<Holding>,
+}
+
+impl Subscription {
+    pub(super) fn new(kind: ResourceType) -> Self {
+        Self {
+            kind,
+            wildcard: false,
+            names: BTreeSet::new(),
+            held: BTreeMap::new(),
+            due: BTreeSet::new(),
+            forced: BTreeSet::new(),
+            in_flight: None,
+            suspects: VecDeque::new(),
+        }
+    }
+
+    pub(super) fn covers(&self, name: &str) -> bool {
+        self.wildcard || self.names.contains(name)
+    }
+
+    /// Wants everything from now on.
+    pub(super) fn take_all(&mut self, catalog: &Catalog) {
+        if !self.wildcard {
+            self.wildcard = true;
+            self.look_at_all(catalog);
+        }
+    }
+
+    /// Makes everything due that may differ from what the client holds.
+    pub(super) fn look_at_all(&mut self, catalog: &Catalog) {
+        self.due.extend(self.held.keys().map(Arc::clone));
+        self.due.extend(self.names.iter().map(Arc::clone));
+        if self.wildcard {
+            self.due.extend(catalog.all(self.kind).map(|resource| Arc::clone(resource.name())));
+        }
+    }
+
+    pub(super) fn changed(&mut self, name: &Arc<str>) {
+        if self.covers(name) {
+            self.due.insert(Arc::clone(name));
+        }
+    }
+
+    /// Sends a name again if the client asked for it.
+    pub(super) fn again(&mut self, name: &Arc<str>) {
+        if self.covers(name) {
+            self.forced.insert(Arc::clone(name));
+            self.due.insert(Arc::clone(name));
+        }
+    }
+
+    /// Ends a subscription; returns what the client drops with it.
+    pub(super) fn leave(&mut self, name: &str) -> Vec<(Arc<str>, Holding)> {
+        if name == "*" {
+            if !std::mem::take(&mut self.wildcard) {
+                return Vec::new();
+            }
+            let names = &self.names;
+            return self.held.extract_if(.., |name, _| !names.contains(name)).collect();
+        }
+        let Some(name) = self.names.take(name) else { return Vec::new() };
+        if self.wildcard {
+            // The client has dropped it, but everything still covers it: it must be told once more.
+            self.forced.insert(Arc::clone(&name));
+            self.due.insert(name);
+            return Vec::new();
+        }
+        self.forced.remove(&name);
+        self.held.remove_entry(&name).into_iter().collect()
+    }
+
+    pub(super) fn note_sent(&mut self, name: &Arc<str>, holding: Holding) -> Option<Holding> {
+        self.forced.remove(name);
+        self.held.insert(Arc::clone(name), holding)
+    }
+
+    pub(super) fn note_removed(&mut self, name: &Arc<str>) -> Option<Holding> {
+        self.forced.remove(name);
+        self.held.remove(name)
+    }
+}

@@ -1,0 +1,174 @@
+//! The port: accepts connections, proves who they are from, and hands them to tonic. Certificates may be replaced while
+//! it serves.
+
+use std::future::Future;
+use std::io;
+use std::pin::Pin;
+use std::sync::Arc;
+use std::task::{Context, Poll};
+use std::time::Duration;
+
+use rustls::ServerConfig;
+use tokio::io::{AsyncRead, AsyncWrite, ReadBuf};
+use tokio::net::{TcpListener, TcpStream};
+use tokio::sync::{mpsc, watch};
+use tokio_rustls::TlsAcceptor;
+use tokio_stream::StreamExt;
+use tokio_stream::wrappers::ReceiverStream;
+use tonic::service::Routes;
+use tonic::transport::server::{Connected, TcpIncoming};
+use tracing::{debug, info};
+
+use super::Server;
+use crate::identity::{IdentityError, Peer};
+
+/// How long a client may take to prove who it is.
+const HANDSHAKE: Duration = Duration::from_secs(10);
+/// How long open streams have to end when the server shuts down.
+const GRACE: Duration = Duration::from_secs(5);
+/// Connections whose handshake is done and that wait to be served.
+const BACKLOG: usize = 16;
+const KEEPALIVE: Duration = Duration::from_secs(30);
+
+/// How clients prove who they are.
+#[derive(Clone)]
+pub enum TlsSource {
+    /// By a certificate. Each new connection uses the latest settings; see [`crate::identity::server_config`].
+    Mutual(watch::Receiver<Arc<ServerConfig>>),
+    /// Not at all: everybody is this peer. For sockets that nobody else can reach.
+    Insecure(Peer),
+}
+
+/// Why serving ended.
+#[derive(Debug, thiserror::Error)]
+pub enum ServeError {
+    /// The transport failed.
+    #[error("serve discovery streams")]
+    Serve(#[source] tonic::transport::Error),
+}
+
+/// Why a connection was turned away.
+#[derive(Debug, thiserror::Error)]
+enum HandshakeError {
+    #[error("shake hands")]
+    Shake(#[source] io::Error),
+    #[error("shake hands in time")]
+    Late,
+    #[error("see a client certificate")]
+    Anonymous,
+    #[error("know the client")]
+    Identify(#[source] IdentityError),
+}
+
+impl Server {
+    /// Serves these routes, [`Server::service`] among them, until told to shut down; then ends all streams and waits a
+    /// few seconds for connections to close.
+    pub async fn serve(
+        &self,
+        listener: TcpListener,
+        tls: TlsSource,
+        routes: Routes,
+        shutdown: impl Future<Output = ()> + Send,
+    ) -> Result<(), ServeError> {
+        let (connections, incoming) = mpsc::channel(BACKLOG);
+        let accepting = tokio::spawn(accept(listener, tls, connections));
+        let mut closing = self.shared.closing.subscribe();
+        let serving = tonic::transport::Server::builder()
+            .http2_keepalive_interval(Some(KEEPALIVE))
+            .http2_keepalive_timeout(Some(Duration::from_secs(20)))
+            .add_routes(routes)
+            .serve_with_incoming_shutdown(ReceiverStream::new(incoming), async move {
+                let _ = closing.wait_for(|closing| *closing).await;
+            });
+        tokio::pin!(serving);
+        let ended = tokio::select! {
+            ended = &mut serving => Some(ended),
+            () = shutdown => None,
+        };
+        self.close();
+        accepting.abort();
+        let ended = match ended {
+            Some(ended) => ended,
+            None => tokio::time::timeout(GRACE, serving).await.unwrap_or(Ok(())),
+        };
+        ended.map_err(ServeError::Serve)
+    }
+}
+
+/// Accepts for ever. Each handshake is a task of its own: who dawdles keeps nobody waiting.
+async fn accept(listener: TcpListener, tls: TlsSource, connections: mpsc::Sender<io::Result<Connection>>) {
+    let mut incoming = TcpIncoming::from(listener).with_nodelay(Some(true)).with_keepalive(Some(KEEPALIVE));
+    while let Some(accepted) = incoming.next().await {
+        let stream = match accepted {
+            Ok(stream) => stream,
+            Err(error) => {
+                info!(%error, "cannot accept a connection");
+                tokio::time::sleep(Duration::from_millis(100)).await; // out of descriptors, likely: trying at once cannot help
+                continue;
+            }
+        };
+        let (tls, connections) = (tls.clone(), connections.clone());
+        tokio::spawn(async move {
+            let from = stream.peer_addr().ok();
+            match prove(stream, tls).await {
+                Ok(connection) => drop(connections.send(Ok(connection)).await),
+                Err(error) => {
+                    let cause = std::error::Error::source(&error).map(ToString::to_string);
+                    debug!(?from, %error, cause, "connection turned away");
+                }
+            }
+        });
+    }
+}
+
+async fn prove(stream: TcpStream, tls: TlsSource) -> Result<Connection, HandshakeError> {
+    match tls {
+        TlsSource::Insecure(peer) => Ok(Connection { io: Box::pin(stream), peer }),
+        TlsSource::Mutual(config) => {
+            let acceptor = TlsAcceptor::from(Arc::clone(&config.borrow()));
+            let shaken = tokio::time::timeout(HANDSHAKE, acceptor.accept(stream)).await;
+            let stream = shaken.map_err(|_| HandshakeError::Late)?.map_err(HandshakeError::Shake)?;
+            let (_, session) = stream.get_ref();
+            let leaf = session.peer_certificates().and_then(<[_]>::first).ok_or(HandshakeError::Anonymous)?;
+            let peer = Peer::from_certificate(leaf).map_err(HandshakeError::Identify)?;
+            Ok(Connection { io: Box::pin(stream), peer })
+        }
+    }
+}
+
+trait Io: AsyncRead + AsyncWrite + Send {}
+impl<T: AsyncRead + AsyncWrite + Send> Io for T {}
+
+/// A connection whose peer is known. Each of its requests carries the [`Peer`] in its extensions.
+pub struct Connection {
+    io: Pin<Box<dyn Io>>,
+    peer: Peer,
+}
+
+impl Connected for Connection {
+    type ConnectInfo = Peer;
+
+    fn connect_info(&self) -> Peer {
+        self.peer.clone()
+    }
+}
+
+impl AsyncRead for Connection {
+    fn poll_read(mut self: Pin<&mut Self>, context: &mut Context<'_>, buf: &mut ReadBuf<'_>) -> Poll<io::Result<()>> {
+        self.io.as_mut().poll_read(context, buf)
+    }
+}
+
+impl AsyncWrite for Connection {
+    fn poll_write(mut self: Pin<&mut Self>, context: &mut Context<'_>, buf: &[u8]) -> Poll<io::Result<usize>> {
+        self.io.as_mut().poll_write(context, buf)
+    }
+
+    fn poll_flush(mut self: Pin<&mut Self>, context: &mut Context<'_>) -> Poll<io::Result<()>> {
+        self.io.as_mut().poll_flush(context)
+    }
+
+    fn poll_shutdown(mut self: Pin<&mut Self>, context: &mut Context<'_>) -> Poll<io::Result<()>> {
+        self.io.as_mut().poll_shutdown(context)
+    }
+}

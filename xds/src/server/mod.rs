@@ -1,0 +1,141 @@
+//! The server: fleets, the streams that read them, and the port they come in by. Knows gRPC and tasks; what is sent
+//! when is decided in [`crate::protocol`].
+
+mod accept;
+mod service;
+mod stream;
+
+use std::collections::BTreeMap;
+use std::sync::atomic::{AtomicU64, Ordering};
+use std::sync::{Arc, Mutex, PoisonError};
+use std::time::Duration;
+
+use tokio::sync::watch;
+
+use crate::identity::Peer;
+use crate::protocol::{Patience, Quarantine};
+use crate::report::{Event, Observer, Report};
+use crate::store::Store;
+
+pub use accept::{Connection, ServeError, TlsSource};
+pub use service::Ads;
+
+/// What may be tuned.
+#[derive(Clone, Copy, Debug, PartialEq, Eq)]
+pub struct Settings {
+    /// How long streams wait for the order of things.
+    pub patience: Patience,
+    /// A stream whose client leaves a response unanswered for so long is ended: it is dead, or too slow to be of use,
+    /// and may come back.
+    pub answer_within: Duration,
+    /// The largest request that is read. A client that comes back lists everything that it holds in one.
+    pub request_limit: usize,
+}
+
+impl Default for Settings {
+    fn default() -> Self {
+        Self { patience: Patience::default(), answer_within: Duration::from_secs(60), request_limit: 64 * 1024 * 1024 }
+    }
+}
+
+/// An xDS server. Clones are the same server.
+#[derive(Clone)]
+pub struct Server {
+    shared: Arc<Shared>,
+}
+
+struct Shared {
+    settings: Settings,
+    observer: Box<dyn Observer>,
+    fleets: Mutex<BTreeMap<Arc<str>, Store>>,
+    /// What each node refused; it outlives the node's streams.
+    quarantines: Mutex<BTreeMap<(Arc<str>, Arc<str>), Arc<Mutex<Quarantine>>>>,
+    streams: AtomicU64,
+    closing: watch::Sender<bool>,
+}
+
+impl Server {
+    /// A server without fleets, whose events go to this observer.
+    pub fn new(observer: impl Observer + 'static, settings: Settings) -> Self {
+        Self {
+            shared: Arc::new(Shared {
+                settings,
+                observer: Box::new(observer),
+                fleets: Mutex::default(),
+                quarantines: Mutex::default(),
+                streams: AtomicU64::new(0),
+                closing: watch::Sender::new(false),
+            }),
+        }
+    }
+
+    /// The store of a fleet; empty and closed when it is asked for the first time.
+    pub fn fleet(&self, name: &str) -> Store {
+        let mut fleets = self.shared.fleets.lock().unwrap_or_else(PoisonError::into_inner);
+        if let Some(store) = fleets.get(name) {
+            return store.clone();
+        }
+        fleets.entry(name.into()).or_default().clone()
+    }
+
+    /// The discovery service, to be added to any router of tonic's. It finds the [`Peer`] in the request's extensions.
+    pub fn service(&self) -> Ads {
+        Ads::new(self.clone())
+    }
+
+    /// Ends all streams, now and in future: clients go to another server.
+    pub fn close(&self) {
+        self.shared.closing.send_replace(true);
+    }
+
+    fn session(&self, fleet: &Arc<str>, node: &Arc<str>) -> Session {
+        let stream = self.shared.streams.fetch_add(1, Ordering::Relaxed) + 1;
+        let quarantine = {
+            let mut all = self.shared.quarantines.lock().unwrap_or_else(PoisonError::into_inner);
+            Arc::clone(all.entry((Arc::clone(fleet), Arc::clone(node))).or_default())
+        };
+        let session = Session {
+            store: self.fleet(fleet),
+            shared: Arc::clone(&self.shared),
+            fleet: Arc::clone(fleet),
+            node: Arc::clone(node),
+            stream,
+            quarantine,
+        };
+        session.report(Event::Connected);
+        session
+    }
+}
+
+/// One stream of one node, from its first moment to its last: reports both.
+struct Session {
+    shared: Arc<Shared>,
+    store: Store,
+    fleet: Arc<str>,
+    node: Arc<str>,
+    stream: u64,
+    quarantine: Arc<Mutex<Quarantine>>,
+}
+
+impl Session {
+    fn report(&self, event: Event) {
+        let Self { shared, store: _, fleet, node, stream, quarantine: _ } = self;
+        shared.observer.report(Report { fleet: Arc::clone(fleet), node: Arc::clone(node), stream: *stream, event });
+    }
+}
+
+impl Drop for Session {
+    fn drop(&mut self) {
+        self.report(Event::Disconnected);
+    }
+}
+
+/// The fleet and the node of a request, or why it may not have a stream.
+#[allow(clippy::result_large_err, reason = "tonic's status is what the caller returns")]
+fn envoy_of(extensions: &http::Extensions) -> Result<(Arc<str>, Arc<str>), tonic::Status> {
+    match extensions.get::<Peer>() {
+        Some(Peer::Envoy { fleet, node }) => Ok((Arc::clone(fleet), Arc::clone(node))),
+        Some(Peer::Manager { .. }) => Err(tonic::Status::permission_denied("discovery is for Envoys")),
+        None => Err(tonic::Status::unauthenticated("no client certificate")),
+    }
+}

@@ -1,0 +1,127 @@
+//! A cluster as Envoy's Cluster: endpoints over ADS, limits always set. Knows no endpoint.
+
+use envoy_types::pb::envoy::config::cluster::v3::{
+    self as pb, CircuitBreakers, OutlierDetection, circuit_breakers::Thresholds, cluster::ClusterDiscoveryType,
+    cluster::CommonLbConfig, cluster::DiscoveryType, cluster::EdsClusterConfig, cluster::LbPolicy,
+};
+use envoy_types::pb::envoy::config::core::v3::{
+    self as core, AggregatedConfigSource, ApiVersion, ConfigSource, ProxyProtocolConfig, TransportSocket,
+    config_source::ConfigSourceSpecifier, health_check, proxy_protocol_config, transport_socket,
+};
+use envoy_types::pb::envoy::extensions::transport_sockets::{
+    proxy_protocol::v3::ProxyProtocolUpstreamTransport, raw_buffer::v3::RawBuffer,
+};
+use envoy_types::pb::envoy::r#type::v3::Percent;
+use prost::{Message, Name};
+
+use super::{BUFFER_LIMIT, any, duration, number};
+use crate::model::{Balancing, Cluster, Ejection, HealthCheck, Probe, ProxyProtocol};
+
+/// What Envoy would never reach with raw connections; the limit that counts is `max_connections`.
+const UNLIMITED: u32 = 1_000_000_000;
+
+pub(super) fn message(cluster: &Cluster) -> pb::Cluster {
+    let Cluster { name, connect_timeout, balancing, max_connections, proxy_protocol, health_check, ejection } = cluster;
+    pb::Cluster {
+        name: name.clone(),
+        cluster_discovery_type: Some(ClusterDiscoveryType::Type(DiscoveryType::Eds.into())),
+        eds_cluster_config: Some(EdsClusterConfig { eds_config: Some(ads()), service_name: String::new() }),
+        connect_timeout: Some(duration(*connect_timeout)),
+        per_connection_buffer_limit_bytes: number(BUFFER_LIMIT),
+        lb_policy: policy(*balancing).into(),
+        health_checks: health_check.iter().map(checked).collect(),
+        circuit_breakers: Some(CircuitBreakers { thresholds: vec![limits(*max_connections)], ..Default::default() }),
+        outlier_detection: ejection.as_ref().map(ejected),
+        common_lb_config: Some(CommonLbConfig {
+            // No panic mode: an endpoint that is known to be dead gets no connection, even when most are dead.
+            healthy_panic_threshold: Some(Percent { value: 0.0 }),
+            ..Default::default()
+        }),
+        transport_socket: proxy_protocol.map(announcing),
+        ..Default::default()
+    }
+}
+
+fn ads() -> ConfigSource {
+    ConfigSource {
+        resource_api_version: ApiVersion::V3.into(),
+        config_source_specifier: Some(ConfigSourceSpecifier::Ads(AggregatedConfigSource {})),
+        ..Default::default()
+    }
+}
+
+fn policy(balancing: Balancing) -> LbPolicy {
+    match balancing {
+        Balancing::RoundRobin => LbPolicy::RoundRobin,
+        Balancing::LeastRequest => LbPolicy::LeastRequest,
+        Balancing::Random => LbPolicy::Random,
+        Balancing::Maglev => LbPolicy::Maglev,
+    }
+}
+
+fn limits(max_connections: u32) -> Thresholds {
+    Thresholds {
+        max_connections: number(max_connections),
+        max_pending_requests: number(UNLIMITED),
+        max_requests: number(UNLIMITED),
+        max_retries: number(UNLIMITED),
+        ..Default::default()
+    }
+}
+
+fn checked(check: &HealthCheck) -> core::HealthCheck {
+    let HealthCheck { probe, interval, timeout, unhealthy_after, healthy_after } = check;
+    core::HealthCheck {
+        interval: Some(duration(*interval)),
+        timeout: Some(duration(*timeout)),
+        // By default Envoy probes a cluster without traffic once a minute; its first client would pay for that.
+        no_traffic_interval: Some(duration(*interval)),
+        no_traffic_healthy_interval: Some(duration(*interval)),
+        unhealthy_threshold: number(*unhealthy_after),
+        healthy_threshold: number(*healthy_after),
+        interval_jitter_percent: 10,
+        health_checker: Some(match probe {
+            Probe::Tcp => health_check::HealthChecker::TcpHealthCheck(health_check::TcpHealthCheck::default()),
+            Probe::Http { path } => health_check::HealthChecker::HttpHealthCheck(health_check::HttpHealthCheck {
+                path: path.clone(),
+                ..Default::default()
+            }),
+        }),
+        ..Default::default()
+    }
+}
+
+/// For connections Envoy counts a failed connect as a gateway failure and as a 5xx: one of the two is enforced.
+fn ejected(ejection: &Ejection) -> OutlierDetection {
+    let Ejection { consecutive_failures, base_time } = ejection;
+    OutlierDetection {
+        consecutive_5xx: number(*consecutive_failures),
+        enforcing_consecutive_5xx: number(100),
+        enforcing_consecutive_gateway_failure: number(0),
+        enforcing_success_rate: number(0),
+        base_ejection_time: Some(duration(*base_time)),
+        max_ejection_percent: number(100),
+        interval: Some(duration(std::time::Duration::from_secs(1))),
+        ..Default::default()
+    }
+}
+
+fn announcing(version: ProxyProtocol) -> TransportSocket {
+    let version = match version {
+        ProxyProtocol::V1 => proxy_protocol_config::Version::V1,
+        ProxyProtocol::V2 => proxy_protocol_config::Version::V2,
+    };
+    let inner = transport_socket("envoy.transport_sockets.raw_buffer", &RawBuffer {});
+    transport_socket(
+        "envoy.transport_sockets.upstream_proxy_protocol",
+        &ProxyProtocolUpstreamTransport {
+            config: Some(ProxyProtocolConfig { version: version.into(), ..Default::default() }),
+            transport_socket: Some(inner),
+            ..Default::default()
+        },
+    )
+}
+
+fn transport_socket<M: Message + Name>(name: &str, config: &M) -> TransportSocket {
+    TransportSocket { name: name.to_owned(), config_type: Some(transport_socket::ConfigType::TypedConfig(any(config))) }
+}

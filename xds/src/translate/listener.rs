@@ -1,0 +1,161 @@
+//! A listener as Envoy's Listener: one address and port, one proxy, source ranges before it. Knows no endpoint.
+
+use envoy_types::pb::envoy::config::core::v3::CidrRange;
+use envoy_types::pb::envoy::config::listener::v3::{
+    self as pb, Filter, FilterChain, ListenerFilter, UdpListenerConfig, filter, listener_filter,
+};
+use envoy_types::pb::envoy::config::rbac::v3::{self as rules, Permission, Policy, Principal, permission, principal};
+use envoy_types::pb::envoy::extensions::filters::network::{rbac::v3::Rbac, tcp_proxy::v3 as tcp};
+use envoy_types::pb::envoy::extensions::filters::udp::udp_proxy::v3::{self as udp, udp_proxy_config};
+use envoy_types::pb::envoy::extensions::matching::{
+    common_inputs::network::v3::SourceIpInput, input_matchers::ip::v3::Ip,
+};
+use envoy_types::pb::envoy::r#type::v3::{HashPolicy, hash_policy};
+use envoy_types::pb::google::protobuf::BoolValue;
+use envoy_types::pb::xds::r#type::matcher::v3::{Matcher, matcher};
+use ipnet::IpNet;
+use prost::{Message, Name};
+
+use super::{BUFFER_LIMIT, any, duration, extension, number, socket};
+use crate::model::{Bind, Listener, Protocol};
+
+/// How many endpoints a connection tries before its client is told that none answers.
+const CONNECT_ATTEMPTS: u32 = 3;
+
+pub(super) fn message(listener: &Listener) -> pb::Listener {
+    let Bind { protocol, address, port } = listener.bind;
+    let mut message = pb::Listener {
+        name: listener.bind.to_string(),
+        // Otherwise every listener would bring a subtree of statistics of its own.
+        stat_prefix: listener.stat_prefix.clone(),
+        address: Some(socket(protocol, address, port)),
+        freebind: yes(),
+        enable_reuse_port: yes(),
+        per_connection_buffer_limit_bytes: number(BUFFER_LIMIT),
+        ..Default::default()
+    };
+    match protocol {
+        Protocol::Tcp => message.filter_chains = vec![chain(listener)],
+        Protocol::Udp => {
+            message.udp_listener_config = Some(UdpListenerConfig::default());
+            message.listener_filters = vec![ListenerFilter {
+                name: "envoy.filters.udp_listener.udp_proxy".to_owned(),
+                config_type: Some(listener_filter::ConfigType::TypedConfig(any(&udp_proxy(listener)))),
+                ..Default::default()
+            }];
+        }
+    }
+    message
+}
+
+#[allow(clippy::unnecessary_wraps, reason = "protobuf wraps every optional scalar")]
+fn yes() -> Option<BoolValue> {
+    Some(BoolValue { value: true })
+}
+
+/// The filters of a TCP listener, in their one order.
+fn chain(listener: &Listener) -> FilterChain {
+    let Listener { bind: _, cluster: _, stat_prefix, idle_timeout: _, source_ranges, hash_source: _ } = listener;
+    let mut filters = Vec::with_capacity(2);
+    if !source_ranges.is_empty() {
+        filters.push(filter("envoy.filters.network.rbac", &only_from(source_ranges, stat_prefix)));
+    }
+    filters.push(filter("envoy.filters.network.tcp_proxy", &tcp_proxy(listener)));
+    FilterChain { filters, ..Default::default() }
+}
+
+fn filter<M: Message + Name>(name: &str, config: &M) -> Filter {
+    Filter { name: name.to_owned(), config_type: Some(filter::ConfigType::TypedConfig(any(config))) }
+}
+
+fn tcp_proxy(listener: &Listener) -> tcp::TcpProxy {
+    let Listener { bind: _, cluster, stat_prefix, idle_timeout, source_ranges: _, hash_source } = listener;
+    let source =
+        HashPolicy { policy_specifier: Some(hash_policy::PolicySpecifier::SourceIp(hash_policy::SourceIp {})) };
+    tcp::TcpProxy {
+        stat_prefix: stat_prefix.clone(),
+        cluster_specifier: Some(tcp::tcp_proxy::ClusterSpecifier::Cluster(cluster.clone())),
+        // Zero is "never" on the wire as well; absent would be Envoy's hour.
+        idle_timeout: Some(duration(*idle_timeout)),
+        max_connect_attempts: number(CONNECT_ATTEMPTS),
+        hash_policy: hash_source.then_some(source).into_iter().collect(),
+        ..Default::default()
+    }
+}
+
+/// Everyone else is refused. The one policy of the map has the one name.
+fn only_from(ranges: &[IpNet], stat_prefix: &str) -> Rbac {
+    let policy = Policy {
+        permissions: vec![Permission { rule: Some(permission::Rule::Any(true)) }],
+        principals: cidrs(ranges)
+            .map(|range| Principal { identifier: Some(principal::Identifier::DirectRemoteIp(range)) })
+            .collect(),
+        ..Default::default()
+    };
+    Rbac {
+        stat_prefix: format!("tcp.{stat_prefix}."),
+        rules: Some(rules::Rbac {
+            action: rules::rbac::Action::Allow.into(),
+            policies: [("source-ranges".to_owned(), policy)].into(),
+            ..Default::default()
+        }),
+        ..Default::default()
+    }
+}
+
+/// Networks in canonical form, sorted, each once.
+fn cidrs(ranges: &[IpNet]) -> impl Iterator<Item = CidrRange> {
+    let mut ranges: Vec<_> = ranges.iter().map(IpNet::trunc).collect();
+    ranges.sort_unstable();
+    ranges.dedup();
+    ranges.into_iter().map(|range| CidrRange {
+        address_prefix: range.network().to_string(),
+        prefix_len: number(u32::from(range.prefix_len())),
+    })
+}
+
+fn udp_proxy(listener: &Listener) -> udp::UdpProxyConfig {
+    let Listener { bind: _, cluster, stat_prefix, idle_timeout, source_ranges, hash_source } = listener;
+    let source = udp_proxy_config::HashPolicy {
+        policy_specifier: Some(udp_proxy_config::hash_policy::PolicySpecifier::SourceIp(true)),
+    };
+    udp::UdpProxyConfig {
+        stat_prefix: stat_prefix.clone(),
+        // Envoy wants more than zero here; absent is its minute.
+        idle_timeout: (!idle_timeout.is_zero()).then(|| duration(*idle_timeout)),
+        hash_policies: hash_source.then_some(source).into_iter().collect(),
+        route_specifier: Some(udp_proxy_config::RouteSpecifier::Matcher(route(cluster, source_ranges, stat_prefix))),
+        ..Default::default()
+    }
+}
+
+/// To the cluster when the source is allowed; a datagram that matches nothing is dropped.
+fn route(cluster: &str, ranges: &[IpNet], stat_prefix: &str) -> Matcher {
+    let to_cluster = matcher::OnMatch {
+        on_match: Some(matcher::on_match::OnMatch::Action(extension(
+            "route",
+            &udp::Route { cluster: cluster.to_owned() },
+        ))),
+        ..Default::default()
+    };
+    if ranges.is_empty() {
+        return Matcher { on_no_match: Some(Box::new(to_cluster)), matcher_type: None };
+    }
+    let inside = matcher::matcher_list::predicate::SinglePredicate {
+        input: Some(extension("envoy.matching.inputs.source_ip", &SourceIpInput {})),
+        matcher: Some(matcher::matcher_list::predicate::single_predicate::Matcher::CustomMatch(extension(
+            "envoy.matching.matchers.ip",
+            &Ip { cidr_ranges: cidrs(ranges).collect(), stat_prefix: stat_prefix.to_owned() },
+        ))),
+    };
+    let field = matcher::matcher_list::FieldMatcher {
+        predicate: Some(matcher::matcher_list::Predicate {
+            match_type: Some(matcher::matcher_list::predicate::MatchType::SinglePredicate(inside)),
+        }),
+        on_match: Some(to_cluster),
+    };
+    Matcher {
+        on_no_match: None,
+        matcher_type: Some(matcher::MatcherType::MatcherList(matcher::MatcherList { matchers: vec![field] })),
+    }
+}

@@ -1,0 +1,70 @@
+//! From the model to encoded resources. Cannot fail, looks at nothing else than its argument, and writes the same
+//! bytes for the same input: every protobuf map holds at most one entry, for their order is not defined.
+
+mod cluster;
+mod endpoints;
+mod listener;
+
+use std::time::Duration;
+
+use envoy_types::pb::envoy::config::core::v3 as core;
+use envoy_types::pb::google::protobuf::{self, Any, UInt32Value};
+use prost::{Message, Name};
+
+use crate::model::{Cluster, Endpoints, Listener, Protocol};
+use crate::resource::{Resource, ResourceType};
+
+/// Bytes that Envoy holds for a connection in each direction before it stops reading. Bounds memory under slow peers.
+const BUFFER_LIMIT: u32 = 64 * 1024;
+
+/// A listener as a resource, named after what it binds.
+pub fn listener(listener: &Listener) -> Resource {
+    let cluster = listener.cluster.as_str().into();
+    let name = listener.bind.to_string();
+    Resource::new(ResourceType::Listener, name, &listener::message(listener).encode_to_vec()).leading_to([cluster])
+}
+
+/// A cluster as a resource. Its endpoints come over the same stream, under the cluster's own name.
+pub fn cluster(cluster: &Cluster) -> Resource {
+    Resource::new(ResourceType::Cluster, cluster.name.as_str(), &cluster::message(cluster).encode_to_vec())
+}
+
+/// Endpoints as a resource, named after their cluster.
+pub fn endpoints(endpoints: &Endpoints) -> Resource {
+    Resource::new(ResourceType::Endpoints, endpoints.cluster.as_str(), &endpoints::message(endpoints).encode_to_vec())
+}
+
+fn any<M: Message + Name>(message: &M) -> Any {
+    Any { type_url: M::type_url(), value: message.encode_to_vec() }
+}
+
+fn extension<M: Message + Name>(name: &str, message: &M) -> envoy_types::pb::xds::core::v3::TypedExtensionConfig {
+    envoy_types::pb::xds::core::v3::TypedExtensionConfig { name: name.to_owned(), typed_config: Some(any(message)) }
+}
+
+fn duration(value: Duration) -> protobuf::Duration {
+    protobuf::Duration {
+        seconds: i64::try_from(value.as_secs()).unwrap_or(i64::MAX),
+        nanos: i32::try_from(value.subsec_nanos()).unwrap_or(0),
+    }
+}
+
+#[allow(clippy::unnecessary_wraps, reason = "protobuf wraps every optional scalar")]
+fn number(value: u32) -> Option<UInt32Value> {
+    Some(UInt32Value { value })
+}
+
+fn socket(protocol: Protocol, address: std::net::IpAddr, port: u16) -> core::Address {
+    let protocol = match protocol {
+        Protocol::Tcp => core::socket_address::Protocol::Tcp,
+        Protocol::Udp => core::socket_address::Protocol::Udp,
+    };
+    core::Address {
+        address: Some(core::address::Address::SocketAddress(core::SocketAddress {
+            protocol: protocol.into(),
+            address: address.to_string(),
+            port_specifier: Some(core::socket_address::PortSpecifier::PortValue(u32::from(port))),
+            ..Default::default()
+        })),
+    }
+}
