@@ -7,8 +7,17 @@
 //! let namespaces: kube::Api<k8s_openapi::api::core::v1::Namespace> = kube::Api::all(cluster.client());
 //! # drop(namespaces); Ok(()) }
 //! ```
+pub mod agent;
+pub mod apply;
+pub mod backend;
+pub mod client;
 pub mod control_plane;
+pub mod edge;
 pub mod error;
+pub mod lab;
+pub mod manager;
+pub mod network;
+pub mod node;
 pub mod pki;
 pub mod ports;
 pub mod process;
@@ -17,7 +26,13 @@ pub mod sweep;
 pub mod tools;
 pub mod wait;
 
+pub use agent::Agent;
+pub use apply::apply;
+pub use backend::{Backend, Protocol};
 pub use control_plane::ControlPlane;
+pub use edge::Edge;
 pub use error::{Error, Result};
+pub use lab::{Lab, Weight};
+pub use manager::Manager;
 pub use process::Process;
 pub use supervisor::Supervisor;

@@ -58,14 +58,7 @@ pub fn remove_cgroups(prefix: &str) {
 
 /// Unmounts everything below `dir`, the latest mount first.
 pub fn unmount_below(dir: &Path) {
-    let table = fs::read_to_string("/proc/self/mountinfo").unwrap_or_default();
-    let below: Vec<PathBuf> = table
-        .lines()
-        .filter_map(|line| line.split(' ').nth(4))
-        .map(PathBuf::from)
-        .filter(|at| at.starts_with(dir))
-        .collect();
-    for at in below.iter().rev() {
+    for at in mounts_below(dir).iter().rev() {
         let _ = umount2(at, MntFlags::MNT_DETACH);
     }
 }
@@ -95,6 +88,25 @@ pub fn remove_container_traces(dir: &Path, network: &str) {
     for name in names(results, network) {
         let _ = fs::remove_file(results.join(name));
     }
+}
+
+/// What is still there of a lab, its logs excepted: for the tests of the lab itself.
+pub fn traces(id: &str) -> Vec<String> {
+    let name = format!("nave-{id}");
+    let processes = marked(MARK, id).into_iter().map(|pid| format!("process {pid}"));
+    let groups = cgroups(&name).into_iter().map(|dir| dir.display().to_string());
+    let networks =
+        names(Path::new("/run/netns"), &name).into_iter().chain(names(Path::new("/sys/class/net"), &format!("nv{id}")));
+    let dir = std::env::temp_dir().join(format!("nave-lab-{id}"));
+    let mounts = mounts_below(&dir).into_iter().map(|at| at.display().to_string());
+    let files = names(&dir, "").into_iter().filter(|name| name != "logs");
+    processes.chain(groups).chain(networks).chain(mounts).chain(files).collect()
+}
+
+fn mounts_below(dir: &Path) -> Vec<PathBuf> {
+    let table = fs::read_to_string("/proc/self/mountinfo").unwrap_or_default();
+    let points = table.lines().filter_map(|line| line.split(' ').nth(4)).map(PathBuf::from);
+    points.filter(|at| at.starts_with(dir)).collect()
 }
 
 fn ip(arguments: &[&str]) {

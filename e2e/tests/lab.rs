@@ -1,9 +1,14 @@
 //! The lab keeps its promises: it starts what is real, and leaves nothing behind.
-use k8s_openapi::api::core::v1::{Namespace, ServiceAccount};
+use std::io::{BufRead, BufReader};
+use std::process::{Command, Stdio};
+use std::time::Duration;
+
+use k8s_openapi::api::core::v1::{Namespace, Service, ServiceAccount};
 use kube::Api;
 use nave_e2e::control_plane::{ControlPlane, Options};
-use nave_e2e::{sweep, wait};
-use std::time::Duration;
+use nave_e2e::{Lab, Protocol, sweep, wait};
+
+const PATIENCE: Duration = Duration::from_secs(60);
 
 #[tokio::test(flavor = "multi_thread")]
 async fn a_control_plane_answers_runs_its_controllers_and_is_gone_after_its_drop() {
@@ -12,7 +17,7 @@ async fn a_control_plane_answers_runs_its_controllers_and_is_gone_after_its_drop
     let namespaces: Api<Namespace> = Api::all(plane.client());
     assert!(namespaces.get("default").await.is_ok());
     let accounts: Api<ServiceAccount> = Api::namespaced(plane.client(), "default");
-    wait::until("the default service account exists", Duration::from_secs(30), || async {
+    wait::until("the default service account exists", PATIENCE, || async {
         accounts.get("default").await.map_err(|error| error.to_string())
     })
     .await
@@ -22,4 +27,74 @@ async fn a_control_plane_answers_runs_its_controllers_and_is_gone_after_its_drop
     drop(plane);
     assert_eq!(sweep::marked(sweep::MARK, &id), Vec::<i32>::new());
     assert!(!dir.exists());
+}
+
+#[tokio::test(flavor = "multi_thread")]
+async fn an_api_server_that_was_away_comes_back_at_its_address_with_what_it_knew() {
+    let plane = ControlPlane::start(Options::default()).await.unwrap();
+    let url = plane.url();
+    let namespaces: Api<Namespace> = Api::all(plane.client());
+    nave_e2e::apply(
+        &plane.client(),
+        &serde_json::json!({"apiVersion": "v1", "kind": "Namespace", "metadata": {"name": "kept"}}),
+    )
+    .await
+    .unwrap();
+    plane.stop_api();
+    assert!(namespaces.get("kept").await.is_err());
+    plane.start_api().await.unwrap();
+    assert!(namespaces.get("kept").await.is_ok());
+    assert_eq!(plane.url(), url);
+}
+
+#[tokio::test(flavor = "multi_thread")]
+async fn two_light_labs_run_side_by_side() {
+    let (first, second) = tokio::join!(Lab::light().nodes(1).bare().start(), Lab::light().nodes(1).bare().start());
+    for lab in [first.unwrap(), second.unwrap()] {
+        let spoke = &lab.spokes[0];
+        spoke.sample("web", &[(Protocol::Tcp, 8080), (Protocol::Udp, 5353)]).await.unwrap();
+        let service: Service = Api::namespaced(spoke.client(), "default").get("web").await.unwrap();
+        let ports: Vec<u16> = service
+            .spec
+            .unwrap()
+            .ports
+            .unwrap()
+            .iter()
+            .filter_map(|port| port.node_port)
+            .map(|port| port as u16)
+            .collect();
+        let address = spoke.nodes[0].address();
+        assert_eq!(lab.ask(address, ports[0]).await.unwrap(), "spoke-1/web on node-1");
+        assert_eq!(lab.ask_udp(address, ports[1]).await.unwrap(), "spoke-1/web on node-1");
+    }
+}
+
+#[test]
+fn everything_is_gone_after_the_owner_was_killed() {
+    let mut owner = Command::new(env!("CARGO_BIN_EXE_nave-lab"))
+        .arg("hold")
+        .stdin(Stdio::piped())
+        .stdout(Stdio::piped())
+        .spawn()
+        .unwrap();
+    let mut id = String::new();
+    BufReader::new(owner.stdout.take().unwrap()).read_line(&mut id).unwrap();
+    let id = id.trim().to_owned();
+    assert!(sweep::marked(sweep::MARK, &id).len() >= 6);
+    owner.kill().unwrap();
+    owner.wait().unwrap();
+    assert_gone(&id);
+}
+
+/// The supervisor is the one who removes it all: there is a moment before it is done.
+fn assert_gone(id: &str) {
+    let runtime = tokio::runtime::Builder::new_current_thread().enable_all().build().unwrap();
+    let gone = wait::until("nothing is left", PATIENCE, || async {
+        let left = sweep::traces(id);
+        if left.is_empty() { Ok(()) } else { Err(left.join(", ")) }
+    });
+    runtime.block_on(gone).unwrap();
+    let dir = std::env::temp_dir().join(format!("nave-lab-{id}"));
+    assert!(dir.join("logs").is_dir());
+    std::fs::remove_dir_all(&dir).unwrap();
 }

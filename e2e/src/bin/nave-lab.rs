@@ -4,6 +4,8 @@ use std::path::PathBuf;
 
 use anyhow::Result;
 use clap::{Parser, Subcommand};
+use nave_e2e::Lab;
+use tokio::runtime::Runtime;
 
 /// The lab of Nave: one hub and its spokes on this machine.
 #[derive(Parser)]
@@ -23,12 +25,31 @@ enum Act {
         /// The lab's directory.
         dir: PathBuf,
     },
+    /// Starts a lab without the product, prints its id, and holds it until standard input ends: for the lab's own tests.
+    #[command(hide = true)]
+    Hold {
+        /// With real nodes.
+        #[arg(long)]
+        full: bool,
+    },
 }
 
 fn main() -> Result<()> {
     match Arguments::parse().act {
         // Without a runtime: signals are blocked per thread, and one thread there shall be.
-        Act::Supervise { id, dir } => nave_e2e::supervisor::supervise(&id, &dir)?,
+        Act::Supervise { id, dir } => Ok(nave_e2e::supervisor::supervise(&id, &dir)?),
+        Act::Hold { full } => runtime()?.block_on(hold(full)),
     }
+}
+
+fn runtime() -> Result<Runtime> {
+    Ok(tokio::runtime::Builder::new_multi_thread().enable_all().build()?)
+}
+
+async fn hold(full: bool) -> Result<()> {
+    let builder = if full { Lab::full() } else { Lab::light() };
+    let lab = builder.nodes(1).bare().start().await?;
+    println!("{}", lab.supervisor().id());
+    tokio::task::spawn_blocking(|| std::io::stdin().lines().count()).await?;
     Ok(())
 }

@@ -23,7 +23,7 @@ pub(super) fn etcd(dir: &Path, ports: &Ports) -> Vec<String> {
 
 pub(super) fn api(dir: &Path, logs: &Path, options: &Options, ports: &Ports) -> Result<Vec<String>> {
     let file = |flag: &str, name: &str| format!("--{flag}={}", dir.join(name).display());
-    let Options { name, services, address, nodes, audit } = options;
+    let Options { name, services, address, nodes, audit, node_ports } = options;
     let mut flags = vec![
         format!("--etcd-servers={}", local(ports.etcd.number())),
         format!("--secure-port={}", ports.api.number()),
@@ -50,6 +50,7 @@ pub(super) fn api(dir: &Path, logs: &Path, options: &Options, ports: &Ports) -> 
         // An address on loopback is no valid endpoint of the Service `kubernetes`, and nobody here reads it.
         flags.push("--endpoint-reconciler-type=none".into());
     }
+    flags.extend(node_ports.iter().map(|range| format!("--service-node-port-range={range}")));
     if *audit {
         let policy = dir.join("audit-policy.json");
         std::fs::write(&policy, AUDIT_POLICY).act(|| "write the audit policy")?;

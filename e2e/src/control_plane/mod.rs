@@ -37,6 +37,8 @@ pub struct Options {
     pub nodes: bool,
     /// Whether the API server writes an audit log (`logs/<name>-audit.log`, one line per request).
     pub audit: bool,
+    /// The range of node ports; absent: Kubernetes' own, 30000-32767.
+    pub node_ports: Option<String>,
 }
 
 impl Default for Options {
@@ -47,6 +49,7 @@ impl Default for Options {
             address: IpAddr::V4(Ipv4Addr::LOCALHOST),
             nodes: false,
             audit: false,
+            node_ports: None,
         }
     }
 }

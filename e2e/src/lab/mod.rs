@@ -1,0 +1,87 @@
+//! The whole lab: one hub, its managers and edge nodes, some spokes with their agents and nodes. Knows the order in which
+//! they are started; each part knows itself.
+mod builder;
+mod hub;
+mod sample;
+mod spoke;
+mod weight;
+
+use std::net::{IpAddr, SocketAddr};
+use std::sync::Arc;
+
+use tokio::net::TcpStream;
+
+pub use builder::Builder;
+pub use hub::Hub;
+pub use sample::Sample;
+pub use spoke::Spoke;
+pub use weight::{Weight, heaviest};
+
+use crate::client;
+use crate::error::Result;
+use crate::network::Plan;
+use crate::supervisor::Supervisor;
+
+/// A running lab; dropping it stops and removes everything.
+///
+/// ```no_run
+/// # async fn example() -> nave_e2e::Result<()> {
+/// use nave_e2e::{Lab, Protocol};
+/// let lab = Lab::light().spokes(2).start().await?;
+/// let web = lab.spokes[0].sample("web", &[(Protocol::Tcp, 8080)]).await?;
+/// let address = web.address().await?;
+/// println!("{}", lab.ask(address, 8080).await?);
+/// # Ok(()) }
+/// ```
+pub struct Lab {
+    // Dropped in this order: agents and nodes, then Envoys, managers and the hub, then whoever removes the rest.
+    /// The user clusters: `spoke-1`, `spoke-2`, …
+    pub spokes: Vec<Spoke>,
+    /// The load balancing cluster.
+    pub hub: Hub,
+    weight: Weight,
+    plan: Plan,
+    supervisor: Arc<Supervisor>,
+}
+
+impl Lab {
+    /// Control planes, loopback addresses, no root.
+    pub fn light() -> Builder {
+        Builder::new(Weight::Light)
+    }
+
+    /// Real nodes and pods in network namespaces: needs root and [`tools::missing`](crate::tools::missing) to be empty.
+    pub fn full() -> Builder {
+        Builder::new(Weight::Full)
+    }
+
+    /// What it is made of.
+    pub fn weight(&self) -> Weight {
+        self.weight
+    }
+
+    /// Its addresses.
+    pub fn plan(&self) -> &Plan {
+        &self.plan
+    }
+
+    /// Its directory, logs and id.
+    pub fn supervisor(&self) -> &Arc<Supervisor> {
+        &self.supervisor
+    }
+
+    /// Connects as a client of the load balancer would.
+    pub async fn connect(&self, address: IpAddr, port: u16) -> Result<TcpStream> {
+        client::connect(SocketAddr::new(address, port)).await
+    }
+
+    /// Which backend answers at a TCP port: its banner.
+    pub async fn ask(&self, address: IpAddr, port: u16) -> Result<String> {
+        client::ask(SocketAddr::new(address, port)).await
+    }
+
+    /// Which backend answers at a UDP port: its banner.
+    pub async fn ask_udp(&self, address: IpAddr, port: u16) -> Result<String> {
+        client::ask_udp(SocketAddr::new(address, port), "a datagram of the lab").await
+    }
+}

@@ -1,0 +1,109 @@
+//! A sample Service with backends that answer, alike in both weights. Knows the sample backend; knows nothing of how a Service
+//! gets its address.
+use std::net::IpAddr;
+use std::time::Duration;
+
+use k8s_openapi::api::core::v1::Service;
+use kube::api::{Api, DeleteParams};
+use serde_json::json;
+
+use super::Spoke;
+use crate::apply::apply;
+use crate::backend::Protocol;
+use crate::client;
+use crate::error::{Act, Error, Result};
+use crate::wait;
+
+const PATIENCE: Duration = Duration::from_secs(60);
+
+/// A sample Service of a spoke.
+pub struct Sample<'spoke> {
+    spoke: &'spoke Spoke,
+    name: String,
+    ports: Vec<(Protocol, u16)>,
+}
+
+impl Spoke {
+    /// Makes the Service `default/<name>` of type LoadBalancer with these ports, and backends behind it. Their banner is
+    /// `<spoke>/<name> on <node>`.
+    pub async fn sample(&self, name: &str, ports: &[(Protocol, u16)]) -> Result<Sample<'_>> {
+        let entries: Vec<_> = ports
+            .iter()
+            .map(|(protocol, port)| {
+                let key = format!("{}-{port}", protocol.name().to_lowercase());
+                json!({"name": key, "protocol": protocol.name(), "port": port, "targetPort": port})
+            })
+            .collect();
+        let metadata = json!({"namespace": "default", "name": name});
+        let spec = json!({"type": "LoadBalancer", "ports": entries});
+        let made =
+            apply(&self.client(), &json!({"apiVersion": "v1", "kind": "Service", "metadata": metadata, "spec": spec}))
+                .await?;
+        let service: Service = made.try_parse().act(|| format!("read the Service {name}"))?;
+        self.back(name, &service).await?;
+        Ok(Sample { spoke: self, name: name.to_owned(), ports: ports.to_vec() })
+    }
+
+    /// Answers at every node port of the Service on every node.
+    async fn back(&self, name: &str, service: &Service) -> Result<()> {
+        for port in service.spec.iter().flat_map(|spec| spec.ports.iter().flatten()) {
+            let protocol = if port.protocol.as_deref() == Some("UDP") { Protocol::Udp } else { Protocol::Tcp };
+            let number = port.node_port.and_then(|number| u16::try_from(number).ok());
+            let number = number.ok_or_else(|| Error::new(format!("the Service {name} has no node port")))?;
+            for node in &self.nodes {
+                node.serve(protocol, number, &format!("{}/{name} on {}", self.name(), node.name())).await?;
+            }
+        }
+        Ok(())
+    }
+}
+
+impl Sample<'_> {
+    /// Its name in the namespace `default`.
+    pub fn name(&self) -> &str {
+        &self.name
+    }
+
+    /// Its ports.
+    pub fn ports(&self) -> &[(Protocol, u16)] {
+        &self.ports
+    }
+
+    /// Waits until the status shows an address, and returns the first.
+    pub async fn address(&self) -> Result<IpAddr> {
+        let addresses = self.spoke.addresses("default", &self.name).await?;
+        addresses.first().copied().ok_or_else(|| Error::new("a Service without an address"))
+    }
+
+    /// Waits until every port answers at the address, and returns the banners.
+    pub async fn answers(&self, address: IpAddr) -> Result<Vec<String>> {
+        let mut banners = Vec::new();
+        for (protocol, port) in self.ports.iter().copied() {
+            let at = std::net::SocketAddr::new(address, port);
+            let what = format!("{} {at} answers", protocol.name());
+            let banner = wait::until(&what, PATIENCE, || async {
+                let answer = match protocol {
+                    Protocol::Tcp => client::ask(at).await,
+                    Protocol::Udp => client::ask_udp(at, "anybody there?").await,
+                };
+                answer.map_err(|error| format!("{error:?}"))
+            });
+            banners.push(banner.await?);
+        }
+        Ok(banners)
+    }
+
+    /// Deletes the Service and waits until it is gone, finalizers and all.
+    pub async fn delete(self) -> Result<()> {
+        let services: Api<Service> = Api::namespaced(self.spoke.client(), "default");
+        services
+            .delete(&self.name, &DeleteParams::default())
+            .await
+            .act(|| format!("delete the Service {}", self.name))?;
+        wait::until(&format!("the Service {} is gone", self.name), PATIENCE, || async {
+            let left = services.get_opt(&self.name).await.map_err(|error| error.to_string())?;
+            left.map_or(Ok(()), |service| Err(format!("finalizers {:?}", service.metadata.finalizers)))
+        })
+        .await
+    }
+}

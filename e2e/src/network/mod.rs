@@ -1,0 +1,103 @@
+//! Which addresses a lab uses, so that labs side by side never meet. Knows the plan; makes nothing in the kernel.
+use std::fs::{self, File};
+use std::net::{IpAddr, Ipv4Addr};
+
+use ipnet::{IpNet, Ipv4Net};
+
+use crate::error::{Act, Error, Result};
+use crate::lab::Weight;
+
+/// So many labs fit on one machine: each takes one /16.
+const SLOTS: u8 = 32;
+/// The hub's number among the clusters; spokes count from 1.
+pub const HUB: u8 = 0;
+
+/// One lab's addresses: `127.64+slot.0.0/16` when light, `10.64+slot.0.0/16` when full.
+#[derive(Debug)]
+pub struct Plan {
+    weight: Weight,
+    slot: u8,
+    _lock: File,
+}
+
+impl Plan {
+    /// Takes a slot that no other lab has; it is given back when the plan is dropped or its owner dies.
+    pub fn take(weight: Weight) -> Result<Self> {
+        let dir = std::env::temp_dir().join("nave-slots");
+        fs::create_dir_all(&dir).act(|| "make the directory of lab slots")?;
+        for slot in 0..SLOTS {
+            let lock = File::create(dir.join(slot.to_string())).act(|| format!("open the lock of slot {slot}"))?;
+            if lock.try_lock().is_ok() {
+                return Ok(Self { weight, slot, _lock: lock });
+            }
+        }
+        Err(Error::new(format!("find a free slot: {SLOTS} labs run")))
+    }
+
+    /// The light lab's address of this machine, or the host's address on the full lab's bridge.
+    pub fn host(&self) -> IpAddr {
+        match self.weight {
+            Weight::Light => Ipv4Addr::LOCALHOST.into(),
+            Weight::Full => self.at(0, 1),
+        }
+    }
+
+    /// All nodes and the host, one link in the full lab.
+    pub fn link(&self) -> IpNet {
+        self.network(0, 18)
+    }
+
+    /// The nodes of one cluster.
+    pub fn nodes(&self, cluster: u8) -> IpNet {
+        self.network(cluster, 24)
+    }
+
+    /// One node of a cluster.
+    pub fn node(&self, cluster: u8, index: u8) -> IpAddr {
+        self.at(cluster, 10 + index)
+    }
+
+    /// The pods of one node.
+    pub fn pods(&self, cluster: u8, index: u8) -> IpNet {
+        self.network(64 + cluster * 8 + index, 24)
+    }
+
+    /// The pods of one cluster.
+    pub fn pods_of(&self, cluster: u8) -> IpNet {
+        self.network(64 + cluster * 8, 21)
+    }
+
+    /// The cluster addresses of one cluster's Services: never routed, so that labs may share them.
+    pub fn services(cluster: u8) -> IpNet {
+        net(Ipv4Addr::new(10, 96 + cluster, 0, 0), 16)
+    }
+
+    /// Addresses for pools; the lab routes them to its first edge node.
+    pub fn pool(&self) -> IpNet {
+        self.network(200, 24)
+    }
+
+    /// What belongs to the hub itself and is nobody's backend.
+    pub fn hub_networks(&self) -> Vec<IpNet> {
+        vec![self.nodes(HUB), self.pods_of(HUB), Self::services(HUB)]
+    }
+
+    fn first(&self) -> u8 {
+        match self.weight {
+            Weight::Light => 127,
+            Weight::Full => 10,
+        }
+    }
+
+    fn at(&self, third: u8, fourth: u8) -> IpAddr {
+        Ipv4Addr::new(self.first(), 64 + self.slot, third, fourth).into()
+    }
+
+    fn network(&self, third: u8, length: u8) -> IpNet {
+        net(Ipv4Addr::new(self.first(), 64 + self.slot, third, 0), length)
+    }
+}
+
+fn net(address: Ipv4Addr, length: u8) -> IpNet {
+    IpNet::V4(Ipv4Net::new_assert(address, length))
+}
