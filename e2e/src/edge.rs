@@ -11,7 +11,7 @@ use crate::process::{Process, Spec};
 use crate::supervisor::Supervisor;
 use crate::{client, manager, tools, wait};
 
-const PATIENCE: Duration = Duration::from_secs(60);
+const PATIENCE: Duration = Duration::from_mins(1);
 
 /// A running Envoy.
 #[derive(Debug)]

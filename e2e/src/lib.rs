@@ -14,6 +14,7 @@ pub mod client;
 pub mod control_plane;
 pub mod edge;
 pub mod error;
+pub mod image;
 pub mod lab;
 pub mod manager;
 pub mod network;

@@ -15,7 +15,7 @@ use crate::{client, tools, wait};
 
 /// Where the managers live in the hub, and the agent in a spoke.
 pub const NAMESPACE: &str = "nave-system";
-const PATIENCE: Duration = Duration::from_secs(60);
+const PATIENCE: Duration = Duration::from_mins(1);
 
 /// What every replica is told.
 #[derive(Clone, Debug)]

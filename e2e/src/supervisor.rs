@@ -19,7 +19,7 @@ use crate::error::{Act, Error, Result};
 use crate::{sweep, tools};
 
 /// How many lines of each log are shown when a test fails.
-const TAIL: usize = 25;
+const TAIL: usize = 12;
 
 /// The owner's end: the lab's id, its directory, and the pipe.
 #[derive(Debug)]
@@ -156,7 +156,7 @@ fn end(id: &str, dir: &Path, groups: &[i32], keep_logs: bool) {
     let name = format!("nave-{id}");
     sweep::end_processes(sweep::MARK, id, &name);
     sweep::remove_cgroups(&name);
-    sweep::remove_container_traces(dir, &name);
+    sweep::remove_container_traces(dir);
     sweep::unmount_below(dir);
     sweep::remove_networks(&name, &format!("nv{id}"));
     if !keep_logs {

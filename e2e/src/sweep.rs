@@ -73,20 +73,27 @@ pub fn remove_networks(namespaces: &str, links: &str) {
     }
 }
 
-/// Removes what containerd and CNI keep outside the directories that they are given: shim sockets, cached CNI results.
-pub fn remove_container_traces(dir: &Path, network: &str) {
+/// Removes what containerd, CNI and the kubelet keep outside the directories that they are given: shim sockets, cached
+/// results, links to logs. All of them name the directory.
+pub fn remove_container_traces(dir: &Path) {
     let mut all = Vec::new();
     descend(dir, &mut all);
     for bundle in all {
-        if let Some(socket) =
-            fs::read_to_string(bundle.join("address")).ok().as_deref().and_then(|at| at.strip_prefix("unix://"))
-        {
+        let address = fs::read_to_string(bundle.join("address"));
+        if let Some(socket) = address.ok().as_deref().and_then(|at| at.strip_prefix("unix://")) {
             let _ = fs::remove_file(socket);
         }
     }
+    let inside = dir.display().to_string();
     let results = Path::new("/var/lib/cni/results");
-    for name in names(results, network) {
-        let _ = fs::remove_file(results.join(name));
+    let results = names(results, "").into_iter().map(|name| results.join(name));
+    for cached in results.filter(|path| fs::read_to_string(path).is_ok_and(|text| text.contains(&inside))) {
+        let _ = fs::remove_file(cached);
+    }
+    let logs = Path::new("/var/log/containers");
+    let logs = names(logs, "").into_iter().map(|name| logs.join(name));
+    for link in logs.filter(|path| fs::read_link(path).is_ok_and(|target| target.starts_with(dir))) {
+        let _ = fs::remove_file(link);
     }
 }
 

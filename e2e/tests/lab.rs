@@ -6,9 +6,10 @@ use std::time::Duration;
 use k8s_openapi::api::core::v1::{Namespace, Service, ServiceAccount};
 use kube::Api;
 use nave_e2e::control_plane::{ControlPlane, Options};
-use nave_e2e::{Lab, Protocol, sweep, wait};
+use nave_e2e::lab::{Spoke, heaviest};
+use nave_e2e::{Lab, Protocol, Weight, sweep, wait};
 
-const PATIENCE: Duration = Duration::from_secs(60);
+const PATIENCE: Duration = Duration::from_mins(1);
 
 #[tokio::test(flavor = "multi_thread")]
 async fn a_control_plane_answers_runs_its_controllers_and_is_gone_after_its_drop() {
@@ -53,26 +54,54 @@ async fn two_light_labs_run_side_by_side() {
     for lab in [first.unwrap(), second.unwrap()] {
         let spoke = &lab.spokes[0];
         spoke.sample("web", &[(Protocol::Tcp, 8080), (Protocol::Udp, 5353)]).await.unwrap();
-        let service: Service = Api::namespaced(spoke.client(), "default").get("web").await.unwrap();
-        let ports: Vec<u16> = service
-            .spec
-            .unwrap()
-            .ports
-            .unwrap()
-            .iter()
-            .filter_map(|port| port.node_port)
-            .map(|port| port as u16)
-            .collect();
+        let ports = node_ports(spoke).await;
         let address = spoke.nodes[0].address();
         assert_eq!(lab.ask(address, ports[0]).await.unwrap(), "spoke-1/web on node-1");
         assert_eq!(lab.ask_udp(address, ports[1]).await.unwrap(), "spoke-1/web on node-1");
     }
 }
 
+#[tokio::test(flavor = "multi_thread")]
+async fn a_real_node_becomes_ready_and_its_pod_answers_at_the_node_port() {
+    let (weight, why) = heaviest();
+    if weight == Weight::Light {
+        eprintln!("not tried: {why}");
+        return;
+    }
+    let lab = Lab::full().nodes(2).bare().start().await.unwrap();
+    let spoke = &lab.spokes[0];
+    spoke.sample("web", &[(Protocol::Tcp, 8080), (Protocol::Udp, 5353)]).await.unwrap();
+    let ports = node_ports(spoke).await;
+    for node in &spoke.nodes {
+        wait::until("the node port answers", PATIENCE, || async {
+            let tcp = lab.ask(node.address(), ports[0]).await.map_err(|error| format!("{error:?}"))?;
+            let udp = lab.ask_udp(node.address(), ports[1]).await.map_err(|error| format!("{error:?}"))?;
+            let ours = tcp.starts_with("spoke-1/web on node-") && udp.starts_with("spoke-1/web on node-");
+            if ours { Ok(()) } else { Err(format!("{tcp} and {udp}")) }
+        })
+        .await
+        .unwrap();
+    }
+    spoke.nodes[1].power_off().await.unwrap();
+    spoke.nodes[1].is_ready(false).await.unwrap();
+    spoke.nodes[1].power_on().await.unwrap();
+    let id = lab.supervisor().id().to_owned();
+    drop(lab);
+    assert_eq!(sweep::traces(&id), Vec::<String>::new());
+}
+
+async fn node_ports(spoke: &Spoke) -> Vec<u16> {
+    let service: Service = Api::namespaced(spoke.client(), "default").get("web").await.unwrap();
+    let ports = service.spec.unwrap().ports.unwrap();
+    ports.iter().map(|port| u16::try_from(port.node_port.unwrap()).unwrap()).collect()
+}
+
 #[test]
 fn everything_is_gone_after_the_owner_was_killed() {
+    let (weight, _) = heaviest();
     let mut owner = Command::new(env!("CARGO_BIN_EXE_nave-lab"))
         .arg("hold")
+        .args((weight == Weight::Full).then_some("--full"))
         .stdin(Stdio::piped())
         .stdout(Stdio::piped())
         .spawn()

@@ -10,8 +10,10 @@ use super::{Hub, Lab, Spoke, Weight};
 use crate::control_plane::{ControlPlane, Options};
 use crate::edge::{Edge, Place};
 use crate::error::{Act, Result};
+use crate::image;
 use crate::manager::{self, Manager};
-use crate::network::{HUB, Plan};
+use crate::network::{Bridge, HUB, Namespace, Plan};
+use crate::node::{Node, Site};
 use crate::supervisor::Supervisor;
 
 /// Node ports for more Services than Kubernetes' own range has: the benches make thousands.
@@ -80,12 +82,27 @@ impl Builder {
     async fn start_in(self, supervisor: &Arc<Supervisor>) -> Result<Lab> {
         raise_file_limit()?;
         let plan = Plan::take(self.weight)?;
+        let bridge = match self.weight {
+            Weight::Light => None,
+            Weight::Full => Some(Bridge::start(supervisor, &plan)?),
+        };
         let mut planes =
             try_join_all((HUB..=self.spokes).map(|cluster| self.control_plane(supervisor, &plan, cluster))).await?;
         let hub = Hub { edges: Vec::new(), managers: Vec::new(), plane: planes.remove(0) };
-        let spokes = planes.into_iter().zip(1..).map(|(plane, number)| self.spoke(supervisor, &plan, plane, number));
-        let spokes = try_join_all(spokes).await?;
-        let mut lab = Lab { spokes, hub, weight: self.weight, plan, supervisor: supervisor.clone() };
+        let spokes = match &bridge {
+            None => {
+                try_join_all(planes.into_iter().zip(1..).map(|(plane, number)| self.light_spoke(&plan, plane, number)))
+                    .await?
+            }
+            Some(bridge) => {
+                let images = supervisor.dir().join("images.tar");
+                image::write(&images)?;
+                let spokes = planes.into_iter().zip(1..);
+                let spokes = spokes.map(|(plane, number)| self.full_spoke(&plan, bridge, &images, plane, number));
+                try_join_all(spokes).await?
+            }
+        };
+        let mut lab = Lab { spokes, hub, weight: self.weight, plan, bridge, supervisor: supervisor.clone() };
         if self.product {
             self.install(&mut lab).await?;
         }
@@ -104,22 +121,41 @@ impl Builder {
         ControlPlane::start_in(supervisor, options).await
     }
 
-    async fn spoke(
+    async fn light_spoke(&self, plan: &Plan, plane: ControlPlane, number: u8) -> Result<Spoke> {
+        let addresses = (0..self.nodes).map(|index| (format!("node-{}", index + 1), plan.node(number, index)));
+        let client = plane.client();
+        let mut spoke = Spoke::new(plane, number);
+        for (name, address) in addresses {
+            spoke.nodes.push(Node::light(&client, &name, address).await?);
+        }
+        Ok(spoke)
+    }
+
+    async fn full_spoke(
         &self,
-        _supervisor: &Arc<Supervisor>,
         plan: &Plan,
+        bridge: &Bridge,
+        images: &Path,
         plane: ControlPlane,
         number: u8,
     ) -> Result<Spoke> {
         let mut spoke = Spoke::new(plane, number);
         for index in 0..self.nodes {
-            spoke.add_light_node(&format!("node-{}", index + 1), plan.node(number, index)).await?;
+            let (name, address) = (format!("node-{}", index + 1), plan.node(number, index));
+            let namespace =
+                bridge.namespace(&format!("{}-{name}", spoke.name()), &format!("c{number}n{index}"), address)?;
+            let others = (0..self.nodes).filter(|other| *other != index);
+            let neighbours = others.map(|other| (plan.pods(number, other), plan.node(number, other))).collect();
+            let pods = plan.pods(number, index);
+            let site = Site { name, address, namespace, pods, neighbours, images: images.to_owned() };
+            spoke.nodes.push(Node::full(&spoke.plane, site).await?);
         }
+        try_join_all(spoke.nodes.iter().map(|node| node.is_ready(true))).await?;
         Ok(spoke)
     }
 
     async fn install(&self, lab: &mut Lab) -> Result<()> {
-        let Lab { spokes, hub, weight, plan, supervisor } = lab;
+        let Lab { spokes, hub, weight, plan, bridge, supervisor } = lab;
         hub.prepare(plan, self.edges).await?;
         let options = manager::Options {
             kubeconfig: hub.plane.kubeconfig(),
@@ -134,8 +170,18 @@ impl Builder {
         try_join_all(hub.managers.iter().map(Manager::ready)).await?;
         let managers: Vec<SocketAddr> = hub.managers.iter().map(Manager::xds).collect();
         for index in 0..self.edges {
-            let place = self.place(plan, &hub.plane.kubeconfig(), &managers, index);
+            let namespace = bridge.as_ref().map(|bridge| edge_namespace(bridge, plan, index)).transpose()?;
+            let place = Place {
+                name: Hub::edge_name(index),
+                address: plan.node(HUB, index),
+                namespace: namespace.map(|namespace| namespace.name().to_owned()),
+                kubeconfig: hub.plane.kubeconfig(),
+                managers: managers.clone(),
+            };
             hub.edges.push(Edge::start(supervisor, place)?);
+        }
+        if let Some(bridge) = bridge {
+            bridge.route(plan.pool(), plan.node(HUB, 0))?;
         }
         for spoke in &*spokes {
             hub.admit(spoke, plan).await?;
@@ -144,16 +190,13 @@ impl Builder {
         try_join_all(hub.edges.iter().map(Edge::ready)).await?;
         Ok(())
     }
+}
 
-    fn place(&self, plan: &Plan, kubeconfig: &Path, managers: &[SocketAddr], index: u8) -> Place {
-        Place {
-            name: Hub::edge_name(index),
-            address: plan.node(HUB, index),
-            namespace: None,
-            kubeconfig: kubeconfig.to_owned(),
-            managers: managers.to_vec(),
-        }
-    }
+/// Until operators put addresses on edge nodes, every edge node takes all of a pool for its own.
+fn edge_namespace(bridge: &Bridge, plan: &Plan, index: u8) -> Result<Namespace> {
+    let namespace = bridge.namespace(&Hub::edge_name(index), &format!("c0n{index}"), plan.node(HUB, index))?;
+    namespace.own(plan.pool())?;
+    Ok(namespace)
 }
 
 /// Envoy takes two file descriptors per listener, our own backends one each.

@@ -18,7 +18,7 @@ use crate::manager::{Manager, NAMESPACE};
 use crate::network::{HUB, Plan};
 use crate::wait;
 
-const PATIENCE: Duration = Duration::from_secs(60);
+const PATIENCE: Duration = Duration::from_mins(1);
 
 /// The load balancing cluster.
 pub struct Hub {

@@ -9,6 +9,7 @@ mod weight;
 use std::net::{IpAddr, SocketAddr};
 use std::sync::Arc;
 
+use ipnet::IpNet;
 use tokio::net::TcpStream;
 
 pub use builder::Builder;
@@ -18,8 +19,9 @@ pub use spoke::Spoke;
 pub use weight::{Weight, heaviest};
 
 use crate::client;
-use crate::error::Result;
-use crate::network::Plan;
+use crate::edge::Edge;
+use crate::error::{Error, Result};
+use crate::network::{Bridge, Plan};
 use crate::supervisor::Supervisor;
 
 /// A running lab; dropping it stops and removes everything.
@@ -41,6 +43,7 @@ pub struct Lab {
     pub hub: Hub,
     weight: Weight,
     plan: Plan,
+    bridge: Option<Bridge>,
     supervisor: Arc<Supervisor>,
 }
 
@@ -68,6 +71,18 @@ impl Lab {
     /// Its directory, logs and id.
     pub fn supervisor(&self) -> &Arc<Supervisor> {
         &self.supervisor
+    }
+
+    /// Sends the clients of a network to an edge node; at the start all of the plan's pool goes to the first. The light lab's
+    /// Envoys share the machine's loopback, there is nothing to route.
+    pub fn route(&self, network: IpNet, edge: usize) -> Result<()> {
+        let address = self
+            .hub
+            .edges
+            .get(edge)
+            .map(Edge::address)
+            .ok_or_else(|| Error::new(format!("there is no edge node {edge}")))?;
+        self.bridge.as_ref().map_or(Ok(()), |bridge| bridge.route(network, address))
     }
 
     /// Connects as a client of the load balancer would.

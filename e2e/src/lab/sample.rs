@@ -5,16 +5,18 @@ use std::time::Duration;
 
 use k8s_openapi::api::core::v1::Service;
 use kube::api::{Api, DeleteParams};
-use serde_json::json;
+use serde_json::{Value, json};
 
 use super::Spoke;
 use crate::apply::apply;
 use crate::backend::Protocol;
 use crate::client;
 use crate::error::{Act, Error, Result};
+use crate::image;
+use crate::node::Node;
 use crate::wait;
 
-const PATIENCE: Duration = Duration::from_secs(60);
+const PATIENCE: Duration = Duration::from_mins(1);
 
 /// A sample Service of a spoke.
 pub struct Sample<'spoke> {
@@ -25,7 +27,7 @@ pub struct Sample<'spoke> {
 
 impl Spoke {
     /// Makes the Service `default/<name>` of type LoadBalancer with these ports, and backends behind it. Their banner is
-    /// `<spoke>/<name> on <node>`.
+    /// `<spoke>/<name> on <node>`, on real nodes followed by ` in <pod>`.
     pub async fn sample(&self, name: &str, ports: &[(Protocol, u16)]) -> Result<Sample<'_>> {
         let entries: Vec<_> = ports
             .iter()
@@ -35,17 +37,53 @@ impl Spoke {
             })
             .collect();
         let metadata = json!({"namespace": "default", "name": name});
-        let spec = json!({"type": "LoadBalancer", "ports": entries});
+        let spec = json!({"type": "LoadBalancer", "ports": entries, "selector": {"app": name}});
         let made =
             apply(&self.client(), &json!({"apiVersion": "v1", "kind": "Service", "metadata": metadata, "spec": spec}))
                 .await?;
         let service: Service = made.try_parse().act(|| format!("read the Service {name}"))?;
-        self.back(name, &service).await?;
+        if self.nodes.iter().any(Node::is_real) {
+            apply(&self.client(), &self.deployment(name, ports)).await?;
+        } else {
+            self.answer(name, &service).await?;
+        }
         Ok(Sample { spoke: self, name: name.to_owned(), ports: ports.to_vec() })
     }
 
+    /// One pod per node, whose readiness is that of its first TCP port.
+    fn deployment(&self, name: &str, ports: &[(Protocol, u16)]) -> Value {
+        let arguments: Vec<String> =
+            ports.iter().map(|(protocol, port)| format!("{}/{port}", protocol.name().to_lowercase())).collect();
+        let field = |path: &str| json!({"fieldRef": {"fieldPath": path}});
+        let tcp = ports.iter().find(|(protocol, _)| *protocol == Protocol::Tcp);
+        let probe = tcp.map(|(_, port)| json!({"tcpSocket": {"port": port}, "periodSeconds": 1}));
+        let container = json!({
+            "name": "backend", "image": image::BACKEND, "imagePullPolicy": "IfNotPresent", "args": arguments, "readinessProbe": probe,
+            "env": [
+                {"name": "NODE", "valueFrom": field("spec.nodeName")},
+                {"name": "POD", "valueFrom": field("metadata.name")},
+                {"name": "BANNER", "value": format!("{}/{name} on $(NODE) in $(POD)", self.name())},
+            ],
+        });
+        let spread = json!({
+            "maxSkew": 1, "topologyKey": "kubernetes.io/hostname", "whenUnsatisfiable": "ScheduleAnyway",
+            "labelSelector": {"matchLabels": {"app": name}},
+        });
+        let pod = json!({
+            "containers": [container], "terminationGracePeriodSeconds": 1, "enableServiceLinks": false,
+            "automountServiceAccountToken": false, "topologySpreadConstraints": [spread],
+        });
+        json!({
+            "apiVersion": "apps/v1", "kind": "Deployment", "metadata": {"namespace": "default", "name": name},
+            "spec": {
+                "replicas": self.nodes.len(), "selector": {"matchLabels": {"app": name}},
+                "template": {"metadata": {"labels": {"app": name}}, "spec": pod},
+            },
+        })
+    }
+
     /// Answers at every node port of the Service on every node.
-    async fn back(&self, name: &str, service: &Service) -> Result<()> {
+    async fn answer(&self, name: &str, service: &Service) -> Result<()> {
         for port in service.spec.iter().flat_map(|spec| spec.ports.iter().flatten()) {
             let protocol = if port.protocol.as_deref() == Some("UDP") { Protocol::Udp } else { Protocol::Tcp };
             let number = port.node_port.and_then(|number| u16::try_from(number).ok());

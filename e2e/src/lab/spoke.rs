@@ -15,7 +15,7 @@ use crate::manager::NAMESPACE;
 use crate::node::Node;
 use crate::wait;
 
-const PATIENCE: Duration = Duration::from_secs(60);
+const PATIENCE: Duration = Duration::from_mins(1);
 
 /// A user cluster.
 pub struct Spoke {
@@ -67,11 +67,6 @@ impl Spoke {
             if shown.is_empty() { Err(format!("status {:?}", service.status)) } else { Ok(shown) }
         })
         .await
-    }
-
-    pub(super) async fn add_light_node(&mut self, name: &str, address: IpAddr) -> Result<()> {
-        self.nodes.push(Node::light(&self.plane.client(), name, address).await?);
-        Ok(())
     }
 
     /// Gives the agent its credential of the hub and starts it.

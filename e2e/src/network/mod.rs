@@ -1,8 +1,12 @@
 //! Which addresses a lab uses, so that labs side by side never meet. Knows the plan; makes nothing in the kernel.
+mod kernel;
+
 use std::fs::{self, File};
 use std::net::{IpAddr, Ipv4Addr};
 
 use ipnet::{IpNet, Ipv4Net};
+
+pub use kernel::{Bridge, Namespace};
 
 use crate::error::{Act, Error, Result};
 use crate::lab::Weight;
