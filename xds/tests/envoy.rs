@@ -1,5 +1,6 @@
 //! The server against the real Envoy, with traffic over real connections. Needs Envoy's path in ENVOY.
 
+#[cfg(test)]
 mod support;
 
 use std::collections::BTreeMap;

@@ -5,6 +5,7 @@ mod blame;
 pub mod delta;
 mod parking;
 mod quarantine;
+pub mod sotw;
 mod users;
 
 use std::time::Duration;

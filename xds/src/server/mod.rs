@@ -2,6 +2,7 @@
 //! when is decided in [`crate::protocol`].
 
 mod accept;
+mod dialect;
 mod service;
 mod stream;
 
@@ -34,9 +35,12 @@ pub struct Settings {
 
 impl Default for Settings {
     fn default() -> Self {
-        Self { patience: Patience::default(), answer_within: Duration::from_secs(60), request_limit: 64 * 1024 * 1024 }
+        Self { patience: Patience::default(), answer_within: Duration::from_mins(1), request_limit: 64 * 1024 * 1024 }
     }
 }
+
+/// A fleet and one of its nodes.
+type Node = (Arc<str>, Arc<str>);
 
 /// An xDS server. Clones are the same server.
 #[derive(Clone)]
@@ -49,7 +53,7 @@ struct Shared {
     observer: Box<dyn Observer>,
     fleets: Mutex<BTreeMap<Arc<str>, Store>>,
     /// What each node refused; it outlives the node's streams.
-    quarantines: Mutex<BTreeMap<(Arc<str>, Arc<str>), Arc<Mutex<Quarantine>>>>,
+    quarantines: Mutex<BTreeMap<Node, Arc<Mutex<Quarantine>>>>,
     streams: AtomicU64,
     closing: watch::Sender<bool>,
 }
@@ -118,6 +122,12 @@ struct Session {
 }
 
 impl Session {
+    fn report_all(&self, events: Vec<Event>) {
+        for event in events {
+            self.report(event);
+        }
+    }
+
     fn report(&self, event: Event) {
         let Self { shared, store: _, fleet, node, stream, quarantine: _ } = self;
         shared.observer.report(Report { fleet: Arc::clone(fleet), node: Arc::clone(node), stream: *stream, event });

@@ -6,7 +6,6 @@ use std::future::Future;
 use std::pin::Pin;
 use std::task::{Context, Poll};
 
-use envoy_types::pb::envoy::service::discovery::v3::DeltaDiscoveryRequest;
 use tokio::sync::mpsc;
 use tokio_stream::wrappers::ReceiverStream;
 use tonic::codegen::{Body, Service, StdError};
@@ -14,9 +13,10 @@ use tonic::server::{Grpc, NamedService, StreamingService};
 use tonic::{Request, Response, Status, Streaming};
 use tonic_prost::ProstCodec;
 
-use super::stream::{Dialect, drive};
+use super::dialect::Dialect;
+use super::stream::drive;
 use super::{Server, envoy_of};
-use crate::protocol::delta::Delta;
+use crate::protocol::{delta::Delta, sotw::Sotw};
 
 /// Responses that wait for the connection to take them. One per type may be unanswered, so this is never full unless
 /// the connection is stuck.
@@ -71,6 +71,7 @@ where
     fn call(&mut self, request: http::Request<B>) -> Answer {
         match request.uri().path().rsplit('/').next() {
             Some("DeltaAggregatedResources") => self.stream::<Delta, B>(request),
+            Some("StreamAggregatedResources") => self.stream::<Sotw, B>(request),
             Some(_) | None => Box::pin(async { Ok(Status::unimplemented("no such method").into_http()) }),
         }
     }
@@ -97,6 +98,3 @@ impl<D: Dialect> StreamingService<D::Request> for Method<D> {
         })
     }
 }
-
-/// Only to say that requests of the delta dialect are what Envoy sends.
-const _: fn(DeltaDiscoveryRequest) -> <Delta as Dialect>::Request = std::convert::identity;

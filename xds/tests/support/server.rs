@@ -118,7 +118,7 @@ impl LoadBalancer {
                 bind,
                 cluster: name.clone(),
                 stat_prefix: name.clone(),
-                idle_timeout: Duration::from_secs(60),
+                idle_timeout: Duration::from_mins(1),
                 source_ranges: Vec::new(),
                 hash_source: false,
             }),

@@ -102,7 +102,11 @@ impl Delta {
                     }
                 }
             }
-            None => self.subscriptions.iter_mut().flatten().for_each(|subscription| subscription.look_at_all(catalog)),
+            None => {
+                for subscription in self.subscriptions.iter_mut().flatten() {
+                    subscription.look_at_all(catalog);
+                }
+            }
         }
         self.cursor = catalog.head();
     }
@@ -168,7 +172,13 @@ impl Delta {
         }
         self.subscriptions[kind.index()] = Some(subscription);
         // What the client holds may be what a listener waits for.
-        names.iter().for_each(|name| self.arrived(kind, name));
+        for name in names {
+            self.arrived(kind, &name);
+        }
+        if leads_somewhere(kind) {
+            // Clusters that are to go may have waited to hear whether anything leads to them.
+            self.look_at_waiting();
+        }
         if !held.is_empty() {
             held.sort_unstable();
             events.push(Event::Accepted(held));
@@ -237,8 +247,14 @@ impl Delta {
             self.arrived(ResourceType::Cluster, &cluster);
         }
         if was_unknown && !self.users.has_unknown() {
-            let waiting: Vec<_> = self.parking.waiting().cloned().collect();
-            waiting.into_iter().for_each(|(kind, name)| self.due(kind, name));
+            self.look_at_waiting();
+        }
+    }
+
+    fn look_at_waiting(&mut self) {
+        let waiting: Vec<_> = self.parking.waiting().cloned().collect();
+        for (kind, name) in waiting {
+            self.due(kind, name);
         }
     }
 
