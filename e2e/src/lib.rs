@@ -12,6 +12,7 @@ pub mod apply;
 pub mod backend;
 pub mod client;
 pub mod control_plane;
+pub mod demo;
 pub mod edge;
 pub mod error;
 pub mod image;

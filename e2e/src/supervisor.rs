@@ -92,7 +92,7 @@ impl Supervisor {
     }
 
     /// Passes the outcome on; after a failure the logs stay and their ends are shown, as after a panic.
-    pub(crate) fn judge<T>(&self, outcome: Result<T>) -> Result<T> {
+    pub fn judge<T>(&self, outcome: Result<T>) -> Result<T> {
         if outcome.is_err() {
             self.failed.store(true, Ordering::Relaxed);
         }

@@ -1,2 +1,188 @@
-//! Being laid.
-fn main() {}
+//! The one door: `cargo xtask demo | test | check | gen | bench | tools`. Knows which command does what; everything of
+//! substance is in the crates.
+use std::io::{BufRead, BufReader};
+use std::os::unix::process::CommandExt;
+use std::process::{Command, Stdio};
+use std::time::Instant;
+
+use anyhow::{Context, Result, bail};
+use clap::{Parser, Subcommand};
+
+/// Everything that a contributor runs.
+#[derive(Parser)]
+struct Arguments {
+    #[command(subcommand)]
+    task: Task,
+}
+
+#[derive(Subcommand)]
+enum Task {
+    /// Brings up one hub and two spokes on this machine and shows them working (--smoke, --keep, --weight auto|full|light).
+    Demo {
+        /// For the demo itself: `cargo xtask demo --help` lists them after a build.
+        #[arg(trailing_var_arg = true, allow_hyphen_values = true)]
+        arguments: Vec<String>,
+    },
+    /// Runs all tests, with the real components that they need.
+    Test {
+        /// For `cargo test`: names, packages, `-- --nocapture`.
+        #[arg(trailing_var_arg = true, allow_hyphen_values = true)]
+        arguments: Vec<String>,
+    },
+    /// Formatting, lints, documentation, generated files.
+    Check,
+    /// Renders the CRDs and our gRPC code.
+    Gen {
+        /// Only says whether they are current.
+        #[arg(long)]
+        check: bool,
+    },
+    /// Runs a bench, built for release: `cargo xtask bench convergence [--json] [--full]`.
+    Bench {
+        /// The bench and its arguments.
+        #[arg(trailing_var_arg = true, allow_hyphen_values = true, required = true)]
+        arguments: Vec<String>,
+    },
+    /// Builds or fetches what the lab runs, ahead of time.
+    Tools {
+        /// Installs missing Debian packages, which needs root.
+        #[arg(long)]
+        yes: bool,
+    },
+}
+
+fn main() -> Result<()> {
+    match Arguments::parse().task {
+        Task::Demo { arguments } => demo(&arguments),
+        Task::Test { arguments } => test(&arguments),
+        Task::Check => check(),
+        Task::Gen { check } => generate(check),
+        Task::Bench { arguments } => bench(&arguments),
+        Task::Tools { yes } => tools(yes),
+    }
+}
+
+fn demo(arguments: &[String]) -> Result<()> {
+    build(&[])?;
+    become_it(Command::new(binary("debug", "nave-lab")).arg("demo").args(arguments))
+}
+
+fn tools(yes: bool) -> Result<()> {
+    run(cargo().args(["build", "--quiet", "--package", "nave-e2e", "--bin", "nave-lab"]))?;
+    become_it(Command::new(binary("debug", "nave-lab")).arg("tools").args(yes.then_some("--yes")))
+}
+
+fn bench(arguments: &[String]) -> Result<()> {
+    build(&["--release"])?;
+    become_it(Command::new(binary("release", "nave-bench")).args(arguments))
+}
+
+/// The tests find the tools in the variables that `nave-lab tools` prints.
+fn test(arguments: &[String]) -> Result<()> {
+    let started = Instant::now();
+    build(&[])?;
+    let tools = Command::new(binary("debug", "nave-lab")).arg("tools").stderr(Stdio::inherit()).output();
+    let tools = tools.context("look for the tools")?;
+    if !tools.status.success() {
+        bail!("the tests need these tools");
+    }
+    let mut cargo = cargo();
+    cargo.args(["test", "--workspace", "--no-fail-fast"]).args(arguments).stdout(Stdio::piped());
+    for (name, value) in String::from_utf8_lossy(&tools.stdout).lines().filter_map(|line| line.split_once('=')) {
+        cargo.env(name, value);
+    }
+    let mut tests = cargo.spawn().context("start cargo test")?;
+    let mut tally = Tally::default();
+    for line in tests.stdout.take().into_iter().flat_map(|stdout| BufReader::new(stdout).lines()) {
+        let line = line.context("read what cargo test says")?;
+        println!("{line}");
+        tally.add(&line);
+    }
+    let succeeded = tests.wait().context("wait for cargo test")?.success();
+    let Tally { passed, failed, ignored } = tally;
+    println!("{passed} passed, {failed} failed, {ignored} ignored in {} s", started.elapsed().as_secs());
+    if succeeded { Ok(()) } else { bail!("there are failures") }
+}
+
+fn check() -> Result<()> {
+    run(cargo().args(["fmt", "--all", "--check"]))?;
+    run(cargo().args(["clippy", "--workspace", "--all-targets", "--quiet", "--", "-D", "warnings"]))?;
+    run(cargo().args(["doc", "--workspace", "--no-deps", "--quiet"]).env("RUSTDOCFLAGS", "-D warnings"))?;
+    generate(true)
+}
+
+/// Generated files are rendered by the tests that hold them against their sources.
+fn generate(check: bool) -> Result<()> {
+    let mut tests = cargo();
+    tests.args(["test", "--quiet", "--package", "nave-proto", "--package", "nave-e2e", "--test", "current"]);
+    if !check {
+        tests.env("UPDATE_GENERATED", "1");
+    }
+    run(&mut tests)
+}
+
+fn build(arguments: &[&str]) -> Result<()> {
+    run(cargo().args(["build", "--workspace", "--bins"]).args(arguments))
+}
+
+fn cargo() -> Command {
+    Command::new(std::env::var_os("CARGO").unwrap_or_else(|| "cargo".into()))
+}
+
+/// Where cargo puts a binary of the workspace.
+fn binary(profile: &str, name: &str) -> std::path::PathBuf {
+    let target = std::env::var_os("CARGO_TARGET_DIR").map(std::path::PathBuf::from);
+    let target = target.unwrap_or_else(|| concat!(env!("CARGO_MANIFEST_DIR"), "/../target").into());
+    target.join(profile).join(name)
+}
+
+fn run(command: &mut Command) -> Result<()> {
+    let name = command.get_program().to_string_lossy().into_owned();
+    let status = command.status().with_context(|| format!("start {name}"))?;
+    if status.success() { Ok(()) } else { bail!("{name} ended with {status}") }
+}
+
+/// Ctrl-C is for the lab alone, which has much to end: nobody may return to the prompt before it.
+fn become_it(command: &mut Command) -> Result<()> {
+    let error = command.exec();
+    Err(error).with_context(|| format!("start {}", command.get_program().to_string_lossy()))
+}
+
+/// What the lines `test result: ok. 3 passed; 0 failed; 0 ignored; …` add up to.
+#[derive(Debug, Default, PartialEq)]
+struct Tally {
+    passed: u32,
+    failed: u32,
+    ignored: u32,
+}
+
+impl Tally {
+    fn add(&mut self, line: &str) {
+        let Some(counts) = line.strip_prefix("test result: ") else { return };
+        let count = |what: &str| -> u32 {
+            let words = counts.split([' ', ';', '.']).filter(|word| !word.is_empty()).collect::<Vec<_>>();
+            words.windows(2).find(|pair| pair[1] == what).and_then(|pair| pair[0].parse().ok()).unwrap_or(0)
+        };
+        self.passed += count("passed");
+        self.failed += count("failed");
+        self.ignored += count("ignored");
+    }
+}
+
+#[cfg(test)]
+mod tests {
+    use super::*;
+
+    #[test]
+    fn results_of_several_test_binaries_add_up() {
+        let mut tally = Tally::default();
+        for line in [
+            "running 3 tests",
+            "test result: ok. 3 passed; 0 failed; 1 ignored; 0 measured; 0 filtered out; finished in 0.00s",
+            "test result: FAILED. 4 passed; 2 failed; 0 ignored; 0 measured; 0 filtered out; finished in 0.00s",
+        ] {
+            tally.add(line);
+        }
+        assert_eq!(tally, Tally { passed: 7, failed: 2, ignored: 1 });
+    }
+}

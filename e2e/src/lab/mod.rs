@@ -15,7 +15,7 @@ use tokio::net::TcpStream;
 pub use builder::Builder;
 pub use hub::Hub;
 pub use sample::Sample;
-pub use spoke::Spoke;
+pub use spoke::{Spoke, addresses_of};
 pub use weight::{Weight, heaviest};
 
 use crate::client;
