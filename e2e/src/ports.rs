@@ -19,7 +19,7 @@ pub struct Port {
 impl Port {
     /// Finds a port that nothing listens on and no other lab holds.
     pub fn free() -> Result<Self> {
-        let dir = std::env::temp_dir().join("nave-ports");
+        let dir = std::env::temp_dir().join(format!("nave-ports-{}", nix::unistd::getuid()));
         fs::create_dir_all(&dir).act(|| "make the directory of port locks")?;
         let start = u16::try_from(RandomState::new().hash_one(0) % u64::from(COUNT)).unwrap_or(0);
         for step in 0..COUNT {

@@ -32,17 +32,19 @@ pub fn marked(name: &str, value: &str) -> Vec<i32> {
 /// Kills all marked processes and all members of the cgroups called `<prefix>…`, again until none is left.
 pub fn end_processes(name: &str, value: &str, prefix: &str) {
     let started = Instant::now();
-    while started.elapsed() < PATIENCE {
-        let mut pids = marked(name, value);
-        pids.extend(cgroups(prefix).iter().flat_map(|dir| members(dir)));
-        if pids.is_empty() {
-            return;
-        }
-        for pid in pids {
-            let _ = kill(Pid::from_raw(pid), Signal::SIGKILL);
-        }
+    while started.elapsed() < PATIENCE && signal(name, value, prefix, Signal::SIGKILL) > 0 {
         std::thread::sleep(Duration::from_millis(5));
     }
+}
+
+/// Sends a signal to all of these processes, and says how many there were.
+pub fn signal(name: &str, value: &str, prefix: &str, signal: Signal) -> usize {
+    let mut pids = marked(name, value);
+    pids.extend(cgroups(prefix).iter().flat_map(|dir| members(dir)));
+    for pid in &pids {
+        let _ = kill(Pid::from_raw(*pid), signal);
+    }
+    pids.len()
 }
 
 /// Removes the cgroups called `<prefix>…`, the deepest first.

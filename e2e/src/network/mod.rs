@@ -27,9 +27,12 @@ pub struct Plan {
 impl Plan {
     /// Takes a slot that no other lab has; it is given back when the plan is dropped or its owner dies.
     pub fn take(weight: Weight) -> Result<Self> {
-        let dir = std::env::temp_dir().join("nave-slots");
+        // Locks cannot be shared between users: each begins elsewhere.
+        let user = nix::unistd::getuid().as_raw();
+        let dir = std::env::temp_dir().join(format!("nave-slots-{user}"));
         fs::create_dir_all(&dir).act(|| "make the directory of lab slots")?;
-        for slot in 0..SLOTS {
+        let first = u8::try_from(user % u32::from(SLOTS)).unwrap_or(0);
+        for slot in (0..SLOTS).map(|step| (first + step) % SLOTS) {
             let lock = File::create(dir.join(slot.to_string())).act(|| format!("open the lock of slot {slot}"))?;
             if lock.try_lock().is_ok() {
                 return Ok(Self { weight, slot, _lock: lock });

@@ -8,6 +8,10 @@ use crate::error::{Act, Result};
 /// Makes the group in every hierarchy; the supervisor removes it by its name.
 pub(super) fn make(name: &str) -> Result<()> {
     for hierarchy in hierarchies() {
+        // Version 2: what the kubelet counts must be passed on by the root. Not every machine has all of them.
+        for controller in ["+cpu", "+cpuset", "+memory", "+pids", "+hugetlb"] {
+            let _ = fs::write(hierarchy.join("cgroup.subtree_control"), controller);
+        }
         let group = hierarchy.join(name);
         fs::create_dir_all(&group).act(|| format!("make the cgroup {}", group.display()))?;
         // Version 1: a new cpuset is empty, and nothing can run in it.

@@ -3,13 +3,14 @@ use std::net::IpAddr;
 use std::path::Path;
 
 use ipnet::IpNet;
+use nix::sys::statfs::{OVERLAYFS_SUPER_MAGIC, statfs};
 use serde_json::{Value, json};
 
 use crate::image::PAUSE;
 
 /// containerd with everything in the node's own directory: state, sockets, runc's state, pods' namespaces.
 pub(super) fn containerd(dir: &Path) -> String {
-    let dir = dir.display();
+    let (dir, snapshotter) = (dir.display(), snapshotter(dir));
     format!(
         r#"version = 2
 root = "{dir}/root"
@@ -22,7 +23,7 @@ state = "{dir}/state"
   disable_tcp_service = true
   netns_mounts_under_state_dir = true
   [plugins."io.containerd.grpc.v1.cri".containerd]
-    snapshotter = "overlayfs"
+    snapshotter = "{snapshotter}"
     [plugins."io.containerd.grpc.v1.cri".containerd.runtimes.runc]
       runtime_type = "io.containerd.runc.v2"
       [plugins."io.containerd.grpc.v1.cri".containerd.runtimes.runc.options]
@@ -32,6 +33,14 @@ state = "{dir}/state"
     conf_dir = "{dir}/cni"
 "#
     )
+}
+
+/// An overlay cannot lie on an overlay, which is where a lab inside a container is.
+fn snapshotter(dir: &Path) -> &'static str {
+    match statfs(dir) {
+        Ok(system) if system.filesystem_type() == OVERLAYFS_SUPER_MAGIC => "native",
+        _ => "overlayfs",
+    }
 }
 
 /// A bridge inside the node; pods are routed, not hidden. `network` names what CNI caches, for the sweep.

@@ -6,6 +6,7 @@ use std::process::Command;
 use std::time::Duration;
 
 use ipnet::IpNet;
+use nix::sys::signal::Signal;
 
 use super::{cgroups, config};
 use crate::control_plane::{ControlPlane, write_private};
@@ -81,6 +82,11 @@ impl FullNode {
         }
         sweep::end_processes(sweep::NODE_MARK, &self.mark, &self.cgroup);
         Ok(())
+    }
+
+    /// Stops or continues everything that runs on it, pods too; the kernel goes on answering for its addresses.
+    pub(super) fn signal(&self, signal: Signal) {
+        sweep::signal(sweep::NODE_MARK, &self.mark, &self.cgroup, signal);
     }
 
     /// The machine boots: nothing of what ran is left but the disk.

@@ -10,10 +10,11 @@ use std::time::Duration;
 
 use k8s_openapi::api::core::v1::Node as NodeObject;
 use kube::Api;
+use nix::sys::signal::Signal;
 
 use crate::backend::Protocol;
 use crate::control_plane::ControlPlane;
-use crate::error::{Act, Error, Result};
+use crate::error::{Error, Result};
 use crate::wait;
 
 use full::FullNode;
@@ -142,11 +143,19 @@ impl Node {
         self.real()?.namespace().reconnect()
     }
 
+    /// Everything on it stops where it is; connections stay open, nothing is said. Real nodes only.
+    pub fn freeze(&self) -> Result<()> {
+        self.real().map(|node| node.signal(Signal::SIGSTOP))
+    }
+
+    /// Ends [`Node::freeze`].
+    pub fn thaw(&self) -> Result<()> {
+        self.real().map(|node| node.signal(Signal::SIGCONT))
+    }
+
     fn real(&self) -> Result<&FullNode> {
         match &self.kind {
-            Kind::Light(_) => {
-                Err(Error::new(format!("{} is a light node", self.name))).act(|| "cut a node off the network")
-            }
+            Kind::Light(_) => Err(Error::new(format!("{} is a light node, which cannot do that", self.name))),
             Kind::Full(node) => Ok(node),
         }
     }
