@@ -181,8 +181,7 @@ fn allowed_stats() -> Value {
     let regex = |text: &str| json!({"safe_regex": {"regex": text}});
     json!([
         regex(r"tcp\..+\.downstream_cx_(total|rx_bytes_total|tx_bytes_total|no_route)"),
-        regex(r"tcp\..+\.rbac\.denied"),
-        regex(r"listener\..+\.downstream_cx_active"),
+        regex(r"listener\..+\.(downstream_cx_active|no_filter_chain_match)"),
         regex(r"udp\..+\.downstream_sess_(total|active|rx_bytes|tx_bytes|no_route)"),
         regex(r"cluster\..+\.upstream_cx_(total|connect_fail|connect_timeout|none_healthy|overflow)"),
         regex(r"cluster\..+\.update_(rejected|failure)"),

@@ -2,10 +2,9 @@
 
 use envoy_types::pb::envoy::config::core::v3::CidrRange;
 use envoy_types::pb::envoy::config::listener::v3::{
-    self as pb, Filter, FilterChain, ListenerFilter, UdpListenerConfig, filter, listener_filter,
+    self as pb, Filter, FilterChain, FilterChainMatch, ListenerFilter, UdpListenerConfig, filter, listener_filter,
 };
-use envoy_types::pb::envoy::config::rbac::v3::{self as rules, Permission, Policy, Principal, permission, principal};
-use envoy_types::pb::envoy::extensions::filters::network::{rbac::v3::Rbac, tcp_proxy::v3 as tcp};
+use envoy_types::pb::envoy::extensions::filters::network::tcp_proxy::v3 as tcp;
 use envoy_types::pb::envoy::extensions::filters::udp::udp_proxy::v3::{self as udp, udp_proxy_config};
 use envoy_types::pb::envoy::extensions::matching::{
     common_inputs::network::v3::SourceIpInput, input_matchers::ip::v3::Ip,
@@ -53,15 +52,17 @@ fn yes() -> Option<BoolValue> {
     Some(BoolValue { value: true })
 }
 
-/// The filters of a TCP listener, in their one order.
+/// The one chain of a TCP listener. A connection from elsewhere than the source ranges matches no chain and is closed
+/// before a byte goes either way. (An RBAC filter would not do: it waits for the client's first bytes, and by then a
+/// server that speaks first has spoken.)
 fn chain(listener: &Listener) -> FilterChain {
-    let Listener { bind: _, cluster: _, stat_prefix, idle_timeout: _, source_ranges, hash_source: _ } = listener;
-    let mut filters = Vec::with_capacity(2);
-    if !source_ranges.is_empty() {
-        filters.push(filter("envoy.filters.network.rbac", &only_from(source_ranges, stat_prefix)));
-    }
-    filters.push(filter("envoy.filters.network.tcp_proxy", &tcp_proxy(listener)));
-    FilterChain { filters, ..Default::default() }
+    let filters = vec![filter("envoy.filters.network.tcp_proxy", &tcp_proxy(listener))];
+    let only_from = FilterChainMatch {
+        direct_source_prefix_ranges: cidrs(&listener.source_ranges).collect(),
+        ..Default::default()
+    };
+    let filter_chain_match = (!listener.source_ranges.is_empty()).then_some(only_from);
+    FilterChain { filters, filter_chain_match, ..Default::default() }
 }
 
 fn filter<M: Message + Name>(name: &str, config: &M) -> Filter {
@@ -79,26 +80,6 @@ fn tcp_proxy(listener: &Listener) -> tcp::TcpProxy {
         idle_timeout: Some(duration(*idle_timeout)),
         max_connect_attempts: number(CONNECT_ATTEMPTS),
         hash_policy: hash_source.then_some(source).into_iter().collect(),
-        ..Default::default()
-    }
-}
-
-/// Everyone else is refused. The one policy of the map has the one name.
-fn only_from(ranges: &[IpNet], stat_prefix: &str) -> Rbac {
-    let policy = Policy {
-        permissions: vec![Permission { rule: Some(permission::Rule::Any(true)) }],
-        principals: cidrs(ranges)
-            .map(|range| Principal { identifier: Some(principal::Identifier::DirectRemoteIp(range)) })
-            .collect(),
-        ..Default::default()
-    };
-    Rbac {
-        stat_prefix: format!("tcp.{stat_prefix}."),
-        rules: Some(rules::Rbac {
-            action: rules::rbac::Action::Allow.into(),
-            policies: [("source-ranges".to_owned(), policy)].into(),
-            ..Default::default()
-        }),
         ..Default::default()
     }
 }

@@ -6,7 +6,7 @@ use std::path::PathBuf;
 use std::process::Stdio;
 use std::time::Duration;
 
-use nave_xds::bootstrap::Bootstrap;
+use nave_xds::bootstrap::{Bootstrap, Rendered};
 use serde_json::Value;
 use tempfile::TempDir;
 use tokio::io::{AsyncReadExt, AsyncWriteExt};
@@ -35,7 +35,10 @@ impl Envoy {
     }
 
     pub fn start_with(directory: TempDir, bootstrap: &Bootstrap) -> Self {
-        let rendered = bootstrap.render();
+        Self::start_rendered(directory, bootstrap.render())
+    }
+
+    pub fn start_rendered(directory: TempDir, rendered: Rendered) -> Self {
         let config = directory.path().join("envoy.json");
         std::fs::write(&config, rendered.bootstrap.to_string()).expect("writes");
         for (path, secret) in rendered.secrets {
@@ -56,7 +59,7 @@ impl Envoy {
         Self { directory, child }
     }
 
-    pub fn log(&self) -> String {
+    fn log(&self) -> String {
         std::fs::read_to_string(self.directory.path().join("log")).unwrap_or_default()
     }
 
@@ -139,7 +142,24 @@ pub async fn banner(address: SocketAddr) -> std::io::Result<String> {
     Ok(banner)
 }
 
+/// Validates a file as Envoy's bootstrap, and returns what Envoy has to say against it.
+pub async fn validate(config: &std::path::Path) -> Result<(), String> {
+    let mut run = Command::new(envoy());
+    run.args(["--mode", "validate", "--log-level", "error", "--config-path"]).arg(config);
+    let output = run.stdin(Stdio::null()).output().await.expect("Envoy runs");
+    if output.status.success() { Ok(()) } else { Err(String::from_utf8_lossy(&output.stderr).into_owned()) }
+}
+
 /// A port that nobody uses now.
 pub async fn free_port() -> u16 {
     TcpListener::bind("127.0.0.1:0").await.and_then(|listener| listener.local_addr()).expect("a free port").port()
+}
+
+/// A test that failed shows what Envoy had to say.
+impl Drop for Envoy {
+    fn drop(&mut self) {
+        if std::thread::panicking() {
+            eprintln!("Envoy's log:\n{}", self.log());
+        }
+    }
 }

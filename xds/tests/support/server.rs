@@ -35,6 +35,10 @@ impl Record {
         self.0.borrow().iter().map(|report| report.event.clone()).collect()
     }
 
+    pub fn reports(&self) -> Vec<Report> {
+        self.0.borrow().clone()
+    }
+
     /// Waits until the reports fulfil a condition.
     pub async fn until(&self, what: &str, is_met: impl Fn(&[Event]) -> bool) {
         let mut reports = self.0.subscribe();
@@ -113,21 +117,14 @@ pub struct LoadBalancer {
 impl LoadBalancer {
     pub fn new(bind: Bind, backends: &[SocketAddr]) -> Self {
         let name = format!("shop-{}-{}", bind.protocol, bind.port);
+        Self::of(&listener(bind, &name), &cluster(&name), &endpoints(&name, backends))
+    }
+
+    pub fn of(listener: &Listener, cluster: &Cluster, endpoints: &Endpoints) -> Self {
         Self {
-            listener: translate::listener(&Listener {
-                bind,
-                cluster: name.clone(),
-                stat_prefix: name.clone(),
-                idle_timeout: Duration::from_mins(1),
-                source_ranges: Vec::new(),
-                hash_source: false,
-            }),
-            cluster: translate::cluster(&cluster(&name)),
-            endpoints: translate::endpoints(&Endpoints {
-                cluster: name,
-                addresses: backends.to_vec(),
-                health_port: None,
-            }),
+            listener: translate::listener(listener),
+            cluster: translate::cluster(cluster),
+            endpoints: translate::endpoints(endpoints),
         }
     }
 
@@ -141,6 +138,21 @@ impl LoadBalancer {
             remove: [&self.cluster, &self.endpoints, &self.listener].map(Resource::key).to_vec(),
         }
     }
+}
+
+pub fn listener(bind: Bind, cluster: &str) -> Listener {
+    Listener {
+        bind,
+        cluster: cluster.to_owned(),
+        stat_prefix: cluster.to_owned(),
+        idle_timeout: Duration::from_mins(1),
+        source_ranges: Vec::new(),
+        hash_source: false,
+    }
+}
+
+pub fn endpoints(cluster: &str, backends: &[SocketAddr]) -> Endpoints {
+    Endpoints { cluster: cluster.to_owned(), addresses: backends.to_vec(), health_port: None }
 }
 
 pub fn cluster(name: &str) -> Cluster {
@@ -157,6 +169,14 @@ pub fn cluster(name: &str) -> Cluster {
 
 pub fn tcp(address: &str, port: u16) -> Bind {
     Bind { protocol: Protocol::Tcp, address: address.parse().expect("an address"), port }
+}
+
+pub fn udp(address: &str, port: u16) -> Bind {
+    Bind { protocol: Protocol::Udp, address: address.parse().expect("an address"), port }
+}
+
+pub fn removed(events: &[Event], resource: &Resource) -> bool {
+    events.iter().any(|event| matches!(event, Event::Removed(keys) if keys.contains(&resource.key())))
 }
 
 pub fn refused(events: &[Event], name: &str) -> bool {

@@ -1,0 +1,121 @@
+//! Load balancers come, change and go while Envoy serves.
+
+use std::collections::BTreeMap;
+
+use nave_xds::store::Change;
+use nave_xds::translate;
+use tokio::io::{AsyncReadExt, AsyncWriteExt};
+use tokio::net::{TcpListener, TcpStream};
+
+use crate::support::envoy::{Envoy, backend, banner, free_port};
+use crate::support::server::{LoadBalancer, Running, cluster, endpoints, listener, removed, tcp};
+
+#[tokio::test]
+async fn a_listener_serves_once_it_is_acknowledged_and_refuses_once_it_is_removed() {
+    let running = Running::start().await;
+    let store = running.server.fleet("default");
+    store.open();
+    let envoy = Envoy::start(&[running.address]);
+    let bind = tcp("127.0.0.1", free_port().await);
+    let one = LoadBalancer::new(bind, &[backend("one").await]);
+    store.apply(one.added());
+    running.record.until_accepted(&one.listener).await;
+    assert_eq!(banner((bind.address, bind.port).into()).await.expect("connects"), "one");
+
+    let two = LoadBalancer::new(bind, &[backend("two").await]);
+    store.apply(two.added());
+    running.record.until_accepted(&two.endpoints).await;
+    assert_eq!(banner((bind.address, bind.port).into()).await.expect("connects"), "two");
+
+    store.apply(two.removed());
+    running.record.until("the cluster is gone", |events| removed(events, &two.cluster)).await;
+    assert!(banner((bind.address, bind.port).into()).await.is_err());
+    assert_eq!(envoy.failures().await, BTreeMap::new());
+}
+
+#[tokio::test]
+async fn an_envoy_that_starts_late_gets_everything_that_is_there() {
+    let running = Running::start().await;
+    let store = running.server.fleet("default");
+    let backend = backend("here").await;
+    let mut balancers = Vec::new();
+    for _ in 0..50 {
+        balancers.push(LoadBalancer::new(tcp("127.0.0.1", free_port().await), &[backend]));
+        store.apply(balancers[balancers.len() - 1].added());
+    }
+    store.open();
+    let envoy = Envoy::start(&[running.address]);
+    for balancer in &balancers {
+        running.record.until_accepted(&balancer.listener).await;
+        let port = balancer.listener.name().rsplit('/').next().and_then(|port| port.parse().ok()).expect("a port");
+        assert_eq!(banner(([127, 0, 0, 1], port).into()).await.expect("connects"), "here");
+    }
+    assert_eq!(envoy.failures().await, BTreeMap::new());
+}
+
+#[tokio::test]
+async fn nothing_is_served_before_the_fleet_is_open() {
+    let running = Running::start().await;
+    let store = running.server.fleet("default");
+    let bind = tcp("127.0.0.1", free_port().await);
+    let balancer = LoadBalancer::new(bind, &[backend("here").await]);
+    let _envoy = Envoy::start(&[running.address]);
+    running.record.until("Envoy connects", |events| !events.is_empty()).await;
+    store.apply(balancer.added());
+    assert_eq!(running.record.events().len(), 1);
+    store.open();
+    running.record.until_accepted(&balancer.listener).await;
+    assert_eq!(banner((bind.address, bind.port).into()).await.expect("connects"), "here");
+}
+
+#[tokio::test]
+async fn a_listener_moves_to_a_new_cluster_without_a_failed_connection() {
+    let running = Running::start().await;
+    let store = running.server.fleet("default");
+    store.open();
+    let envoy = Envoy::start(&[running.address]);
+    let bind = tcp("127.0.0.1", free_port().await);
+    let address = (bind.address, bind.port).into();
+    let backend = backend("here").await;
+    let mut old = LoadBalancer::of(&listener(bind, "v0"), &cluster("v0"), &endpoints("v0", &[backend]));
+    store.apply(old.added());
+    running.record.until_accepted(&old.listener).await;
+    for version in 1..20 {
+        let name = format!("v{version}");
+        let new = LoadBalancer::of(&listener(bind, &name), &cluster(&name), &endpoints(&name, &[backend]));
+        store.apply(Change { upsert: new.added().upsert, remove: vec![old.cluster.key(), old.endpoints.key()] });
+        while !crate::support::server::accepted(&running.record.events(), &new.listener) {
+            assert_eq!(banner(address).await.expect("connects"), "here", "during {name}");
+        }
+        old = new;
+    }
+    assert_eq!(banner(address).await.expect("connects"), "here");
+    assert_eq!(envoy.failures().await, BTreeMap::new());
+}
+
+#[tokio::test]
+async fn a_change_of_endpoints_leaves_open_connections_alone() {
+    let running = Running::start().await;
+    let store = running.server.fleet("default");
+    store.open();
+    let envoy = Envoy::start(&[running.address]);
+    let bind = tcp("127.0.0.1", free_port().await);
+    let echo = TcpListener::bind("127.0.0.1:0").await.expect("a free port");
+    let balancer = LoadBalancer::new(bind, &[echo.local_addr().expect("an address")]);
+    store.apply(balancer.added());
+    running.record.until_accepted(&balancer.listener).await;
+    let mut client = TcpStream::connect((bind.address, bind.port)).await.expect("connects");
+    let (mut served, _) = echo.accept().await.expect("accepts");
+
+    let name = balancer.endpoints.name();
+    let new = translate::endpoints(&endpoints(name, &[backend("new").await]));
+    store.apply(Change { upsert: vec![new.clone()], remove: Vec::new() });
+    running.record.until_accepted(&new).await;
+    assert_eq!(banner((bind.address, bind.port).into()).await.expect("connects"), "new");
+
+    served.write_all(b"still here").await.expect("writes");
+    let mut heard = [0; 10];
+    client.read_exact(&mut heard).await.expect("reads");
+    assert_eq!(&heard, b"still here");
+    assert_eq!(envoy.failures().await, BTreeMap::new());
+}
