@@ -1,1 +1,18 @@
-//! Being laid.
+//! Who gets which address and what Envoy serves. Knows the resources and decides; knows no clock, no socket and no dice.
+//!
+//! An [`Engine`] is told what is ([`Engine::observe`]) and answers what follows ([`Engine::settle`]): the Envoy resources
+//! that change, and the steps that the leader takes on the hub's API. The same observations in any order give the same
+//! resources, byte for byte.
+
+mod engine;
+mod key;
+mod seen;
+mod step;
+
+pub use engine::Engine;
+pub use key::Key;
+pub use seen::{Role, Seen, Settings, Sight};
+pub use step::{Announcement, Outcome, Step, Tone};
+
+/// A moment, as Kubernetes' types carry it.
+pub use k8s_openapi::jiff::Timestamp;

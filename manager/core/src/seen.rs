@@ -1,0 +1,58 @@
+//! What the engine is told. Knows the kinds that matter to it; knows not how they were watched.
+
+use ipnet::IpNet;
+use nave_api::{Fleet, IPAllocation, IPPool, NodeSet, TCPLoadBalancer, Tenant};
+use nave_xds::report::Report;
+
+use crate::Key;
+
+/// What does not change while the engine lives.
+#[derive(Clone, Debug, Default)]
+pub struct Settings {
+    /// The hub's own networks, as flags name them: no backend lies there. [`Seen::HubNetworks`] adds what was discovered.
+    pub hub_networks: Vec<IpNet>,
+    /// Whether backends may lie on loopback addresses: for a lab on one machine, insecure anywhere else.
+    pub allow_loopback_backends: bool,
+}
+
+/// A look at objects of one kind.
+#[derive(Clone, Debug)]
+pub enum Sight<K> {
+    /// A complete list. It replaces everything that was known of the kind.
+    All(Vec<K>),
+    /// One object as it is now: a watch event, or the response to a write of our own. Older than what is known: ignored.
+    One(K),
+    /// The object is gone.
+    Gone(Key),
+}
+
+/// One observation.
+#[derive(Clone, Debug)]
+#[allow(clippy::large_enum_variant, reason = "it is moved once, from the watch into the engine")]
+pub enum Seen {
+    /// Tenants.
+    Tenants(Sight<Tenant>),
+    /// The ready nodes of spokes.
+    NodeSets(Sight<NodeSet>),
+    /// Intents on layer 4.
+    LoadBalancers(Sight<TCPLoadBalancer>),
+    /// Pools.
+    Pools(Sight<IPPool>),
+    /// Recorded addresses.
+    Allocations(Sight<IPAllocation>),
+    /// Fleets.
+    Fleets(Sight<Fleet>),
+    /// The networks of the hub's nodes, pods and services, all that are known now.
+    HubNetworks(Vec<IpNet>),
+    /// An Envoy's word. Stream numbers must be unique over all replicas whose reports come here.
+    Envoy(Report),
+}
+
+/// What a replica does besides serving.
+#[derive(Clone, Copy, Debug, PartialEq, Eq)]
+pub enum Role {
+    /// Writes: allocations, statuses, Events.
+    Leader,
+    /// Serves, and writes nothing.
+    Follower,
+}
