@@ -100,7 +100,8 @@ fn test(arguments: &[String]) -> Result<()> {
     }
     let succeeded = tests.wait().context("wait for cargo test")?.success();
     let Tally { passed, failed, ignored } = tally;
-    println!("{passed} passed, {failed} failed, {ignored} ignored in {} s", started.elapsed().as_secs());
+    println!("all of it took {} s", started.elapsed().as_secs());
+    println!("tests: {passed} passed, {failed} failed, {ignored} skipped");
     if succeeded { Ok(()) } else { bail!("there are failures") }
 }
 

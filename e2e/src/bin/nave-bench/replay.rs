@@ -6,8 +6,8 @@ use std::pin::Pin;
 use std::sync::{Arc, Mutex, PoisonError};
 
 use anyhow::Context;
-use envoy_types::pb::envoy::config::cluster::v3::cluster::{ClusterDiscoveryType, DiscoveryType};
 use envoy_types::pb::envoy::config::cluster::v3::Cluster;
+use envoy_types::pb::envoy::config::cluster::v3::cluster::{ClusterDiscoveryType, DiscoveryType};
 use envoy_types::pb::envoy::config::core::v3 as core;
 use envoy_types::pb::envoy::config::endpoint::v3 as endpoint;
 use envoy_types::pb::envoy::config::listener::v3 as listener;
@@ -44,7 +44,9 @@ impl Replay {
         let stream = Outbox::default();
         let service = AggregatedDiscoveryServiceServer::new(Service { stream: stream.clone() });
         tokio::spawn(
-            tonic::transport::Server::builder().add_service(service).serve_with_incoming(TcpListenerStream::new(socket)),
+            tonic::transport::Server::builder()
+                .add_service(service)
+                .serve_with_incoming(TcpListenerStream::new(socket)),
         );
         Ok(Self { address, stream })
     }
@@ -115,17 +117,20 @@ fn cluster(name: &str, backend: SocketAddr) -> DeltaDiscoveryResponse {
         })),
         ..Default::default()
     };
-    one(name, &Cluster {
-        name: name.to_owned(),
-        cluster_discovery_type: Some(ClusterDiscoveryType::Type(DiscoveryType::Static.into())),
-        connect_timeout: Some(Duration { seconds: 5, nanos: 0 }),
-        load_assignment: Some(endpoint::ClusterLoadAssignment {
-            cluster_name: name.to_owned(),
-            endpoints: vec![endpoint::LocalityLbEndpoints { lb_endpoints: vec![endpoint], ..Default::default() }],
+    one(
+        name,
+        &Cluster {
+            name: name.to_owned(),
+            cluster_discovery_type: Some(ClusterDiscoveryType::Type(DiscoveryType::Static.into())),
+            connect_timeout: Some(Duration { seconds: 5, nanos: 0 }),
+            load_assignment: Some(endpoint::ClusterLoadAssignment {
+                cluster_name: name.to_owned(),
+                endpoints: vec![endpoint::LocalityLbEndpoints { lb_endpoints: vec![endpoint], ..Default::default() }],
+                ..Default::default()
+            }),
             ..Default::default()
-        }),
-        ..Default::default()
-    })
+        },
+    )
 }
 
 fn listener(name: &str, at: SocketAddr) -> DeltaDiscoveryResponse {
@@ -138,12 +143,15 @@ fn listener(name: &str, at: SocketAddr) -> DeltaDiscoveryResponse {
         name: "envoy.filters.network.tcp_proxy".into(),
         config_type: Some(listener::filter::ConfigType::TypedConfig(any(&proxy))),
     };
-    one(name, &listener::Listener {
-        name: name.to_owned(),
-        address: Some(address(at)),
-        filter_chains: vec![listener::FilterChain { filters: vec![filter], ..Default::default() }],
-        ..Default::default()
-    })
+    one(
+        name,
+        &listener::Listener {
+            name: name.to_owned(),
+            address: Some(address(at)),
+            filter_chains: vec![listener::FilterChain { filters: vec![filter], ..Default::default() }],
+            ..Default::default()
+        },
+    )
 }
 
 fn address(at: SocketAddr) -> core::Address {

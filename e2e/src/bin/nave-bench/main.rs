@@ -1,0 +1,68 @@
+//! `nave-bench`: how close Nave comes to the physical floor. Figures are ratios to a floor of the same run: machines differ
+//! and are noisy. Knows how to print; the benches measure.
+//!
+//! `cargo xtask bench convergence` builds it for release and runs it.
+
+mod convergence;
+mod floor;
+mod measure;
+mod probe;
+mod replay;
+mod seen;
+mod table;
+
+use clap::{Args, Parser, Subcommand};
+
+/// Measures Nave against the floor of the same run.
+#[derive(Parser)]
+struct Options {
+    #[command(subcommand)]
+    bench: Bench,
+}
+
+#[derive(Subcommand)]
+enum Bench {
+    /// From a Service's creation to its first byte and its status, with more and more Services present.
+    Convergence(Convergence),
+}
+
+#[derive(Args)]
+struct Convergence {
+    /// One JSON object instead of a table.
+    #[arg(long)]
+    json: bool,
+    /// Adds a row with 5000 Services present.
+    #[arg(long)]
+    full: bool,
+    /// How many Services are present, ascending.
+    #[arg(long, value_delimiter = ',', default_values_t = [1, 100, 1000])]
+    present: Vec<u32>,
+    /// Passes over each number.
+    #[arg(long, default_value_t = 100)]
+    samples: u32,
+    /// How many Services at once in the burst.
+    #[arg(long, default_value_t = 1000)]
+    burst: u32,
+}
+
+#[tokio::main]
+async fn main() -> anyhow::Result<()> {
+    let Options { bench } = Options::parse();
+    match bench {
+        Bench::Convergence(options) => converge(options).await,
+    }
+}
+
+async fn converge(options: Convergence) -> anyhow::Result<()> {
+    let Convergence { json, full, mut present, samples, burst } = options;
+    if full {
+        present.push(5000);
+    }
+    let report = convergence::run(&convergence::Plan { present, samples, burst }, |now| eprintln!("{now}")).await?;
+    if json {
+        println!("{}", serde_json::to_string(&report)?);
+    } else {
+        print!("{}", table::convergence(&report));
+    }
+    Ok(())
+}
