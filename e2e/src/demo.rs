@@ -76,14 +76,15 @@ async fn show(weight: Option<Weight>, until: Until) -> Result<()> {
 async fn start(asked: Option<Weight>) -> Result<Lab> {
     let (weight, why) = asked.map_or_else(heaviest, |weight| (weight, "as asked".to_owned()));
     println!("The {weight} lab ({why}): one hub, two spokes ...");
-    let outcome = builder(weight).spokes(2).nodes(2).managers(2).start().await;
-    match (outcome, weight, asked) {
-        (Err(error), Weight::Full, None) => {
-            println!("Real nodes do not work here ({error:?}): the light lab instead ...");
-            builder(Weight::Light).spokes(2).nodes(2).managers(2).start().await
-        }
-        (outcome, _, _) => outcome,
+    let builder = builder(weight).spokes(2).nodes(2).managers(2);
+    if asked.is_some() {
+        return builder.start().await;
     }
+    let (lab, failure) = builder.start_or_lighter().await?;
+    if let Some(failure) = failure {
+        println!("Real nodes do not work here, this is the light lab: {failure:?}");
+    }
+    Ok(lab)
 }
 
 fn builder(weight: Weight) -> Builder {

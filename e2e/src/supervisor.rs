@@ -11,6 +11,7 @@ use std::path::{Path, PathBuf};
 use std::process::{Child, Command, Stdio};
 use std::sync::atomic::{AtomicBool, Ordering};
 use std::sync::{Arc, Mutex, PoisonError};
+use std::time::Duration;
 
 use nix::sys::signal::{SigSet, Signal, killpg};
 use nix::unistd::{Pid, setsid};
@@ -33,6 +34,7 @@ pub struct Supervisor {
 impl Supervisor {
     /// Starts a supervisor for a new lab.
     pub fn start() -> Result<Arc<Self>> {
+        prune();
         let id = format!("{:06x}", RandomState::new().hash_one(std::process::id()) & 0xff_ffff);
         let dir = std::env::temp_dir().join(format!("nave-lab-{id}"));
         fs::create_dir_all(dir.join("logs")).act(|| "make the lab's directory")?;
@@ -118,6 +120,20 @@ impl Drop for Supervisor {
         let mut child = self.child.lock().unwrap_or_else(PoisonError::into_inner);
         drop(child.stdin.take());
         let _ = child.wait();
+    }
+}
+
+/// Logs that stayed are of no use after a day.
+fn prune() {
+    let day = Duration::from_hours(24);
+    let old = |entry: &fs::DirEntry| entry.metadata().ok()?.modified().ok()?.elapsed().ok().filter(|age| *age > day);
+    for entry in fs::read_dir(std::env::temp_dir()).into_iter().flatten().flatten() {
+        let path = entry.path();
+        let ours = entry.file_name().to_string_lossy().starts_with("nave-lab-");
+        let only_logs = fs::read_dir(&path).is_ok_and(|all| all.flatten().all(|entry| entry.file_name() == "logs"));
+        if ours && only_logs && old(&entry).is_some() {
+            let _ = fs::remove_dir_all(path);
+        }
     }
 }
 

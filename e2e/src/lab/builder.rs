@@ -9,7 +9,7 @@ use nix::sys::resource::{Resource, getrlimit, setrlimit};
 use super::{Hub, Lab, Spoke, Weight};
 use crate::control_plane::{ControlPlane, Options};
 use crate::edge::{Edge, Place};
-use crate::error::{Act, Result};
+use crate::error::{Act, Error, Result};
 use crate::image;
 use crate::manager::{self, Manager};
 use crate::network::{Bridge, HUB, Namespace, Plan};
@@ -76,10 +76,28 @@ impl Builder {
     /// Starts it and waits until every part says that it is ready.
     pub async fn start(self) -> Result<Lab> {
         let supervisor = Supervisor::start()?;
-        supervisor.judge(self.start_in(&supervisor).await)
+        let lab = supervisor.judge(self.clusters(&supervisor).await)?;
+        supervisor.judge(self.finish(lab).await)
     }
 
-    async fn start_in(self, supervisor: &Arc<Supervisor>) -> Result<Lab> {
+    /// Like [`Builder::start`], but when real nodes do not start on this machine, the light lab is taken; the error says why.
+    pub async fn start_or_lighter(mut self) -> Result<(Lab, Option<Error>)> {
+        let supervisor = Supervisor::start()?;
+        let (lab, error) = match (self.clusters(&supervisor).await, self.weight) {
+            (Ok(lab), _) => (lab, None),
+            (Err(error), Weight::Light) => return supervisor.judge(Err(error)),
+            (Err(error), Weight::Full) => {
+                self.weight = Weight::Light;
+                let supervisor = Supervisor::start()?;
+                (supervisor.judge(self.clusters(&supervisor).await)?, Some(error))
+            }
+        };
+        let supervisor = lab.supervisor.clone();
+        supervisor.judge(self.finish(lab).await).map(|lab| (lab, error))
+    }
+
+    /// The hub, the spokes and their nodes.
+    async fn clusters(&self, supervisor: &Arc<Supervisor>) -> Result<Lab> {
         raise_file_limit()?;
         let plan = Plan::take(self.weight)?;
         let bridge = match self.weight {
@@ -102,7 +120,10 @@ impl Builder {
                 try_join_all(spokes).await?
             }
         };
-        let mut lab = Lab { spokes, hub, weight: self.weight, plan, bridge, supervisor: supervisor.clone() };
+        Ok(Lab { spokes, hub, weight: self.weight, plan, bridge, supervisor: supervisor.clone() })
+    }
+
+    async fn finish(&self, mut lab: Lab) -> Result<Lab> {
         if self.product {
             self.install(&mut lab).await?;
         }
