@@ -23,7 +23,7 @@ pub struct Agent {
 
 impl Agent {
     /// Starts the agent of a spoke and does not wait until it is ready.
-    pub fn start(supervisor: &Arc<Supervisor>, spoke: &str, kubeconfig: &Path) -> Result<Self> {
+    pub fn start(supervisor: &Arc<Supervisor>, spoke: &str, kubeconfig: &Path, flags: &[String]) -> Result<Self> {
         let port = Port::free()?;
         let http = SocketAddr::new(Ipv4Addr::LOCALHOST.into(), port.number());
         let arguments = [
@@ -34,6 +34,7 @@ impl Agent {
             format!("--http-address={http}"),
             "--log-format=text".to_owned(),
         ];
+        let arguments = arguments.into_iter().chain(flags.iter().cloned());
         let spec = Spec::new(&format!("{spoke}-agent"), tools::own("nave-agent")?, arguments);
         Ok(Self { process: Process::start(supervisor, spec)?, http, _port: port })
     }

@@ -86,3 +86,14 @@ fn unchunk(mut rest: &str) -> String {
     }
     body
 }
+
+#[cfg(test)]
+mod tests {
+    use super::unchunk;
+
+    #[test]
+    fn chunks_are_put_together_and_a_cut_one_is_left_out() {
+        assert_eq!(unchunk("5\r\nhello\r\n6;x=y\r\n world\r\n0\r\n\r\n"), "hello world");
+        assert_eq!(unchunk("5\r\nhello\r\n6\r\n wo"), "hello");
+    }
+}

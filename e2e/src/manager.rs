@@ -30,6 +30,8 @@ pub struct Options {
     pub hub_networks: Vec<IpNet>,
     /// The light lab's backends are on loopback addresses, which law 6 refuses.
     pub loopback_backends: bool,
+    /// Flags besides.
+    pub flags: Vec<String>,
 }
 
 /// A running replica.
@@ -44,7 +46,7 @@ pub struct Manager {
 impl Manager {
     /// Starts replica `index` and does not wait until it is ready.
     pub fn start(supervisor: &Arc<Supervisor>, index: usize, options: &Options) -> Result<Self> {
-        let Options { kubeconfig, hub_api, address, hub_networks, loopback_backends } = options;
+        let Options { kubeconfig, hub_api, address, hub_networks, loopback_backends, flags } = options;
         let ports = [Port::free()?, Port::free()?];
         let [xds, http] = [0, 1].map(|at| SocketAddr::new(*address, ports[at].number()));
         let networks: Vec<String> = hub_networks.iter().map(ToString::to_string).collect();
@@ -62,6 +64,7 @@ impl Manager {
         if *loopback_backends {
             arguments.push("--insecure-allow-loopback-backends".to_owned());
         }
+        arguments.extend(flags.iter().cloned());
         let name = format!("manager-{}", index + 1);
         let spec = Spec::new(&name, tools::own("nave-manager")?, arguments).variable("POD_NAME", &name);
         Ok(Self { process: Process::start(supervisor, spec)?, xds, http, _ports: ports })

@@ -30,11 +30,23 @@ pub struct Builder {
     edges: u8,
     audit: bool,
     product: bool,
+    manager_flags: Vec<String>,
+    agent_flags: Vec<String>,
 }
 
 impl Builder {
     pub(super) fn new(weight: Weight) -> Self {
-        Self { weight, spokes: 1, nodes: 2, managers: 1, edges: 1, audit: false, product: true }
+        Self {
+            weight,
+            spokes: 1,
+            nodes: 2,
+            managers: 1,
+            edges: 1,
+            audit: false,
+            product: true,
+            manager_flags: Vec::new(),
+            agent_flags: Vec::new(),
+        }
     }
 
     /// How many spokes; 1 unless said.
@@ -64,6 +76,18 @@ impl Builder {
     /// Has every API server write an audit log.
     pub fn audit(mut self) -> Self {
         self.audit = true;
+        self
+    }
+
+    /// One more flag for every manager, such as `--lease-duration=3s`.
+    pub fn manager_flag(mut self, flag: &str) -> Self {
+        self.manager_flags.push(flag.to_owned());
+        self
+    }
+
+    /// One more flag for every agent.
+    pub fn agent_flag(mut self, flag: &str) -> Self {
+        self.agent_flags.push(flag.to_owned());
         self
     }
 
@@ -184,6 +208,7 @@ impl Builder {
             address: plan.host(),
             hub_networks: plan.hub_networks(),
             loopback_backends: *weight == Weight::Light,
+            flags: self.manager_flags.clone(),
         };
         for index in 0..self.managers {
             hub.managers.push(Manager::start(supervisor, index, &options)?);
@@ -207,7 +232,7 @@ impl Builder {
         for spoke in &*spokes {
             hub.admit(spoke, plan).await?;
         }
-        try_join_all(spokes.iter_mut().map(|spoke| spoke.join(hub))).await?;
+        try_join_all(spokes.iter_mut().map(|spoke| spoke.join(hub, &self.agent_flags))).await?;
         try_join_all(hub.edges.iter().map(Edge::ready)).await?;
         Ok(())
     }

@@ -70,12 +70,12 @@ impl Spoke {
     }
 
     /// Gives the agent its credential of the hub and starts it.
-    pub(super) async fn join(&mut self, hub: &Hub) -> Result<()> {
+    pub(super) async fn join(&mut self, hub: &Hub, flags: &[String]) -> Result<()> {
         let kubeconfig = hub.credential(self.name()).await?;
         self.apply(&json!({"apiVersion": "v1", "kind": "Namespace", "metadata": {"name": NAMESPACE}})).await?;
         let metadata = json!({"name": HUB_SECRET, "namespace": NAMESPACE});
         self.apply(&json!({"apiVersion": "v1", "kind": "Secret", "metadata": metadata, "stringData": {"kubeconfig": kubeconfig}})).await?;
-        let agent = Agent::start(self.plane.supervisor(), self.name(), &self.plane.kubeconfig())?;
+        let agent = Agent::start(self.plane.supervisor(), self.name(), &self.plane.kubeconfig(), flags)?;
         let agent = self.agent.insert(agent);
         agent.ready().await
     }

@@ -108,3 +108,37 @@ impl Plan {
 fn net(address: Ipv4Addr, length: u8) -> IpNet {
     IpNet::V4(Ipv4Net::new_assert(address, length))
 }
+
+#[cfg(test)]
+mod tests {
+    use super::*;
+
+    fn overlap(one: &IpNet, other: &IpNet) -> bool {
+        one.contains(other) || other.contains(one)
+    }
+
+    #[test]
+    fn no_two_networks_of_a_lab_overlap() {
+        let plan = Plan::take(Weight::Full).unwrap();
+        let clusters =
+            (HUB..8).flat_map(|cluster| [plan.nodes(cluster), plan.pods_of(cluster), Plan::services(cluster)]);
+        let all: Vec<IpNet> = clusters.chain([plan.pool()]).collect();
+        for (at, one) in all.iter().enumerate() {
+            assert!(all[at + 1..].iter().all(|other| !overlap(one, other)), "{one} overlaps another of {all:?}");
+        }
+    }
+
+    #[test]
+    fn every_node_lies_on_the_link_and_its_pods_in_its_cluster() {
+        let plan = Plan::take(Weight::Full).unwrap();
+        assert!((HUB..8).all(|cluster| plan.link().contains(&plan.nodes(cluster))));
+        assert!((HUB..8).all(|cluster| plan.pods_of(cluster).contains(&plan.pods(cluster, 7))));
+        assert!(plan.link().contains(&plan.host()) && !plan.link().contains(&plan.pool()));
+    }
+
+    #[test]
+    fn labs_at_the_same_time_have_different_networks() {
+        let (one, other) = (Plan::take(Weight::Light).unwrap(), Plan::take(Weight::Light).unwrap());
+        assert!(!overlap(&one.pool(), &other.pool()));
+    }
+}
