@@ -85,16 +85,27 @@ impl SigningKey {
     }
 }
 
+/// How a client of an API server says who it is.
+pub enum Login<'login> {
+    /// By a client certificate.
+    Certificate(&'login Identity),
+    /// By a service account's token.
+    Token(&'login str),
+}
+
 /// A kubeconfig that carries everything in itself, so that it may be copied and put into a Secret.
-pub fn kubeconfig(server: &str, authority: &str, identity: &Identity) -> String {
-    let Identity { certificate, key } = identity;
+pub fn kubeconfig(server: &str, authority: &str, login: &Login<'_>) -> String {
+    let user = match login {
+        Login::Certificate(Identity { certificate, key }) => serde_json::json!({
+            "client-certificate-data": STANDARD.encode(certificate), "client-key-data": STANDARD.encode(key),
+        }),
+        Login::Token(token) => serde_json::json!({"token": token}),
+    };
     serde_json::json!({
         "apiVersion": "v1", "kind": "Config", "current-context": "lab",
         "contexts": [{"name": "lab", "context": {"cluster": "lab", "user": "lab"}}],
         "clusters": [{"name": "lab", "cluster": {"server": server, "certificate-authority-data": STANDARD.encode(authority)}}],
-        "users": [{"name": "lab", "user": {
-            "client-certificate-data": STANDARD.encode(certificate), "client-key-data": STANDARD.encode(key),
-        }}],
+        "users": [{"name": "lab", "user": user}],
     })
     .to_string()
 }

@@ -7,6 +7,7 @@ use std::time::Duration;
 
 use k8s_openapi::api::core::v1::{Namespace, Service, ServiceAccount};
 use kube::Api;
+use kube::api::ListParams;
 use nave_e2e::control_plane::{ControlPlane, Options};
 use nave_e2e::lab::{Spoke, heaviest};
 use nave_e2e::{Lab, Protocol, Weight, sweep, wait};
@@ -30,6 +31,29 @@ async fn a_control_plane_answers_runs_its_controllers_and_is_gone_after_its_drop
     drop(plane);
     assert_eq!(sweep::marked(sweep::MARK, &id), Vec::<i32>::new());
     assert!(!dir.exists());
+}
+
+#[tokio::test(flavor = "multi_thread")]
+async fn a_service_account_may_do_what_rbac_says_and_no_more() {
+    let plane = ControlPlane::start(Options::default()).await.unwrap();
+    let kubeconfig = plane.kubeconfig_of_account("default", "narrow").await.unwrap();
+    let role = serde_json::json!({"apiVersion": "rbac.authorization.k8s.io/v1", "kind": "ClusterRole",
+        "metadata": {"name": "narrow"}, "rules": [{"apiGroups": [""], "resources": ["services"], "verbs": ["list"]}]});
+    let binding = serde_json::json!({"apiVersion": "rbac.authorization.k8s.io/v1", "kind": "ClusterRoleBinding",
+        "metadata": {"name": "narrow"}, "roleRef": {"apiGroup": "rbac.authorization.k8s.io", "kind": "ClusterRole", "name": "narrow"},
+        "subjects": [{"kind": "ServiceAccount", "namespace": "default", "name": "narrow"}]});
+    for object in [role, binding] {
+        nave_e2e::apply(&plane.client(), &object).await.unwrap();
+    }
+    let client = nave_e2e::control_plane::connect(&std::fs::read_to_string(kubeconfig).unwrap()).await.unwrap();
+    let services: Api<Service> = Api::all(client.clone());
+    wait::until("the account lists Services", PATIENCE, || async {
+        services.list(&ListParams::default()).await.map_err(|error| error.to_string())
+    })
+    .await
+    .unwrap();
+    let namespaces: Api<Namespace> = Api::all(client);
+    assert!(matches!(namespaces.get("default").await, Err(kube::Error::Api(status)) if status.code == 403));
 }
 
 #[tokio::test(flavor = "multi_thread")]

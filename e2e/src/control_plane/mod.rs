@@ -10,10 +10,15 @@ use std::sync::{Arc, Mutex, PoisonError};
 use std::time::Duration;
 
 use ipnet::IpNet;
+use k8s_openapi::api::authentication::v1::{TokenRequest, TokenRequestSpec};
+use k8s_openapi::api::core::v1::ServiceAccount;
+use kube::api::{Api, PostParams};
 use kube::config::{KubeConfigOptions, Kubeconfig};
+use serde_json::json;
 
+use crate::apply::apply;
 use crate::error::{Act, Result};
-use crate::pki::{self, Authority, SigningKey};
+use crate::pki::{self, Authority, Login, SigningKey};
 use crate::ports::Port;
 use crate::process::{Process, Spec};
 use crate::supervisor::Supervisor;
@@ -142,6 +147,23 @@ impl ControlPlane {
         Ok(path)
     }
 
+    /// Makes a service account, if it is not there, and writes a kubeconfig with a token of it that lasts a day.
+    pub async fn kubeconfig_of_account(&self, namespace: &str, name: &str) -> Result<PathBuf> {
+        let metadata = json!({"namespace": namespace, "name": name});
+        apply(&self.client, &json!({"apiVersion": "v1", "kind": "ServiceAccount", "metadata": metadata})).await?;
+        let request = TokenRequest {
+            spec: TokenRequestSpec { expiration_seconds: Some(24 * 60 * 60), ..TokenRequestSpec::default() },
+            ..TokenRequest::default()
+        };
+        let accounts: Api<ServiceAccount> = Api::namespaced(self.client(), namespace);
+        let issued = accounts.create_token_request(name, &PostParams::default(), &request).await;
+        let issued = issued.act(|| format!("ask for a token of {namespace}/{name}"))?;
+        let token = issued.status.map(|status| status.token).unwrap_or_default();
+        let path = self.dir.join(format!("{name}.kubeconfig"));
+        write_private(&path, &pki::kubeconfig(&self.url(), &self.authority.certificate(), &Login::Token(&token)))?;
+        Ok(path)
+    }
+
     /// `https://ADDRESS:PORT`.
     pub fn url(&self) -> String {
         url(&self.options, &self.ports)
@@ -246,7 +268,8 @@ fn kubeconfig_text(
     user: &str,
     groups: &[&str],
 ) -> Result<String> {
-    Ok(pki::kubeconfig(&url(options, ports), &authority.certificate(), &authority.client(user, groups)?))
+    let identity = authority.client(user, groups)?;
+    Ok(pki::kubeconfig(&url(options, ports), &authority.certificate(), &Login::Certificate(&identity)))
 }
 
 fn write_keys(dir: &Path, authority: &Authority, options: &Options) -> Result<()> {
@@ -278,7 +301,7 @@ pub(crate) fn write_private(path: &Path, text: &str) -> Result<()> {
 }
 
 /// A client from the text of a kubeconfig.
-pub(crate) async fn connect(text: &str) -> Result<kube::Client> {
+pub async fn connect(text: &str) -> Result<kube::Client> {
     let kubeconfig = Kubeconfig::from_yaml(text).act(|| "read a kubeconfig")?;
     let config = kube::Config::from_custom_kubeconfig(kubeconfig, &KubeConfigOptions::default()).await;
     kube::Client::try_from(config.act(|| "load a kubeconfig")?).act(|| "make a client")

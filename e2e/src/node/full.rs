@@ -12,6 +12,7 @@ use super::{cgroups, config};
 use crate::control_plane::{ControlPlane, write_private};
 use crate::error::{Act, Result};
 use crate::network::Namespace;
+use crate::pki::Login;
 use crate::process::{Process, Spec};
 use crate::{pki, sweep, tools, wait};
 
@@ -120,7 +121,7 @@ fn write_files(plane: &ControlPlane, dir: &Path, site: &Site, cgroup: &str) -> R
         ("containerd.toml", config::containerd(dir)),
         ("cni/10-lab.conflist", config::cni(dir, cgroup, site.pods).to_string()),
         ("kubelet.json", kubelet.to_string()),
-        ("kubelet.kubeconfig", pki::kubeconfig(&plane.url(), &authority.certificate(), &identity)),
+        ("kubelet.kubeconfig", pki::kubeconfig(&plane.url(), &authority.certificate(), &Login::Certificate(&identity))),
         ("resolv.conf", String::new()),
     ] {
         write_private(&dir.join(file), &text)?;
