@@ -55,6 +55,8 @@ struct Shared {
     /// What each node refused; it outlives the node's streams.
     quarantines: Mutex<BTreeMap<Node, Arc<Mutex<Quarantine>>>>,
     streams: AtomicU64,
+    /// Bytes of responses, before framing and encryption.
+    sent: AtomicU64,
     closing: watch::Sender<bool>,
 }
 
@@ -68,6 +70,7 @@ impl Server {
                 fleets: Mutex::default(),
                 quarantines: Mutex::default(),
                 streams: AtomicU64::new(0),
+                sent: AtomicU64::new(0),
                 closing: watch::Sender::new(false),
             }),
         }
@@ -85,6 +88,11 @@ impl Server {
     /// The discovery service, to be added to any router of tonic's. It finds the [`Peer`] in the request's extensions.
     pub fn service(&self) -> Ads {
         Ads::new(self.clone())
+    }
+
+    /// How many bytes of responses were sent since the server began, before framing and encryption.
+    pub fn sent_bytes(&self) -> u64 {
+        self.shared.sent.load(Ordering::Relaxed)
     }
 
     /// Ends all streams, now and in future: clients go to another server.

@@ -2,7 +2,9 @@
 //! that is slow or dead costs only itself.
 
 use std::sync::PoisonError;
+use std::sync::atomic::Ordering;
 
+use prost::Message;
 use tokio::sync::mpsc;
 use tokio::time::Instant;
 use tonic::{Status, Streaming};
@@ -67,6 +69,7 @@ async fn run<D: Dialect>(
         let (responses, events) = session.with(|catalog, refused| dialect.give(catalog, refused, now));
         session.report_all(events);
         for response in responses {
+            session.shared.sent.fetch_add(response.encoded_len() as u64, Ordering::Relaxed);
             out.try_send(Ok(response)).map_err(|_| Status::resource_exhausted("the stream does not move"))?;
         }
     }
