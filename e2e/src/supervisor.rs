@@ -6,7 +6,7 @@
 use std::fmt::Write as _;
 use std::fs;
 use std::hash::{BuildHasher, RandomState};
-use std::io::{BufRead, BufReader, Write as _};
+use std::io::{BufRead, BufReader, ErrorKind, Write as _};
 use std::path::{Path, PathBuf};
 use std::process::{Child, Command, Stdio};
 use std::sync::atomic::{AtomicBool, Ordering};
@@ -35,9 +35,7 @@ impl Supervisor {
     /// Starts a supervisor for a new lab.
     pub fn start() -> Result<Arc<Self>> {
         prune();
-        let id = format!("{:06x}", RandomState::new().hash_one(std::process::id()) & 0xff_ffff);
-        let dir = std::env::temp_dir().join(format!("nave-lab-{id}"));
-        fs::create_dir_all(dir.join("logs")).act(|| "make the lab's directory")?;
+        let (id, dir) = new_dir()?;
         let mut child = Command::new(tools::own("nave-lab")?)
             .args(["supervise", &id])
             .arg(&dir)
@@ -120,6 +118,21 @@ impl Drop for Supervisor {
         let mut child = self.child.lock().unwrap_or_else(PoisonError::into_inner);
         drop(child.stdin.take());
         let _ = child.wait();
+    }
+}
+
+/// A directory whose name nobody had: making it is the lock.
+fn new_dir() -> Result<(String, PathBuf)> {
+    loop {
+        let id = format!("{:06x}", RandomState::new().hash_one(std::process::id()) & 0xff_ffff);
+        let dir = std::env::temp_dir().join(format!("nave-lab-{id}"));
+        match fs::create_dir(&dir) {
+            Err(taken) if taken.kind() == ErrorKind::AlreadyExists => {}
+            made => {
+                made.and_then(|()| fs::create_dir(dir.join("logs"))).act(|| "make the lab's directory")?;
+                return Ok((id, dir));
+            }
+        }
     }
 }
 

@@ -1,7 +1,10 @@
 //! How real the nodes are, and the most that this machine can do. Knows what the full lab needs; starts nothing.
 use std::fmt;
+use std::path::Path;
 use std::process::{Command, Stdio};
+use std::sync::LazyLock;
 
+use crate::node::cgroups;
 use crate::tools;
 
 /// What a lab is made of.
@@ -24,6 +27,12 @@ impl fmt::Display for Weight {
 
 /// The heaviest weight that works here, and why.
 pub fn heaviest() -> (Weight, String) {
+    // Tried once: the trials of two threads would take each other's names.
+    static FOUND: LazyLock<(Weight, String)> = LazyLock::new(try_out);
+    FOUND.clone()
+}
+
+fn try_out() -> (Weight, String) {
     if !nix::unistd::geteuid().is_root() {
         return (Weight::Light, "real nodes need root".into());
     }
@@ -37,6 +46,12 @@ pub fn heaviest() -> (Weight, String) {
     }
     if !namespaces_work() {
         return (Weight::Light, "this machine lets nobody make network namespaces".into());
+    }
+    if !cgroups::work() {
+        return (Weight::Light, "this machine lets nobody make cgroups".into());
+    }
+    if !Path::new("/dev/kmsg").exists() {
+        return (Weight::Light, "a kubelet needs /dev/kmsg".into());
     }
     (Weight::Full, "root, containerd and network namespaces are there".into())
 }

@@ -26,6 +26,17 @@ pub(super) fn make(name: &str) -> Result<()> {
     Ok(())
 }
 
+/// Whether groups can be made here at all.
+pub(crate) fn work() -> bool {
+    let name = format!("nave-probe-{}", std::process::id());
+    let all = hierarchies();
+    let made = all.iter().all(|hierarchy| fs::create_dir(hierarchy.join(&name)).is_ok());
+    for hierarchy in &all {
+        let _ = fs::remove_dir(hierarchy.join(&name));
+    }
+    made && !all.is_empty()
+}
+
 fn hierarchies() -> Vec<PathBuf> {
     let mounts = fs::read_to_string("/proc/self/mounts").unwrap_or_default();
     let fields = mounts.lines().map(|line| line.split(' ').collect::<Vec<_>>());

@@ -1,6 +1,6 @@
 //! A spoke's node. Light: a Node object and listeners on a loopback address. Full: containerd, kubelet and kube-proxy in a
 //! network namespace. Knows how to start it and how to break it; knows no product.
-mod cgroups;
+pub(crate) mod cgroups;
 mod config;
 mod full;
 mod light;
