@@ -1,1 +1,47 @@
-//! Being laid.
+//! What a spoke wants from the hub, and what its Services show. Knows Services, Nodes, EndpointSlices and the hub's
+//! answers as values; knows no client, no clock and no thread.
+//!
+//! The agent's shell feeds what it sees into a [`World`] and performs the [`Plan`]s that the world decides:
+//!
+//! ```
+//! use nave_agent_core::{Policy, Work, World};
+//! let mut world = World::new(Policy::default());
+//! // Nothing is decided before everything has been listed.
+//! assert!(world.decide(&Work::NodeSet).plan.is_empty());
+//! ```
+
+pub mod annotations;
+pub mod credential;
+pub mod events;
+pub mod intent;
+pub mod mirror;
+pub mod nodes;
+pub mod ownership;
+pub mod ports;
+pub mod problem;
+pub mod slices;
+pub mod status;
+pub mod tenancy;
+pub mod world;
+
+pub use events::{Notice, Tone};
+pub use mirror::{Change, Key};
+pub use problem::Problem;
+pub use tenancy::Tenancy;
+pub use world::{Decision, Plan, Step, Target, Touched, Work, World};
+
+/// What an agent is told when it starts.
+#[derive(Clone, Debug, PartialEq, Eq)]
+pub struct Policy {
+    /// Whether Services of type LoadBalancer that name no class are ours, too.
+    pub default_load_balancer: bool,
+    /// Which addresses of a node to use, most preferred first.
+    pub address_types: Vec<nodes::AddressType>,
+}
+
+impl Default for Policy {
+    fn default() -> Self {
+        use nodes::AddressType::{ExternalIp, InternalIp};
+        Self { default_load_balancer: false, address_types: vec![InternalIp, ExternalIp] }
+    }
+}

@@ -1,0 +1,335 @@
+//! The annotations `nave.dev/<field>` of a Service: one table, each value parsed once. Knows what each may say; knows
+//! nothing of what the rest of the Service says.
+
+use std::collections::BTreeMap;
+use std::net::IpAddr;
+
+use ipnet::IpNet;
+use nave_api::Duration;
+use nave_api::tcp_load_balancer::{BalancingPolicy, FamilyPolicy, IpFamily, ProxyProtocol};
+
+use crate::Problem;
+
+const PREFIX: &str = "nave.dev/";
+
+/// What the annotations of a Service ask for. `None`: they do not say.
+#[derive(Clone, Debug, Default, PartialEq, Eq)]
+pub struct Asked {
+    /// The pool by name.
+    pub pool: Option<String>,
+    /// Exactly these addresses, at most one of a family.
+    pub addresses: Option<Vec<IpAddr>>,
+    /// The families in order of preference.
+    pub families: Option<Vec<IpFamily>>,
+    /// One address or one of each family.
+    pub family_policy: Option<FamilyPolicy>,
+    /// Who may connect.
+    pub source_ranges: Option<Vec<IpNet>>,
+    /// Which backend gets a connection.
+    pub balancing: Option<BalancingPolicy>,
+    /// PROXY protocol towards the backend.
+    pub proxy_protocol: Option<ProxyProtocol>,
+    /// Whether to check backends, and how.
+    pub health_check: Option<Check>,
+    /// The path of an HTTP check.
+    pub health_check_path: Option<String>,
+    /// The port of an HTTP check.
+    pub health_check_port: Option<u16>,
+    /// Time between checks.
+    pub health_check_interval: Option<Duration>,
+    /// Time for an answer.
+    pub health_check_timeout: Option<Duration>,
+    /// Failures that take a backend out.
+    pub unhealthy_after: Option<u32>,
+    /// Successes that take it in again.
+    pub healthy_after: Option<u32>,
+    /// Failed connections in a row that eject a backend.
+    pub ejection_failures: Option<u32>,
+    /// How long it is ejected the first time.
+    pub ejection_base_time: Option<Duration>,
+    /// Time to connect to a backend.
+    pub connect_timeout: Option<Duration>,
+    /// Time without a byte before a connection is closed.
+    pub idle_timeout: Option<Duration>,
+    /// Time without a datagram before a session is forgotten.
+    pub udp_session_timeout: Option<Duration>,
+    /// Connections at once.
+    pub max_connections: Option<u32>,
+}
+
+/// How backends are checked.
+#[derive(Clone, Copy, Debug, PartialEq, Eq)]
+pub enum Check {
+    /// Not at all.
+    None,
+    /// By connecting.
+    Tcp,
+    /// By a GET.
+    Http,
+}
+
+/// One annotation: what it is called behind the prefix, what it accepts, how it is read.
+pub struct Row {
+    /// The name behind `nave.dev/`.
+    pub field: &'static str,
+    /// What it accepts, for people.
+    pub accepted: &'static str,
+    read: fn(&mut Asked, &str) -> Option<()>,
+}
+
+const DURATION: &str = "a duration such as 250ms, 5s or 1h";
+const COUNT: &str = "a whole number from 1 on";
+
+/// Every annotation there is, sorted.
+pub const TABLE: &[Row] = &[
+    Row { field: "addresses", accepted: "one IPv4 and one IPv6 address at most, separated by commas", read: addresses },
+    Row {
+        field: "balancing",
+        accepted: "RoundRobin, LeastRequest, Random, Maglev",
+        read: |asked, text| named(&mut asked.balancing, text),
+    },
+    Row {
+        field: "connect-timeout",
+        accepted: DURATION,
+        read: |asked, text| duration(&mut asked.connect_timeout, text),
+    },
+    Row {
+        field: "ejection-base-time",
+        accepted: DURATION,
+        read: |asked, text| duration(&mut asked.ejection_base_time, text),
+    },
+    Row {
+        field: "ejection-failures",
+        accepted: "a whole number; 0 turns ejection off",
+        read: |asked, text| set(&mut asked.ejection_failures, text.parse().ok()),
+    },
+    Row { field: "families", accepted: "IPv4, IPv6, or both separated by a comma", read: families },
+    Row {
+        field: "family-policy",
+        accepted: "SingleStack, PreferDualStack, RequireDualStack",
+        read: |asked, text| named(&mut asked.family_policy, text),
+    },
+    Row { field: "health-check", accepted: "None, TCP, HTTP", read: health_check },
+    Row {
+        field: "health-check-interval",
+        accepted: DURATION,
+        read: |asked, text| duration(&mut asked.health_check_interval, text),
+    },
+    Row {
+        field: "health-check-path",
+        accepted: "a path that begins with / and has at most 1024 characters",
+        read: |asked, text| {
+            let good = text.starts_with('/') && text.len() <= 1024 && text.chars().all(|c| c.is_ascii_graphic());
+            set(&mut asked.health_check_path, good.then(|| text.to_owned()))
+        },
+    },
+    Row {
+        field: "health-check-port",
+        accepted: "a port, 1 to 65535",
+        read: |asked, text| set(&mut asked.health_check_port, text.parse().ok().filter(|port| *port > 0)),
+    },
+    Row {
+        field: "health-check-timeout",
+        accepted: DURATION,
+        read: |asked, text| duration(&mut asked.health_check_timeout, text),
+    },
+    Row {
+        field: "healthy-after",
+        accepted: "a whole number, 1 to 100",
+        read: |asked, text| count(&mut asked.healthy_after, text, 100),
+    },
+    Row { field: "idle-timeout", accepted: DURATION, read: |asked, text| duration(&mut asked.idle_timeout, text) },
+    Row {
+        field: "max-connections",
+        accepted: COUNT,
+        read: |asked, text| count(&mut asked.max_connections, text, u32::MAX),
+    },
+    Row {
+        field: "pool",
+        accepted: "the name of an IPPool of the hub",
+        read: |asked, text| set(&mut asked.pool, is_label(text).then(|| text.to_owned())),
+    },
+    Row {
+        field: "proxy-protocol",
+        accepted: "None, V1, V2",
+        read: |asked, text| named(&mut asked.proxy_protocol, text),
+    },
+    Row {
+        field: "source-ranges",
+        accepted: "networks in CIDR notation, separated by commas, at most 200",
+        read: source_ranges,
+    },
+    Row {
+        field: "udp-session-timeout",
+        accepted: DURATION,
+        read: |asked, text| duration(&mut asked.udp_session_timeout, text),
+    },
+    Row {
+        field: "unhealthy-after",
+        accepted: "a whole number, 1 to 100",
+        read: |asked, text| count(&mut asked.unhealthy_after, text, 100),
+    },
+];
+
+/// Reads all annotations. What does not parse is a problem, and what holds without it stays in force.
+pub fn read(annotations: &BTreeMap<String, String>) -> (Asked, Vec<Problem>) {
+    let mut asked = Asked::default();
+    let mut problems = Vec::new();
+    for (name, value) in annotations {
+        let Some(field) = name.strip_prefix(PREFIX) else { continue };
+        match TABLE.iter().find(|row| row.field == field) {
+            None => problems.push(Problem::UnknownAnnotation { name: name.clone() }),
+            Some(row) => {
+                if (row.read)(&mut asked, value.trim()).is_none() {
+                    let (value, accepted) = (excerpt(value), row.accepted.to_owned());
+                    problems.push(Problem::InvalidAnnotation { name: name.clone(), value, accepted });
+                }
+            }
+        }
+    }
+    (asked, problems)
+}
+
+/// The names of all annotations, for a message.
+pub fn known() -> String {
+    TABLE.iter().map(|row| row.field).collect::<Vec<_>>().join(", ")
+}
+
+fn set<T>(place: &mut Option<T>, value: Option<T>) -> Option<()> {
+    *place = Some(value?);
+    Some(())
+}
+
+/// A value of one of our own enums, spelled as its field is.
+fn named<T: serde::de::DeserializeOwned>(place: &mut Option<T>, text: &str) -> Option<()> {
+    set(place, serde_json::from_value(serde_json::Value::String(text.to_owned())).ok())
+}
+
+fn duration(place: &mut Option<Duration>, text: &str) -> Option<()> {
+    let duration = Duration(text.to_owned());
+    let good = text.len() <= 32 && duration.parse().is_ok();
+    set(place, good.then_some(duration))
+}
+
+fn count(place: &mut Option<u32>, text: &str, most: u32) -> Option<()> {
+    set(place, text.parse().ok().filter(|number| (1..=most).contains(number)))
+}
+
+fn list<T>(text: &str, most: usize, read: impl Fn(&str) -> Option<T>) -> Option<Vec<T>> {
+    let all: Vec<T> = text.split(',').map(|part| read(part.trim())).collect::<Option<_>>()?;
+    (all.len() <= most).then_some(all)
+}
+
+fn addresses(asked: &mut Asked, text: &str) -> Option<()> {
+    let all = list(text, 2, |part| part.parse::<IpAddr>().ok())?;
+    let distinct = all.len() < 2 || all[0].is_ipv4() != all[1].is_ipv4();
+    set(&mut asked.addresses, distinct.then_some(all))
+}
+
+fn families(asked: &mut Asked, text: &str) -> Option<()> {
+    let all = list(text, 2, |part| match part {
+        "IPv4" => Some(IpFamily::IPv4),
+        "IPv6" => Some(IpFamily::IPv6),
+        _ => None,
+    })?;
+    let distinct = all.len() < 2 || all[0] != all[1];
+    set(&mut asked.families, distinct.then_some(all))
+}
+
+fn health_check(asked: &mut Asked, text: &str) -> Option<()> {
+    let check = match text {
+        "None" => Check::None,
+        "TCP" => Check::Tcp,
+        "HTTP" => Check::Http,
+        _ => return None,
+    };
+    set(&mut asked.health_check, Some(check))
+}
+
+fn source_ranges(asked: &mut Asked, text: &str) -> Option<()> {
+    set(&mut asked.source_ranges, list(text, 200, |part| part.parse::<IpNet>().ok().map(|network| network.trunc())))
+}
+
+fn is_label(text: &str) -> bool {
+    let inner = |c: char| c.is_ascii_lowercase() || c.is_ascii_digit() || c == '-';
+    (1..=63).contains(&text.len()) && text.chars().all(inner) && !text.starts_with('-') && !text.ends_with('-')
+}
+
+/// Enough of a value to find it again.
+fn excerpt(value: &str) -> String {
+    value.chars().take(80).collect()
+}
+
+#[cfg(test)]
+mod tests {
+    use super::*;
+
+    fn asked(pairs: &[(&str, &str)]) -> (Asked, Vec<Problem>) {
+        read(&pairs.iter().map(|(name, value)| ((*name).to_owned(), (*value).to_owned())).collect())
+    }
+
+    #[test]
+    fn every_annotation_is_read() {
+        let (asked, problems) = asked(&[
+            ("nave.dev/addresses", "203.0.113.7, 2001:db8::7"),
+            ("nave.dev/balancing", "Maglev"),
+            ("nave.dev/connect-timeout", "250ms"),
+            ("nave.dev/ejection-base-time", "5s"),
+            ("nave.dev/ejection-failures", "0"),
+            ("nave.dev/families", "IPv6,IPv4"),
+            ("nave.dev/family-policy", "RequireDualStack"),
+            ("nave.dev/health-check", "HTTP"),
+            ("nave.dev/health-check-interval", "2s"),
+            ("nave.dev/health-check-path", "/ready"),
+            ("nave.dev/health-check-port", "8080"),
+            ("nave.dev/health-check-timeout", "1s"),
+            ("nave.dev/healthy-after", "2"),
+            ("nave.dev/idle-timeout", "0s"),
+            ("nave.dev/max-connections", "100"),
+            ("nave.dev/pool", "public"),
+            ("nave.dev/proxy-protocol", "V2"),
+            ("nave.dev/source-ranges", "198.51.100.0/24,2001:db8::/32"),
+            ("nave.dev/udp-session-timeout", "1m"),
+            ("nave.dev/unhealthy-after", "3"),
+            ("example.com/pool", "theirs"),
+        ]);
+        assert_eq!(problems, []);
+        assert_eq!(asked.families, Some(vec![IpFamily::IPv6, IpFamily::IPv4]));
+        assert_eq!((asked.health_check, asked.proxy_protocol), (Some(Check::Http), Some(ProxyProtocol::V2)));
+        let unset = format!("{asked:?}").matches("None").count();
+        assert_eq!(unset, 0, "{asked:?}");
+    }
+
+    #[test]
+    fn the_table_is_sorted_and_names_each_field_once() {
+        assert!(TABLE.windows(2).all(|pair| pair[0].field < pair[1].field));
+    }
+
+    #[test]
+    fn a_bad_value_is_a_problem_that_names_what_is_accepted_and_changes_nothing() {
+        let bad = [
+            ("nave.dev/addresses", "203.0.113.7,203.0.113.8"),
+            ("nave.dev/balancing", "roundrobin"),
+            ("nave.dev/families", "IPv4,IPv4"),
+            ("nave.dev/health-check-port", "0"),
+            ("nave.dev/health-check-path", "ready"),
+            ("nave.dev/healthy-after", "101"),
+            ("nave.dev/idle-timeout", "1 hour"),
+            ("nave.dev/max-connections", "0"),
+            ("nave.dev/pool", "Public"),
+            ("nave.dev/source-ranges", "198.51.100.0/33"),
+        ];
+        for pair in bad {
+            let (asked, problems) = asked(&[pair]);
+            assert_eq!(asked, Asked::default(), "{pair:?}");
+            assert!(problems[0].message().contains("accepted: "), "{problems:?}");
+        }
+    }
+
+    #[test]
+    fn an_unknown_annotation_with_our_prefix_is_a_problem() {
+        let (_, problems) = asked(&[("nave.dev/pol", "public")]);
+        assert_eq!(problems, [Problem::UnknownAnnotation { name: "nave.dev/pol".into() }]);
+        assert!(problems[0].message().contains("pool"));
+    }
+}

@@ -1,0 +1,98 @@
+//! The agent's token as a value: whom it names, how long it lives, when to renew it. Trusts nothing it says for rights;
+//! knows no clock.
+
+use std::time::Duration;
+
+use base64::Engine;
+use base64::engine::general_purpose::URL_SAFE_NO_PAD;
+use serde::Deserialize;
+
+/// The API gives no token a shorter life.
+const SHORTEST: i64 = 600;
+
+/// What a token says of itself.
+#[derive(Clone, Debug, PartialEq, Eq)]
+pub struct Claims {
+    /// The namespace of its service account.
+    pub namespace: String,
+    /// Its service account.
+    pub account: String,
+    /// When it was issued, in seconds of the epoch.
+    pub issued: i64,
+    /// When it ends, in seconds of the epoch.
+    pub expires: i64,
+}
+
+#[derive(Deserialize)]
+struct Payload {
+    sub: String,
+    iat: i64,
+    exp: i64,
+}
+
+impl Claims {
+    /// Reads a service account's token. `None`: it is something else, which we cannot renew.
+    pub fn read(token: &str) -> Option<Self> {
+        let payload = token.trim().split('.').nth(1)?;
+        let bytes = URL_SAFE_NO_PAD.decode(payload.trim_end_matches('=')).ok()?;
+        let Payload { sub, iat, exp } = serde_json::from_slice(&bytes).ok()?;
+        let (namespace, account) = sub.strip_prefix("system:serviceaccount:")?.split_once(':')?;
+        Some(Self { namespace: namespace.to_owned(), account: account.to_owned(), issued: iat, expires: exp })
+    }
+
+    /// Whether it has not ended at `now`.
+    pub fn is_valid(&self, now: i64) -> bool {
+        now < self.expires
+    }
+
+    /// How long the next one shall live: as long as this one.
+    pub fn life(&self) -> i64 {
+        (self.expires - self.issued).max(SHORTEST)
+    }
+
+    /// How long to wait at `now` before it is renewed, at two thirds of its life.
+    pub fn renew_in(&self, now: i64) -> Duration {
+        let at = self.issued.saturating_add((self.expires - self.issued).max(0) / 3 * 2);
+        Duration::from_secs(u64::try_from(at.saturating_sub(now)).unwrap_or_default())
+    }
+}
+
+#[cfg(test)]
+mod tests {
+    use super::*;
+
+    fn token(payload: &str) -> String {
+        format!("e30.{}.c2ln", URL_SAFE_NO_PAD.encode(payload))
+    }
+
+    fn claims(issued: i64, expires: i64) -> Claims {
+        Claims { namespace: "tenant-shop".into(), account: "agent".into(), issued, expires }
+    }
+
+    #[test]
+    fn a_token_names_its_account_and_its_life() {
+        let token = token(r#"{"sub":"system:serviceaccount:tenant-shop:agent","iat":1000,"exp":4600,"aud":["x"]}"#);
+        assert_eq!(Claims::read(&token), Some(claims(1000, 4600)));
+    }
+
+    #[test]
+    fn what_is_no_token_of_an_account_is_none() {
+        for text in ["", "opaque", "a.b.c", &token(r#"{"sub":"alice","iat":1,"exp":2}"#), &token("{}")] {
+            assert_eq!(Claims::read(text), None, "{text}");
+        }
+    }
+
+    #[test]
+    fn it_is_renewed_at_two_thirds_of_its_life_and_at_once_after_that() {
+        let claims = claims(1000, 4600);
+        assert_eq!(claims.renew_in(1000), Duration::from_secs(2400));
+        assert_eq!(claims.renew_in(3000), Duration::from_secs(400));
+        assert_eq!(claims.renew_in(5000), Duration::ZERO);
+        assert!(claims.is_valid(4599) && !claims.is_valid(4600));
+    }
+
+    #[test]
+    fn the_next_one_lives_as_long_but_never_shorter_than_the_api_gives() {
+        assert_eq!((claims(0, 3600).life(), claims(0, 60).life()), (3600, 600));
+    }
+}

@@ -1,0 +1,151 @@
+//! Nodes of a spoke as the hub sees them: which may get traffic, and at which addresses. Knows conditions, labels and
+//! taints; knows no Service.
+
+use std::collections::BTreeSet;
+use std::net::IpAddr;
+use std::str::FromStr;
+
+use k8s_openapi::api::core::v1::Node;
+use kube::ResourceExt;
+use nave_api::node_set;
+
+/// Says that external load balancers leave the node out.
+const EXCLUDED: &str = "node.kubernetes.io/exclude-from-external-load-balancers";
+/// The autoscaler is about to take the node away.
+const TO_BE_DELETED: &str = "ToBeDeletedByClusterAutoscaler";
+const ZONE: &str = "topology.kubernetes.io/zone";
+/// A node in a NodeSet has at most so many addresses.
+const MOST: usize = 8;
+
+/// A type of a node's address.
+#[derive(Clone, Copy, Debug, PartialEq, Eq, PartialOrd, Ord)]
+pub enum AddressType {
+    /// Reachable within the spoke's network.
+    InternalIp,
+    /// Reachable from outside.
+    ExternalIp,
+}
+
+impl AddressType {
+    /// As a Node's status writes it.
+    pub fn as_str(self) -> &'static str {
+        match self {
+            Self::InternalIp => "InternalIP",
+            Self::ExternalIp => "ExternalIP",
+        }
+    }
+}
+
+/// A text that is no address type.
+#[derive(Clone, Debug, PartialEq, Eq)]
+pub struct UnknownAddressType(pub String);
+
+impl std::fmt::Display for UnknownAddressType {
+    fn fmt(&self, f: &mut std::fmt::Formatter<'_>) -> std::fmt::Result {
+        write!(f, "\"{}\" is no type of a node's addresses: write InternalIP or ExternalIP", self.0)
+    }
+}
+
+impl std::error::Error for UnknownAddressType {}
+
+impl FromStr for AddressType {
+    type Err = UnknownAddressType;
+
+    fn from_str(text: &str) -> Result<Self, Self::Err> {
+        [Self::InternalIp, Self::ExternalIp]
+            .into_iter()
+            .find(|kind| kind.as_str() == text)
+            .ok_or_else(|| UnknownAddressType(text.to_owned()))
+    }
+}
+
+/// The node as a backend; `None` when it may get no traffic now. A cordon alone changes nothing: what runs there runs on.
+pub fn backend(node: &Node, types: &[AddressType]) -> Option<node_set::Node> {
+    let excluded = node.labels().contains_key(EXCLUDED);
+    let leaving =
+        node.spec.iter().flat_map(|spec| spec.taints.iter().flatten()).any(|taint| taint.key == TO_BE_DELETED);
+    if excluded || leaving || !is_ready(node) {
+        return None;
+    }
+    let addresses = addresses(node, types);
+    let zone = node.labels().get(ZONE).filter(|zone| !zone.is_empty()).cloned();
+    (!addresses.is_empty()).then(|| node_set::Node { name: node.name_any(), addresses, zone })
+}
+
+fn is_ready(node: &Node) -> bool {
+    let conditions = node.status.iter().flat_map(|status| status.conditions.iter().flatten());
+    conditions.into_iter().any(|condition| condition.type_ == "Ready" && condition.status == "True")
+}
+
+/// IP addresses alone, the preferred types first; the hub takes the first of each family.
+fn addresses(node: &Node, types: &[AddressType]) -> Vec<String> {
+    let all = || node.status.iter().flat_map(|status| status.addresses.iter().flatten());
+    let mut known = BTreeSet::new();
+    types
+        .iter()
+        .flat_map(|kind| all().filter(move |address| address.type_ == kind.as_str()))
+        .filter_map(|address| address.address.parse::<IpAddr>().ok())
+        .filter(|address| known.insert(*address))
+        .map(|address| address.to_string())
+        .take(MOST)
+        .collect()
+}
+
+#[cfg(test)]
+mod tests {
+    use super::*;
+    use AddressType::{ExternalIp, InternalIp};
+    use serde_json::{Value, json};
+
+    fn node(change: &Value) -> Node {
+        let mut node = json!({
+            "metadata": {"name": "n1", "labels": {"topology.kubernetes.io/zone": "a"}},
+            "spec": {},
+            "status": {
+                "conditions": [{"type": "Ready", "status": "True"}],
+                "addresses": [
+                    {"type": "Hostname", "address": "n1"},
+                    {"type": "ExternalIP", "address": "198.51.100.1"},
+                    {"type": "InternalIP", "address": "10.0.0.1"},
+                    {"type": "InternalIP", "address": "fd00::1"},
+                ],
+            },
+        });
+        for (pointer, value) in change.as_object().unwrap() {
+            let (parent, last) = pointer.rsplit_once('/').unwrap();
+            node.pointer_mut(parent).unwrap()[last] = value.clone();
+        }
+        serde_json::from_value(node).unwrap()
+    }
+
+    fn addresses_of(change: &Value, types: &[AddressType]) -> Option<Vec<String>> {
+        backend(&node(change), types).map(|node| node.addresses)
+    }
+
+    #[test]
+    fn addresses_come_in_order_of_preference_with_fallback() {
+        let both = &[InternalIp, ExternalIp];
+        assert_eq!(addresses_of(&json!({}), both).unwrap(), ["10.0.0.1", "fd00::1", "198.51.100.1"]);
+        assert_eq!(addresses_of(&json!({}), &[ExternalIp]).unwrap(), ["198.51.100.1"]);
+        let outside = json!({"/status/addresses": [{"type": "ExternalIP", "address": "198.51.100.1"}]});
+        assert_eq!(addresses_of(&outside, both).unwrap(), ["198.51.100.1"]);
+        assert_eq!(addresses_of(&outside, &[InternalIp]), None, "a node without an address is none");
+    }
+
+    #[test]
+    fn a_node_that_is_not_ready_excluded_or_leaving_is_left_out() {
+        let unready = json!({"/status/conditions": [{"type": "Ready", "status": "Unknown"}]});
+        let excluded = json!({"/metadata/labels": {"node.kubernetes.io/exclude-from-external-load-balancers": ""}});
+        let leaving = json!({"/spec/taints": [{"key": "ToBeDeletedByClusterAutoscaler", "effect": "NoSchedule"}]});
+        for change in [unready, excluded, leaving] {
+            assert_eq!(addresses_of(&change, &[InternalIp]), None, "{change}");
+        }
+    }
+
+    #[test]
+    fn a_cordon_alone_changes_nothing() {
+        let cordoned = json!({"/spec/unschedulable": true,
+            "/spec/taints": [{"key": "node.kubernetes.io/unschedulable", "effect": "NoSchedule"}]});
+        assert_eq!(backend(&node(&cordoned), &[InternalIp]), backend(&node(&json!({})), &[InternalIp]));
+    }
+}

@@ -1,0 +1,93 @@
+//! Why not, for the user: what becomes a Warning Event on his Service. Knows reasons and words; stops nothing.
+
+/// Something in a Service that we cannot do, or do differently than it says. The rest of the Service is done.
+#[derive(Clone, Debug, PartialEq, Eq, PartialOrd, Ord)]
+pub enum Problem {
+    /// An annotation of ours whose value does not parse; what holds without it stays in force.
+    InvalidAnnotation {
+        /// Its full name.
+        name: String,
+        /// What it says.
+        value: String,
+        /// What it may say.
+        accepted: String,
+    },
+    /// An annotation with our prefix that means nothing.
+    UnknownAnnotation {
+        /// Its full name.
+        name: String,
+    },
+    /// A protocol that is not served.
+    UnsupportedProtocol {
+        /// As the Service writes it.
+        protocol: String,
+        /// The port that has it.
+        port: i32,
+    },
+    /// A port without a node port, so that there is nothing to connect to.
+    NoNodePort {
+        /// The port.
+        port: i32,
+    },
+    /// More ports than a load balancer has.
+    TooManyPorts {
+        /// How many are served.
+        served: usize,
+        /// How many there are.
+        present: usize,
+    },
+    /// A requested address that is none, or a second one of its family.
+    InvalidAddress {
+        /// Where it stands.
+        field: &'static str,
+        /// What it says.
+        value: String,
+    },
+    /// A source range that is no network. It is left out; when none remains, nobody may connect.
+    InvalidSourceRange {
+        /// What it says.
+        value: String,
+    },
+}
+
+impl Problem {
+    /// `CamelCase`, for programs: the reason of the Event.
+    pub fn reason(&self) -> &'static str {
+        match self {
+            Self::InvalidAnnotation { .. } => "InvalidAnnotation",
+            Self::UnknownAnnotation { .. } => "UnknownAnnotation",
+            Self::UnsupportedProtocol { .. } => "UnsupportedProtocol",
+            Self::NoNodePort { .. } => "NoNodePort",
+            Self::TooManyPorts { .. } => "TooManyPorts",
+            Self::InvalidAddress { .. } => "InvalidAddress",
+            Self::InvalidSourceRange { .. } => "InvalidSourceRange",
+        }
+    }
+
+    /// For people: what, where and how to mend it.
+    pub fn message(&self) -> String {
+        match self {
+            Self::InvalidAnnotation { name, value, accepted } => {
+                format!("{name}: \"{value}\" is not understood and ignored; accepted: {accepted}")
+            }
+            Self::UnknownAnnotation { name } => {
+                format!("{name} is no annotation of Nave and ignored; known: {}", crate::annotations::known())
+            }
+            Self::UnsupportedProtocol { protocol, port } => {
+                format!("port {port} is not served: {protocol} is not supported, only TCP and UDP are")
+            }
+            Self::NoNodePort { port } => format!(
+                "port {port} is not served: it has no node port. Remove allocateLoadBalancerNodePorts: false, or set a nodePort"
+            ),
+            Self::TooManyPorts { served, present } => {
+                format!("only the first {served} of {present} ports are served")
+            }
+            Self::InvalidAddress { field, value } => {
+                format!("{field}: \"{value}\" is ignored: ask for one IPv4 and one IPv6 address at most")
+            }
+            Self::InvalidSourceRange { value } => format!(
+                "source range \"{value}\" is no network in CIDR notation and left out; when none remains, nobody may connect"
+            ),
+        }
+    }
+}

@@ -1,0 +1,101 @@
+//! What a Service shows of its load balancer. Knows the hub's answer and what is shown now; remembers nothing.
+
+use k8s_openapi::api::core::v1::{LoadBalancerIngress, PortStatus, Service};
+use nave_api::tcp_load_balancer::{Address, TCPLoadBalancerStatus};
+use nave_api::{ConditionType, condition};
+
+/// Traffic reaches the backends from a proxy, so nodes must not short-cut the address to themselves.
+const PROXY: &str = "Proxy";
+
+/// What the Service shows now.
+pub fn shown(service: &Service) -> &[LoadBalancerIngress] {
+    let balancer = service.status.as_ref().and_then(|status| status.load_balancer.as_ref());
+    balancer.and_then(|balancer| balancer.ingress.as_deref()).unwrap_or_default()
+}
+
+/// What it shall show. An address appears once it is programmed, and stays, whatever Programmed says later, until the hub
+/// no longer lists it. A hub that has not spoken yet (no status) takes nothing away.
+pub fn wanted(shown: &[LoadBalancerIngress], answer: Option<&TCPLoadBalancerStatus>) -> Vec<LoadBalancerIngress> {
+    let Some(answer) = answer else { return shown.to_vec() };
+    let programmed = condition::is_true(&answer.conditions, ConditionType::Programmed);
+    let present = |address: &Address| shown.iter().find(|entry| entry.ip.as_deref() == Some(&address.value));
+    answer
+        .addresses
+        .iter()
+        .filter_map(|address| if programmed { Some(entry(address)) } else { present(address).cloned() })
+        .collect()
+}
+
+/// Whether it was we who showed this: every entry is an address behind a proxy.
+pub fn is_ours(shown: &[LoadBalancerIngress]) -> bool {
+    !shown.is_empty() && shown.iter().all(|entry| entry.ip.is_some() && entry.ip_mode.as_deref() == Some(PROXY))
+}
+
+fn entry(address: &Address) -> LoadBalancerIngress {
+    let ports: Vec<PortStatus> = address
+        .ports
+        .iter()
+        .map(|port| PortStatus { error: None, port: port.port.into(), protocol: port.protocol.as_str().to_owned() })
+        .collect();
+    LoadBalancerIngress {
+        hostname: None,
+        ip: Some(address.value.clone()),
+        ip_mode: Some(PROXY.to_owned()),
+        ports: (!ports.is_empty()).then_some(ports),
+    }
+}
+
+#[cfg(test)]
+mod tests {
+    use super::*;
+    use serde_json::json;
+
+    fn answer(programmed: &str, addresses: &[&str]) -> TCPLoadBalancerStatus {
+        let addresses: Vec<_> = addresses
+            .iter()
+            .map(|a| {
+                json!({"value": a, "family": if a.contains(':') { "IPv6" } else { "IPv4" }, "pool": "public",
+                "ports": [{"protocol": "TCP", "port": 443}]})
+            })
+            .collect();
+        serde_json::from_value(
+            json!({"addresses": addresses, "conditions": [{"type": "Programmed", "status": programmed,
+            "reason": "Any", "message": "", "lastTransitionTime": "2026-01-01T00:00:00Z"}]}),
+        )
+        .unwrap()
+    }
+
+    fn addresses(entries: &[LoadBalancerIngress]) -> Vec<&str> {
+        entries.iter().filter_map(|entry| entry.ip.as_deref()).collect()
+    }
+
+    #[test]
+    fn an_address_is_shown_once_it_is_programmed() {
+        assert!(wanted(&[], Some(&answer("False", &["203.0.113.7"]))).is_empty());
+        let entries = wanted(&[], Some(&answer("True", &["203.0.113.7", "2001:db8::7"])));
+        assert_eq!(addresses(&entries), ["203.0.113.7", "2001:db8::7"]);
+        assert!(is_ours(&entries));
+        assert_eq!(entries[0].ports.as_ref().unwrap()[0].port, 443);
+    }
+
+    #[test]
+    fn what_is_shown_stays_until_the_hub_no_longer_lists_it() {
+        let before = wanted(&[], Some(&answer("True", &["203.0.113.7", "2001:db8::7"])));
+        assert_eq!(wanted(&before, Some(&answer("False", &["203.0.113.7", "2001:db8::7"]))), before);
+        assert_eq!(addresses(&wanted(&before, Some(&answer("Unknown", &["2001:db8::7"])))), ["2001:db8::7"]);
+        assert_eq!(addresses(&wanted(&before, Some(&answer("False", &["203.0.113.8"])))), Vec::<&str>::new());
+    }
+
+    #[test]
+    fn a_hub_that_has_not_spoken_takes_nothing_away() {
+        let before = wanted(&[], Some(&answer("True", &["203.0.113.7"])));
+        assert_eq!(wanted(&before, None), before);
+    }
+
+    #[test]
+    fn what_others_show_is_not_ours() {
+        let foreign = LoadBalancerIngress { hostname: Some("lb.example.com".into()), ..LoadBalancerIngress::default() };
+        assert!(!is_ours(&[foreign]));
+        assert!(!is_ours(&[]));
+    }
+}

@@ -1,0 +1,176 @@
+//! The agent's one loop: takes in what is seen, decides what was touched, has it performed. Owner of the world; waits for
+//! nobody.
+
+use std::time::{Duration, Instant};
+
+use nave_agent_core::{Decision, Policy, Touched, Work, World};
+use tokio::sync::mpsc;
+use tokio::task::JoinSet;
+use tokio::time::{MissedTickBehavior, interval};
+use tokio_util::sync::CancellationToken;
+
+use crate::error::line;
+use crate::events::Notices;
+use crate::hub::Hub;
+use crate::metrics::Metrics;
+use crate::page::{Condition, Health};
+use crate::perform::{Performer, Report};
+use crate::queue::Queue;
+use crate::watch::Sight;
+
+/// So many works are performed at a time.
+const AT_ONCE: usize = 16;
+/// So many are decided before the loop looks around again.
+const DECISIONS: usize = 64;
+/// How often everything is looked at again, touched or not.
+const SWEEP: Duration = Duration::from_mins(5);
+/// How often the loop turns at least.
+const TURN: Duration = Duration::from_secs(5);
+
+/// The agent.
+pub struct Agent {
+    world: World,
+    queue: Queue<Work>,
+    performer: Performer,
+    notices: Notices,
+    health: Health,
+    metrics: Metrics,
+    start: Instant,
+    /// Which hub it is, counted: answers of another one are not taken in.
+    era: u64,
+}
+
+/// A plan that has been performed.
+struct Performed {
+    work: Work,
+    era: u64,
+    report: Report,
+}
+
+impl Agent {
+    /// An agent that has seen nothing.
+    pub fn new(
+        policy: Policy,
+        spoke: kube::Client,
+        hub: Hub,
+        notices: Notices,
+        health: Health,
+        metrics: Metrics,
+    ) -> Self {
+        let performer = Performer { spoke, hub, metrics: metrics.clone() };
+        let (world, queue, start) = (World::new(policy), Queue::new(), Instant::now());
+        Self { world, queue, performer, notices, health, metrics, start, era: 0 }
+    }
+
+    /// Runs until told to stop; what is under way then is ended.
+    pub async fn run(mut self, mut seen: mpsc::Receiver<Sight>, stop: CancellationToken) {
+        let mut running: JoinSet<Performed> = JoinSet::new();
+        let (mut turn, mut sweep) = (interval(TURN), interval(SWEEP));
+        turn.set_missed_tick_behavior(MissedTickBehavior::Delay);
+        loop {
+            let due = self.queue.next_due();
+            let wake = self.start + due.unwrap_or(SWEEP);
+            let may_start = self.queue.is_ready() && running.len() < AT_ONCE;
+            let mut at = Instant::now();
+            tokio::select! {
+                biased;
+                () = stop.cancelled() => break,
+                Some(ended) = running.join_next() => self.ended(ended),
+                sight = seen.recv() => match sight {
+                    Some(sight) => {
+                        at = Instant::now();
+                        self.see(sight);
+                    }
+                    None => break,
+                },
+                () = tokio::time::sleep_until(wake.into()), if due.is_some() => self.queue.wake(self.start.elapsed()),
+                _ = turn.tick() => {}
+                _ = sweep.tick() => self.touch(self.world.all()),
+                () = std::future::ready(()), if may_start => {}
+            }
+            self.start_due(&mut running, at);
+            self.tell();
+        }
+        while running.join_next().await.is_some() {}
+    }
+
+    fn see(&mut self, sight: Sight) {
+        let touched = match sight {
+            Sight::Service(change) => self.world.see_service(*change),
+            Sight::Node(change) => self.world.see_node(*change),
+            Sight::Slice(change) => self.world.see_slice(*change),
+            Sight::Intent(change) => self.world.see_intent(*change),
+            Sight::NodeSet(change) => self.world.see_node_set(*change),
+            Sight::Tenancy(tenancy) => self.world.see_tenancy(tenancy),
+            Sight::OtherHub => {
+                self.era += 1;
+                self.world.forget_hub();
+                Touched::default()
+            }
+        };
+        let Touched { work, notices } = touched;
+        notices.into_iter().for_each(|notice| self.notices.leave(notice));
+        self.touch(work);
+    }
+
+    fn touch(&mut self, work: impl IntoIterator<Item = Work>) {
+        work.into_iter().for_each(|work| self.queue.touch(work));
+    }
+
+    fn start_due(&mut self, running: &mut JoinSet<Performed>, at: Instant) {
+        for _ in 0..DECISIONS {
+            if running.len() >= AT_ONCE {
+                return;
+            }
+            let Some(work) = self.queue.next() else { return };
+            let Decision { plan, notices } = self.world.decide(&work);
+            notices.into_iter().for_each(|notice| self.notices.leave(notice));
+            if plan.is_empty() {
+                self.queue.done(&work);
+                continue;
+            }
+            tracing::debug!(%work, ?plan, "decided");
+            let (performer, era) = (self.performer.clone(), self.era);
+            running.spawn(async move { Performed { work, era, report: performer.perform(plan).await } });
+            self.metrics.own.observe(at.elapsed().as_secs_f64());
+        }
+    }
+
+    fn ended(&mut self, ended: Result<Performed, tokio::task::JoinError>) {
+        let Performed { work, era, report: Report { sights, error } } = match ended {
+            Ok(performed) => performed,
+            Err(error) => return tracing::error!(%error, "a task ended before its time"),
+        };
+        for sight in sights {
+            let of_hub = matches!(sight, Sight::Intent(_) | Sight::NodeSet(_));
+            if !of_hub || era == self.era {
+                self.see(sight);
+            }
+        }
+        match error {
+            None => self.queue.done(&work),
+            Some(error) => {
+                let wait = self.queue.failed(&work, self.start.elapsed(), chance());
+                tracing::warn!(%work, error = line(&error), again_in_ms = wait.as_millis(), "not done");
+            }
+        }
+    }
+
+    fn tell(&self) {
+        let (due, _running, delayed) = self.queue.sizes();
+        let (services, intents, nodes) = self.world.sizes();
+        let count = |size: usize| i64::try_from(size).unwrap_or(i64::MAX);
+        self.metrics.due.set(count(due));
+        self.metrics.delayed.set(count(delayed));
+        self.metrics.services.set(count(services));
+        self.metrics.intents.set(count(intents));
+        self.metrics.nodes.set(count(nodes));
+        self.health.turned();
+        self.health.tell(Condition { missing: self.world.missing(), tenancy: self.world.tenancy() });
+    }
+}
+
+/// Something between 0 and 1 that differs from moment to moment; it spreads retries, nothing hangs on it.
+fn chance() -> f64 {
+    f64::from(jiff::Timestamp::now().subsec_nanosecond().unsigned_abs() % 1000) / 1000.0
+}

@@ -1,0 +1,227 @@
+//! Performs one step. Knows the calls; why a step is taken is the core's matter.
+
+use k8s_openapi::api::core::v1::LoadBalancerIngress;
+use k8s_openapi::api::core::v1::Service;
+use kube::api::{DeleteParams, Patch, PatchParams};
+use kube::core::response::Status;
+use kube::{Api, Client};
+use nave_agent_core::{Change, Plan, Step, Target};
+use nave_api::{NodeSet, TCPLoadBalancer, names};
+use serde_json::{Value, json};
+
+use crate::connect::limited;
+use crate::error::Error;
+use crate::hub::{Hub, Session};
+use crate::metrics::{Metrics, Outcome, StepLabels};
+use crate::watch::Sight;
+
+/// What became of a step.
+enum Done {
+    /// It is done, and this is what the API answered.
+    Done(Option<Sight>),
+    /// It is under way, or it no longer fits what is there: a watch will bring us back.
+    Waits,
+}
+
+/// What became of a plan.
+#[derive(Debug, Default)]
+pub struct Report {
+    /// What the APIs answered.
+    pub sights: Vec<Sight>,
+    /// What failed first.
+    pub error: Option<Error>,
+}
+
+/// Whom to ask.
+#[derive(Clone)]
+pub struct Performer {
+    /// The spoke.
+    pub spoke: Client,
+    /// The hub.
+    pub hub: Hub,
+    /// Counts.
+    pub metrics: Metrics,
+}
+
+impl Performer {
+    /// Performs a plan.
+    pub async fn perform(&self, plan: Plan) -> Report {
+        let mut report = Report::default();
+        match plan {
+            Plan::Together(steps) => {
+                for outcome in futures::future::join_all(steps.into_iter().map(|step| self.step(step))).await {
+                    report.take(outcome);
+                }
+            }
+            Plan::InTurn(steps) => {
+                for step in steps {
+                    if !report.take(self.step(step).await) {
+                        break;
+                    }
+                }
+            }
+        }
+        report
+    }
+
+    async fn step(&self, step: Step) -> Result<Done, Error> {
+        let name = name(&step);
+        let outcome = match step {
+            Step::Hold(target) => self.hold(&target).await,
+            Step::Release(target) => self.release(&target).await,
+            Step::Show(target, ingress) => self.show(&target, &ingress).await,
+            Step::Confirm(key) => self.confirm(&Target { key, uid: String::new() }).await,
+            Step::Apply(intent) => self.apply(&intent).await,
+            Step::ApplyNodes(nodes) => self.apply_nodes(&nodes).await,
+            Step::Delete(name) => self.delete(&name).await,
+        };
+        let outcome_label = match &outcome {
+            Ok(Done::Done(_)) => Outcome::Done,
+            Ok(Done::Waits) => Outcome::Waits,
+            Err(_) => Outcome::Failed,
+        };
+        self.metrics.steps.get_or_create(&StepLabels { step: name, outcome: outcome_label }).inc();
+        outcome
+    }
+
+    /// A strategic merge adds to the set of finalizers, whoever else writes it; the uid says which Service we mean.
+    async fn hold(&self, target: &Target) -> Result<Done, Error> {
+        let patch = Patch::Strategic(json!({"metadata": {"uid": target.uid, "finalizers": [names::AGENT_FINALIZER]}}));
+        let (services, params) = (self.services(target), PatchParams::default());
+        let call = services.patch(&target.key.name, &params, &patch);
+        let answer = limited("put our finalizer on a Service", call).await;
+        answered(answer)
+    }
+
+    async fn release(&self, target: &Target) -> Result<Done, Error> {
+        let finalizers = json!({"uid": target.uid, "$deleteFromPrimitiveList/finalizers": [names::AGENT_FINALIZER]});
+        let patch = Patch::Strategic(json!({"metadata": finalizers}));
+        let (services, params) = (self.services(target), PatchParams::default());
+        let call = services.patch(&target.key.name, &params, &patch);
+        let answer = limited("take our finalizer from a Service", call).await;
+        answered(answer)
+    }
+
+    async fn show(&self, target: &Target, ingress: &[LoadBalancerIngress]) -> Result<Done, Error> {
+        let list = if ingress.is_empty() { Value::Null } else { json!(ingress) };
+        let status = json!({"loadBalancer": {"ingress": list}});
+        let patch = Patch::Merge(json!({"metadata": {"uid": target.uid}, "status": status}));
+        let (services, params) = (self.services(target), PatchParams::default());
+        let call = services.patch_status(&target.key.name, &params, &patch);
+        let answer = limited("show a Service's addresses", call).await;
+        answered(answer)
+    }
+
+    /// Goes on only when there is no such Service; one that is there will be seen.
+    async fn confirm(&self, target: &Target) -> Result<Done, Error> {
+        let services = self.services(target);
+        let answer = limited("look for a Service", services.get_metadata_opt(&target.key.name)).await?;
+        Ok(answer.map_or(Done::Done(None), |_| Done::Waits))
+    }
+
+    async fn apply(&self, intent: &TCPLoadBalancer) -> Result<Done, Error> {
+        let session = self.session("apply a load balancer in the hub")?;
+        let name = intent.metadata.name.as_deref().unwrap_or_default();
+        let (intents, params) = (session.api::<TCPLoadBalancer>(), PatchParams::apply(names::AGENT_MANAGER).force());
+        let patch = Patch::Apply(intent);
+        let answer =
+            self.heard(limited("apply a load balancer in the hub", intents.patch(name, &params, &patch)).await)?;
+        Ok(Done::Done(Some(Sight::Intent(Box::new(Change::Answered(answer))))))
+    }
+
+    async fn apply_nodes(&self, nodes: &NodeSet) -> Result<Done, Error> {
+        let session = self.session("apply the nodes in the hub")?;
+        let name = nodes.metadata.name.as_deref().unwrap_or_default();
+        let (sets, params) = (session.api::<NodeSet>(), PatchParams::apply(names::AGENT_MANAGER).force());
+        let patch = Patch::Apply(nodes);
+        let answer = self.heard(limited("apply the nodes in the hub", sets.patch(name, &params, &patch)).await)?;
+        Ok(Done::Done(Some(Sight::NodeSet(Box::new(Change::Answered(answer))))))
+    }
+
+    /// Done when the hub says that it is gone; while it is going, we wait for its end.
+    async fn delete(&self, name: &str) -> Result<Done, Error> {
+        let session = self.session("delete a load balancer in the hub")?;
+        let (intents, params) = (session.api::<TCPLoadBalancer>(), DeleteParams::default());
+        let answer = limited("delete a load balancer in the hub", intents.delete(name, &params)).await;
+        Ok(match self.heard(answer.map(Some).or_else(absent))? {
+            None => Done::Done(None),
+            Some(answer) => answer.either(|_| Done::Waits, |_: Status| Done::Done(None)),
+        })
+    }
+
+    fn services(&self, target: &Target) -> Api<Service> {
+        Api::namespaced(self.spoke.clone(), &target.key.namespace)
+    }
+
+    fn session(&self, act: &'static str) -> Result<std::sync::Arc<Session>, Error> {
+        self.hub.session().ok_or(Error::NoHub { act })
+    }
+
+    /// Every answer of the hub says whether it knows us, too.
+    fn heard<T>(&self, answer: Result<T, Error>) -> Result<T, Error> {
+        match &answer {
+            Ok(_) => self.hub.heard_ok(),
+            Err(Error::Call { source, .. }) => self.hub.heard(source),
+            Err(Error::Silence { .. } | Error::NoHub { .. }) => {}
+        }
+        answer
+    }
+}
+
+impl Report {
+    /// Whether the next step may be taken.
+    fn take(&mut self, outcome: Result<Done, Error>) -> bool {
+        match outcome {
+            Ok(Done::Done(sight)) => {
+                self.sights.extend(sight);
+                true
+            }
+            Ok(Done::Waits) => false,
+            Err(error) => {
+                self.error.get_or_insert(error);
+                false
+            }
+        }
+    }
+}
+
+fn name(step: &Step) -> &'static str {
+    match step {
+        Step::Hold(_) => "hold",
+        Step::Release(_) => "release",
+        Step::Show(..) => "show",
+        Step::Apply(_) => "apply",
+        Step::ApplyNodes(_) => "apply_nodes",
+        Step::Confirm(_) => "confirm",
+        Step::Delete(_) => "delete",
+    }
+}
+
+/// The Service as our write left it.
+fn answered(answer: Result<Service, Error>) -> Result<Done, Error> {
+    let known = |service| Done::Done(Some(Sight::Service(Box::new(Change::Answered(strip(service))))));
+    Ok(present(answer)?.map_or(Done::Waits, known))
+}
+
+fn strip(mut service: Service) -> Service {
+    crate::watch::strip(&mut service);
+    service
+}
+
+/// What is not there is none; a conflict means that another object of this name is there.
+fn present<T>(answer: Result<T, Error>) -> Result<Option<T>, Error> {
+    answer.map(Some).or_else(|error| match &error {
+        Error::Call { source, .. } if matches!(&**source, kube::Error::Api(status) if status.is_conflict()) => Ok(None),
+        Error::Call { .. } | Error::Silence { .. } | Error::NoHub { .. } => absent(error),
+    })
+}
+
+fn absent<T>(error: Error) -> Result<Option<T>, Error> {
+    match &error {
+        // A namespace that is not there holds nothing, either; but whether the tenant is gone is judged elsewhere.
+        Error::Call { source, .. } if matches!(&**source, kube::Error::Api(status) if status.is_not_found()) => {
+            Ok(None)
+        }
+        Error::Call { .. } | Error::Silence { .. } | Error::NoHub { .. } => Err(error),
+    }
+}
