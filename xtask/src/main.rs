@@ -68,7 +68,7 @@ fn demo(arguments: &[String]) -> Result<()> {
 }
 
 fn tools(yes: bool) -> Result<()> {
-    run(cargo().args(["build", "--quiet", "--package", "nave-e2e", "--bin", "nave-lab"]))?;
+    run(cargo().args(["build", "--quiet", "--workspace", "--bin", "nave-lab"]))?;
     become_it(Command::new(binary("debug", "nave-lab")).arg("tools").args(yes.then_some("--yes")))
 }
 
@@ -87,7 +87,12 @@ fn test(arguments: &[String]) -> Result<()> {
         bail!("the tests need these tools");
     }
     let mut cargo = cargo();
-    cargo.args(["test", "--workspace", "--no-fail-fast"]).args(arguments).stdout(Stdio::piped());
+    let some = arguments.iter().any(|argument| argument == "-p" || argument.starts_with("--package"));
+    cargo
+        .args(["test", "--no-fail-fast"])
+        .args((!some).then_some("--workspace"))
+        .args(arguments)
+        .stdout(Stdio::piped());
     for (name, value) in String::from_utf8_lossy(&tools.stdout).lines().filter_map(|line| line.split_once('=')) {
         cargo.env(name, value);
     }
@@ -115,7 +120,7 @@ fn check() -> Result<()> {
 /// Generated files are rendered by the tests that hold them against their sources.
 fn generate(check: bool) -> Result<()> {
     let mut tests = cargo();
-    tests.args(["test", "--quiet", "--package", "nave-proto", "--package", "nave-e2e", "--test", "current"]);
+    tests.args(["test", "--quiet", "--workspace", "--test", "current"]);
     if !check {
         tests.env("UPDATE_GENERATED", "1");
     }

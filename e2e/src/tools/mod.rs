@@ -26,10 +26,10 @@ pub fn own(name: &str) -> Result<PathBuf> {
 }
 
 fn build_own(name: &str, profile_dir: &Path) -> Result<PathBuf> {
-    let package = if name == "nave-lab" || name == "nave-backend" { "nave-e2e" } else { name };
     eprintln!("building {name} ...");
     let mut cargo = Command::new(std::env::var_os("CARGO").unwrap_or_else(|| "cargo".into()));
-    cargo.args(["build", "--quiet", "--package", package, "--bin", name]).current_dir(env!("CARGO_MANIFEST_DIR"));
+    // With the whole workspace's features, as everything else is built.
+    cargo.args(["build", "--quiet", "--workspace", "--bin", name]).current_dir(env!("CARGO_MANIFEST_DIR"));
     if profile_dir.ends_with("release") {
         cargo.arg("--release");
     }
