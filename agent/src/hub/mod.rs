@@ -25,7 +25,6 @@ pub struct Session {
 }
 
 impl Session {
-
     /// Which hub and which tenant: another one, when it differs.
     pub fn place(&self) -> String {
         let Self { client: _, namespace, server, claims: _ } = self;

@@ -1,0 +1,167 @@
+//! The agent between two real API servers; the test speaks for the hub's manager. Tests that break nothing share a pair.
+
+#![allow(clippy::unwrap_used, clippy::expect_used, clippy::panic, reason = "a test that cannot go on has failed")]
+
+mod pair;
+
+use std::panic::AssertUnwindSafe;
+use std::sync::LazyLock;
+
+use futures::FutureExt as _;
+use k8s_openapi::api::events::v1::Event;
+use kube::api::{DeleteParams, ListParams, Patch, PatchParams};
+use kube::{Api, ResourceExt as _};
+use nave_api::names;
+use nave_api::tcp_load_balancer::Backends;
+use pair::{Pair, intent_name};
+use serde_json::json;
+use tokio::runtime::Runtime;
+use tokio::sync::OnceCell;
+
+// Clients live on the runtime that made them: all tests that share the pair use one.
+static RUNTIME: LazyLock<Runtime> = LazyLock::new(|| Runtime::new().expect("a runtime"));
+static PAIR: OnceCell<Pair> = OnceCell::const_new();
+
+fn in_pair(test: impl AsyncFnOnce(&Pair)) {
+    RUNTIME.block_on(async {
+        let pair = PAIR.get_or_init(|| Pair::start(3600)).await;
+        if let Err(panic) = AssertUnwindSafe(test(pair)).catch_unwind().await {
+            eprintln!("{}", pair.agent.process().tail(40));
+            std::panic::resume_unwind(panic);
+        }
+    });
+}
+
+#[test]
+fn a_service_becomes_an_intent_of_its_origin_with_node_ports() {
+    in_pair(async |pair| {
+        let service = pair.service("made", json!({"loadBalancerSourceRanges": ["198.51.100.0/24"]})).await;
+        let intent = pair.intent("made").await;
+        let origin = intent.spec.origin.clone().unwrap();
+        assert_eq!((origin.name, origin.uid), ("made".to_owned(), service.uid().unwrap()));
+        assert_eq!(intent.labels()[names::ORIGIN_UID_LABEL], service.uid().unwrap());
+        let node_port = service.spec.unwrap().ports.unwrap()[0].node_port.unwrap();
+        assert_eq!((intent.spec.ports[0].port, i32::from(intent.spec.ports[0].backend_port)), (443, node_port));
+        assert!(matches!(&intent.spec.backends, Backends::Nodes(nodes) if nodes.node_set == "default" && nodes.only.is_none()));
+        assert_eq!(intent.spec.traffic.unwrap().source_ranges, ["198.51.100.0/24"]);
+        pair.until("our finalizer is on the Service", async || {
+            let finalizers = pair.services().get("made").await.unwrap().finalizers().to_vec();
+            if finalizers == [names::AGENT_FINALIZER] { Ok(()) } else { Err(format!("{finalizers:?}")) }
+        })
+        .await;
+    });
+}
+
+#[test]
+fn the_hubs_answer_shows_in_the_service_once_programmed_and_stays() {
+    in_pair(async |pair| {
+        pair.service("shown", json!({})).await;
+        pair.intent("shown").await;
+        pair.answer("shown", &["203.0.113.7"], "False", "Pending").await;
+        pair.answer("shown", &["203.0.113.7"], "True", "Programmed").await;
+        pair.shows("shown", &["203.0.113.7"]).await;
+        let service = pair.services().get("shown").await.unwrap();
+        let ingress = service.status.unwrap().load_balancer.unwrap().ingress.unwrap();
+        assert_eq!(ingress[0].ip_mode.as_deref(), Some("Proxy"));
+        assert_eq!(ingress[0].ports.as_ref().unwrap()[0].port, 443);
+        pair.answer("shown", &["203.0.113.7"], "False", "NoEnvoy").await;
+        let events: Api<Event> = Api::namespaced(pair.spoke.client(), "default");
+        pair.until("the Service has an Event for each transition", async || {
+            let listed = events.list(&ListParams::default()).await.map_err(|error| error.to_string())?;
+            let about = listed.items.iter().filter(|event| event.regarding.as_ref().is_some_and(|r| r.name.as_deref() == Some("shown")));
+            let reasons: std::collections::BTreeSet<&str> = about.filter_map(|event| event.reason.as_deref()).collect();
+            if reasons.into_iter().eq(["NoEnvoy", "Programmed"]) { Ok(()) } else { Err(format!("{:?}", listed.items)) }
+        })
+        .await;
+        pair.shows("shown", &["203.0.113.7"]).await;
+        pair.answer("shown", &[], "False", "NoEnvoy").await;
+        pair.shows("shown", &[]).await;
+    });
+}
+
+#[test]
+fn a_deleted_service_goes_after_the_hub_has_let_go() {
+    in_pair(async |pair| {
+        pair.service("deleted", json!({})).await;
+        pair.intent("deleted").await;
+        // Somebody in the hub is not done with it yet.
+        let hold = json!({"metadata": {"finalizers": ["example.com/hold"]}});
+        pair.intents().patch(&intent_name("deleted"), &PatchParams::default(), &Patch::Merge(&hold)).await.unwrap();
+        pair.services().delete("deleted", &DeleteParams::default()).await.unwrap();
+        pair.until("the intent is going", async || {
+            let intent = pair.intents().get(&intent_name("deleted")).await.map_err(|error| error.to_string())?;
+            intent.metadata.deletion_timestamp.map(drop).ok_or_else(|| "not deleted".to_owned())
+        })
+        .await;
+        assert!(pair.services().get_opt("deleted").await.unwrap().is_some(), "the finalizer keeps the Service");
+        let let_go = json!({"metadata": {"finalizers": null}});
+        pair.intents().patch(&intent_name("deleted"), &PatchParams::default(), &Patch::Merge(&let_go)).await.unwrap();
+        pair.gone("deleted").await;
+    });
+}
+
+#[test]
+fn a_service_of_another_type_is_let_go() {
+    in_pair(async |pair| {
+        pair.service("retyped", json!({})).await;
+        pair.intent("retyped").await;
+        pair.answer("retyped", &["203.0.113.8"], "True", "Programmed").await;
+        pair.shows("retyped", &["203.0.113.8"]).await;
+        let patch = Patch::Merge(json!({"spec": {"type": "ClusterIP"}}));
+        pair.services().patch("retyped", &PatchParams::default(), &patch).await.unwrap();
+        pair.until("the hub and our finalizer have let go", async || {
+            let intent = pair.intents().get_opt(&intent_name("retyped")).await.map_err(|error| error.to_string())?;
+            let finalizers = pair.services().get("retyped").await.unwrap().finalizers().to_vec();
+            if intent.is_none() && finalizers.is_empty() { Ok(()) } else { Err(format!("{intent:?} {finalizers:?}")) }
+        })
+        .await;
+        pair.shows("retyped", &[]).await;
+    });
+}
+
+#[test]
+fn an_edit_is_followed_and_what_the_hub_lost_is_made_again() {
+    in_pair(async |pair| {
+        pair.service("edited", json!({})).await;
+        pair.intent("edited").await;
+        let patch = Patch::Merge(json!({"metadata": {"annotations": {"nave.dev/pool": "other"}}}));
+        pair.services().patch("edited", &PatchParams::default(), &patch).await.unwrap();
+        let follows = async |what: &str| {
+            pair.until(what, async || {
+                let intent = pair.intents().get(&intent_name("edited")).await.map_err(|error| error.to_string())?;
+                let pool = intent.spec.address.and_then(|address| address.pool);
+                if pool.as_deref() == Some("other") { Ok(()) } else { Err(format!("{pool:?}")) }
+            })
+            .await;
+        };
+        follows("the intent follows").await;
+        pair.intents().delete(&intent_name("edited"), &DeleteParams::default()).await.unwrap();
+        follows("the intent is made again").await;
+    });
+}
+
+#[test]
+fn the_ready_nodes_are_one_object_in_the_hub() {
+    in_pair(async |pair| {
+        let node = json!({"apiVersion": "v1", "kind": "Node", "metadata": {"name": "n1"}});
+        nave_e2e::apply(&pair.spoke.client(), &node).await.unwrap();
+        let nodes: Api<k8s_openapi::api::core::v1::Node> = Api::all(pair.spoke.client());
+        let status = async |ready: &str| {
+            let status = json!({"status": {"conditions": [{"type": "Ready", "status": ready}],
+                "addresses": [{"type": "InternalIP", "address": "10.0.0.1"}]}});
+            nodes.patch_status("n1", &PatchParams::default(), &Patch::Merge(&status)).await.unwrap();
+        };
+        let expect = async |what: &str, names: &[&str]| {
+            pair.until(what, async || {
+                let set = pair.node_sets().get("default").await.map_err(|error| error.to_string())?;
+                let present: Vec<&str> = set.spec.nodes.iter().map(|node| node.name.as_str()).collect();
+                if present == names { Ok(()) } else { Err(format!("{present:?}")) }
+            })
+            .await;
+        };
+        status("True").await;
+        expect("the ready node is there", &["n1"]).await;
+        status("False").await;
+        expect("the node that is not ready is not", &[]).await;
+    });
+}

@@ -1,0 +1,245 @@
+//! A hub without managers and a spoke with an agent: the test speaks for the hub. Knows how to set both up, with the
+//! narrowest rights that the agent can live with; knows no expectation.
+
+use std::collections::BTreeMap;
+use std::path::PathBuf;
+use std::sync::Arc;
+use std::time::Duration;
+
+use base64::Engine as _;
+use base64::engine::general_purpose::STANDARD;
+use k8s_openapi::ByteString;
+use k8s_openapi::api::authentication::v1::{TokenRequest, TokenRequestSpec};
+use k8s_openapi::api::core::v1::{Secret, Service, ServiceAccount};
+use kube::Api;
+use kube::api::{Patch, PatchParams, PostParams};
+use nave_api::{NodeSet, TCPLoadBalancer, names};
+use nave_e2e::agent::HUB_SECRET;
+use nave_e2e::manager::NAMESPACE;
+use nave_e2e::{Agent, ControlPlane, Supervisor, control_plane, wait};
+use serde_json::{Value, json};
+
+/// How long anything may take on a loaded machine; what is expected takes milliseconds.
+pub const PATIENCE: Duration = Duration::from_mins(1);
+/// The tenant's namespace in the hub.
+pub const TENANT: &str = "tenant-shop";
+
+/// Both sides, and the agent between them.
+pub struct Pair {
+    pub agent: Agent,
+    pub hub: ControlPlane,
+    pub spoke: ControlPlane,
+}
+
+impl Pair {
+    /// Starts everything; the agent is ready. Its token of the hub lives for `seconds`.
+    pub async fn start(seconds: i64) -> Self {
+        let supervisor = Supervisor::start().unwrap();
+        let outcome = Self::start_in(&supervisor, seconds).await;
+        supervisor.judge(outcome).unwrap()
+    }
+
+    async fn start_in(supervisor: &Arc<Supervisor>, seconds: i64) -> nave_e2e::Result<Self> {
+        let options = |name: &str| control_plane::Options { name: name.into(), audit: true, ..Default::default() };
+        let (hub, spoke) = tokio::try_join!(
+            ControlPlane::start_in(supervisor, options("hub")),
+            ControlPlane::start_in(supervisor, options("spoke"))
+        )?;
+        prepare_hub(&hub).await?;
+        let account = prepare_spoke(&spoke).await?;
+        let this_credential = credential(&hub, seconds).await;
+        keep(&spoke, &this_credential).await;
+        let agent = Agent::start(supervisor, "spoke", &account, &[])?;
+        agent.ready().await?;
+        Ok(Self { agent, hub, spoke })
+    }
+
+    /// Services of the namespace `default`.
+    pub fn services(&self) -> Api<Service> {
+        Api::namespaced(self.spoke.client(), "default")
+    }
+
+    /// Load balancers of the tenant.
+    pub fn intents(&self) -> Api<TCPLoadBalancer> {
+        Api::namespaced(self.hub.client(), TENANT)
+    }
+
+    /// The tenant's nodes.
+    pub fn node_sets(&self) -> Api<NodeSet> {
+        Api::namespaced(self.hub.client(), TENANT)
+    }
+
+    /// Makes `default/<name>` of type `LoadBalancer`, with more in its spec.
+    pub async fn service(&self, name: &str, more: Value) -> Service {
+        let mut service = json!({
+            "apiVersion": "v1", "kind": "Service", "metadata": {"name": name, "namespace": "default"},
+            "spec": {"type": "LoadBalancer", "ports": [{"port": 443, "targetPort": 8443}]},
+        });
+        for (field, value) in more.as_object().unwrap() {
+            service["spec"][field] = value.clone();
+        }
+        self.services().create(&PostParams::default(), &serde_json::from_value(service).unwrap()).await.unwrap()
+    }
+
+    /// Waits for what stands for `default/<name>` in the hub.
+    pub async fn intent(&self, name: &str) -> TCPLoadBalancer {
+        let name = intent_name(name);
+        let look = || async { self.intents().get(&name).await.map_err(|error| error.to_string()) };
+        wait::until("the intent is there", PATIENCE, look).await.unwrap()
+    }
+
+    /// Speaks for the manager.
+    pub async fn answer(&self, name: &str, addresses: &[&str], programmed: &str, reason: &str) {
+        let addresses: Vec<Value> = addresses
+            .iter()
+            .map(|address| json!({"value": address, "family": "IPv4", "pool": "public", "ports": [{"protocol": "TCP", "port": 443}]}))
+            .collect();
+        let condition = json!({"type": "Programmed", "status": programmed, "reason": reason, "message": "the test says so",
+            "lastTransitionTime": "2026-01-01T00:00:00Z", "observedGeneration": 1});
+        let status = json!({"status": {"addresses": addresses, "conditions": [condition]}});
+        let patch = Patch::Merge(&status);
+        self.intents().patch_status(&intent_name(name), &PatchParams::default(), &patch).await.unwrap();
+    }
+
+    /// Waits until `default/<name>` shows these addresses.
+    pub async fn shows(&self, name: &str, addresses: &[&str]) {
+        self.until("the Service shows its addresses", async || {
+            let service = self.services().get(name).await.map_err(|error| error.to_string())?;
+            let shown: Vec<String> = nave_e2e::lab::addresses_of(&service).iter().map(ToString::to_string).collect();
+            if shown == addresses { Ok(()) } else { Err(format!("{shown:?}")) }
+        })
+        .await;
+    }
+
+    /// Waits until neither side has anything of `default/<name>`.
+    pub async fn gone(&self, name: &str) {
+        self.until("the Service and its intent are gone", async || {
+            let service = self.services().get_opt(name).await.map_err(|error| error.to_string())?;
+            let intent = self.intents().get_opt(&intent_name(name)).await.map_err(|error| error.to_string())?;
+            if service.is_none() && intent.is_none() { Ok(()) } else { Err(format!("{service:?} {intent:?}")) }
+        })
+        .await;
+    }
+
+    /// Looks until it is so; the panic says what was seen last, and how the agent's log ends.
+    pub async fn until(&self, what: &str, look: impl AsyncFn() -> Result<(), String>) {
+        if let Err(error) = wait::until(what, PATIENCE, || look()).await {
+            panic!("{error:?}\n{}", self.agent.process().tail(40));
+        }
+    }
+
+    /// Writing requests that an API server has had from a user so far.
+    pub fn writes(plane: &ControlPlane, user: &str) -> Vec<String> {
+        let log = plane.audit().unwrap();
+        let lines = log.lines().filter_map(|line| serde_json::from_str::<Value>(line).ok());
+        lines
+            .filter(|line| line["user"]["username"] == user && line["stage"] == "ResponseComplete")
+            .filter(|line| !["get", "list", "watch"].contains(&line["verb"].as_str().unwrap_or_default()))
+            .map(|line| format!("{} {}", line["verb"], line["requestURI"]))
+            .collect()
+    }
+}
+
+/// The name in the hub of `default/<name>`.
+pub fn intent_name(name: &str) -> String {
+    names::intent_name("Service", "default", name)
+}
+
+/// The agent's account in the hub, as audit logs have it.
+pub const HUB_USER: &str = "system:serviceaccount:tenant-shop:agent";
+
+async fn prepare_hub(hub: &ControlPlane) -> nave_e2e::Result<()> {
+    for kind in nave_api::crds() {
+        nave_e2e::apply(&hub.client(), &serde_json::to_value(kind).unwrap()).await?;
+    }
+    let served = async || {
+        let all: Api<TCPLoadBalancer> = Api::all(hub.client());
+        let sets: Api<NodeSet> = Api::all(hub.client());
+        all.list(&kube::api::ListParams::default()).await.map_err(|error| error.to_string())?;
+        sets.list(&kube::api::ListParams::default()).await.map(drop).map_err(|error| error.to_string())
+    };
+    wait::until("the hub serves our kinds", PATIENCE, || served()).await?;
+    admit(hub).await
+}
+
+/// What the manager does for a tenant: a namespace, an account and its rights.
+pub async fn admit(hub: &ControlPlane) -> nave_e2e::Result<()> {
+    let rules = json!([
+        {"apiGroups": ["nave.dev"], "resources": ["tcploadbalancers", "nodesets"],
+            "verbs": ["get", "list", "watch", "create", "patch", "delete"]},
+        {"apiGroups": ["coordination.k8s.io"], "resources": ["leases"], "verbs": ["create"]},
+        {"apiGroups": ["coordination.k8s.io"], "resources": ["leases"], "resourceNames": ["agent"], "verbs": ["get", "patch"]},
+        {"apiGroups": [""], "resources": ["serviceaccounts/token"], "resourceNames": ["agent"], "verbs": ["create"]},
+    ]);
+    let named = json!({"name": "agent", "namespace": TENANT});
+    let subject = json!({"kind": "ServiceAccount", "name": "agent", "namespace": TENANT});
+    let role = json!({"apiGroup": "rbac.authorization.k8s.io", "kind": "Role", "name": "agent"});
+    let objects = [
+        json!({"apiVersion": "v1", "kind": "Namespace", "metadata": {"name": TENANT}}),
+        json!({"apiVersion": "v1", "kind": "ServiceAccount", "metadata": named}),
+        json!({"apiVersion": "rbac.authorization.k8s.io/v1", "kind": "Role", "metadata": named, "rules": rules}),
+        json!({"apiVersion": "rbac.authorization.k8s.io/v1", "kind": "RoleBinding", "metadata": named, "roleRef": role, "subjects": [subject]}),
+    ];
+    for object in &objects {
+        nave_e2e::apply(&hub.client(), object).await?;
+    }
+    Ok(())
+}
+
+/// The agent's account in the spoke, with no more rights than it needs.
+async fn prepare_spoke(spoke: &ControlPlane) -> nave_e2e::Result<PathBuf> {
+    let everywhere = json!([
+        {"apiGroups": [""], "resources": ["services"], "verbs": ["get", "list", "watch", "patch"]},
+        {"apiGroups": [""], "resources": ["services/status"], "verbs": ["patch"]},
+        {"apiGroups": [""], "resources": ["nodes"], "verbs": ["get", "list", "watch"]},
+        {"apiGroups": ["discovery.k8s.io"], "resources": ["endpointslices"], "verbs": ["get", "list", "watch"]},
+        {"apiGroups": ["events.k8s.io"], "resources": ["events"], "verbs": ["create", "patch"]},
+    ]);
+    let secret = json!([{"apiGroups": [""], "resources": ["secrets"], "resourceNames": [HUB_SECRET], "verbs": ["get", "patch"]}]);
+    let subject = json!({"kind": "ServiceAccount", "name": "nave-agent", "namespace": NAMESPACE});
+    let named = json!({"name": "nave-agent", "namespace": NAMESPACE});
+    let rbac = "rbac.authorization.k8s.io";
+    let refers = |kind: &str| json!({"apiGroup": rbac, "kind": kind, "name": "nave-agent"});
+    let version = format!("{rbac}/v1");
+    let objects = [
+        json!({"apiVersion": "v1", "kind": "Namespace", "metadata": {"name": NAMESPACE}}),
+        json!({"apiVersion": version, "kind": "ClusterRole", "metadata": {"name": "nave-agent"}, "rules": everywhere}),
+        json!({"apiVersion": version, "kind": "ClusterRoleBinding", "metadata": {"name": "nave-agent"}, "roleRef": refers("ClusterRole"), "subjects": [subject]}),
+        json!({"apiVersion": version, "kind": "Role", "metadata": named, "rules": secret}),
+        json!({"apiVersion": version, "kind": "RoleBinding", "metadata": named, "roleRef": refers("Role"), "subjects": [subject]}),
+    ];
+    for object in &objects {
+        nave_e2e::apply(&spoke.client(), object).await?;
+    }
+    spoke.kubeconfig_of_account(NAMESPACE, "nave-agent").await
+}
+
+/// A kubeconfig of the agent's account in the hub, as the manager makes it.
+pub async fn credential(hub: &ControlPlane, seconds: i64) -> String {
+    let accounts: Api<ServiceAccount> = Api::namespaced(hub.client(), TENANT);
+    let spec = TokenRequestSpec { expiration_seconds: Some(seconds), ..TokenRequestSpec::default() };
+    let request = TokenRequest { spec, ..TokenRequest::default() };
+    let issued = accounts.create_token_request("agent", &PostParams::default(), &request).await.unwrap();
+    let authority = STANDARD.encode(hub.authority().certificate());
+    let kubeconfig = json!({
+        "apiVersion": "v1", "kind": "Config", "current-context": "hub",
+        "clusters": [{"name": "hub", "cluster": {"server": hub.url(), "certificate-authority-data": authority}}],
+        "users": [{"name": "agent", "user": {"token": issued.status.unwrap().token}}],
+        "contexts": [{"name": "hub", "context": {"cluster": "hub", "user": "agent", "namespace": TENANT}}],
+    });
+    serde_saphyr::to_string(&kubeconfig).unwrap()
+}
+
+/// Puts the credential where the agent finds it.
+pub async fn keep(spoke: &ControlPlane, kubeconfig: &str) {
+    let metadata = json!({"name": HUB_SECRET, "namespace": NAMESPACE});
+    let secret = json!({"apiVersion": "v1", "kind": "Secret", "metadata": metadata, "stringData": {"kubeconfig": kubeconfig}});
+    nave_e2e::apply(&spoke.client(), &secret).await.unwrap();
+}
+
+/// The credential as it is kept now.
+pub async fn kept(spoke: &ControlPlane) -> String {
+    let secrets: Api<Secret> = Api::namespaced(spoke.client(), NAMESPACE);
+    let mut data: BTreeMap<String, ByteString> = secrets.get(HUB_SECRET).await.unwrap().data.unwrap();
+    String::from_utf8(data.remove("kubeconfig").unwrap().0).unwrap()
+}
