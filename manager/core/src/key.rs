@@ -3,6 +3,8 @@
 use std::fmt;
 use std::sync::Arc;
 
+use k8s_openapi::apimachinery::pkg::apis::meta::v1::ObjectMeta;
+use k8s_openapi::jiff::Timestamp;
 use kube::Resource;
 
 /// The namespace and the name of an object; cluster-scoped ones have an empty namespace. Cloning shares both.
@@ -36,4 +38,14 @@ impl fmt::Display for Key {
     fn fmt(&self, f: &mut fmt::Formatter<'_>) -> fmt::Result {
         if self.namespace.is_empty() { f.write_str(&self.name) } else { write!(f, "{}/{}", self.namespace, self.name) }
     }
+}
+
+/// When an object was made. Who has no time of birth is older than everybody.
+pub(crate) fn born(meta: &ObjectMeta) -> Timestamp {
+    meta.creation_timestamp.as_ref().map_or(Timestamp::MIN, |time| time.0)
+}
+
+/// An object's uid, empty when it has none.
+pub(crate) fn uid(meta: &ObjectMeta) -> &str {
+    meta.uid.as_deref().unwrap_or("")
 }

@@ -4,11 +4,19 @@
 //! that change, and the steps that the leader takes on the hub's API. The same observations in any order give the same
 //! resources, byte for byte.
 
+mod backends;
+mod compile;
 mod engine;
 mod key;
+mod ledger;
+mod pool;
+mod problem;
+mod records;
 mod seen;
+mod shelf;
 mod step;
 
+pub use compile::{of_stat_prefix, stat_prefix};
 pub use engine::Engine;
 pub use key::Key;
 pub use seen::{Role, Seen, Settings, Sight};

@@ -1,43 +1,180 @@
 //! The engine: what it was told, what it said, and what follows. Knows the order of decisions; each is made in its own room.
 
-use crate::Timestamp;
-use crate::seen::{Role, Seen, Settings};
+mod allocate;
+mod dirt;
+mod observe;
+mod overview;
+mod owners;
+mod plan;
+mod quota;
+mod serve;
+mod status;
+mod waiting;
+mod world;
+
+use std::collections::BTreeMap;
+use std::net::IpAddr;
+use std::sync::Arc;
+
+use nave_api::names::allocation_name;
+use nave_api::tenant::Usage;
+use nave_api::{FleetStatus, IPPoolStatus};
+use nave_xds::resource::{Key as ResourceKey, Resource};
+
+use crate::seen::{Role, Settings};
 use crate::step::{Outcome, Step};
+use crate::{Key, Timestamp};
+use dirt::Dirt;
+use serve::Entry;
+use waiting::Waiting;
+use world::World;
 
 /// Decides who gets which address and what Envoy serves.
-#[derive(Debug)]
+#[derive(Debug, Default)]
 pub struct Engine {
-    settings: Settings,
+    world: World,
+    dirt: Dirt,
+    /// What was decided of each load balancer.
+    entries: BTreeMap<Key, Entry>,
+    /// Whose each published resource is, by fleet.
+    published: BTreeMap<Arc<str>, BTreeMap<ResourceKey, Key>>,
+    /// What each tenant uses, by namespace; addresses are counted apart.
+    usage: BTreeMap<Arc<str>, Usage>,
+    waiting: Waiting,
+    said: Said,
+}
+
+/// What was said of objects that have no entry of their own, until the world says the same.
+#[derive(Debug, Default)]
+struct Said {
+    pools: BTreeMap<Arc<str>, IPPoolStatus>,
+    tenants: BTreeMap<Arc<str>, Usage>,
+    fleets: BTreeMap<Arc<str>, FleetStatus>,
 }
 
 impl Engine {
     /// An engine that has seen nothing.
     pub fn new(settings: Settings) -> Self {
-        Self { settings }
+        let mut engine = Self::default();
+        engine.world.settings = settings;
+        engine
     }
 
-    /// Takes note, and marks what it touches.
-    pub fn observe(&mut self, seen: Seen) {
-        let _ = (&self.settings, seen);
-    }
-
-    /// Whether every kind was listed once. Until then [`Engine::settle`] yields nothing.
+    /// Whether every kind was listed once, and the hub's networks were told. Until then [`Engine::settle`] yields nothing.
     pub fn is_synced(&self) -> bool {
-        false
+        self.world.is_synced()
     }
 
     /// Decides what the observations since the last call change.
     pub fn settle(&mut self, role: Role, now: Timestamp) -> Outcome {
-        let _ = (role, now);
-        Outcome::default()
+        let mut outcome = Outcome::default();
+        if !self.is_synced() {
+            return outcome;
+        }
+        self.refresh_pools();
+        let judged = self.judge();
+        match role {
+            Role::Leader => self.allocate(&mut outcome.steps),
+            Role::Follower => {}
+        }
+        outcome.publish = self.serve(judged);
+        match role {
+            Role::Leader => {
+                self.write_statuses(now, &mut outcome.steps);
+                self.write_overviews(now, &mut outcome.steps);
+            }
+            Role::Follower => self.adopt_statuses(),
+        }
+        self.dirt = Dirt::default();
+        outcome
     }
 
     /// Forgets what was said, so that the next [`Engine::settle`] compares everything with what was seen: after an
     /// election, and from time to time. Where the world is as it should be, nothing follows.
-    pub fn replan(&mut self) {}
+    pub fn replan(&mut self) {
+        for address in self.world.records.flying() {
+            self.abort(address);
+        }
+        self.said = Said::default();
+        self.entries.values_mut().for_each(Entry::forget_said);
+        for (key, _) in self.world.balancers.iter() {
+            self.dirt.balancer(key);
+            self.dirt.namespaces.insert(Arc::clone(&key.namespace));
+        }
+        self.dirt.addresses.extend(self.world.records.addresses());
+        self.dirt.pool_statuses.extend(self.world.pool_objects.iter().map(|(key, _)| Arc::clone(&key.name)));
+        self.dirt.fleets.extend(self.world.fleets.iter().map(|(key, _)| Arc::clone(&key.name)));
+        let tenants = self.world.tenants.iter();
+        self.dirt.namespaces.extend(tenants.map(|(key, _)| nave_api::names::tenant_namespace(&key.name).into()));
+    }
 
     /// A step could not be performed, for good; what was met instead has been observed before this call.
     pub fn failed(&mut self, step: &Step) {
-        let _ = step;
+        match step {
+            Step::CreateAllocation(object) | Step::ReplaceAllocation(object) => {
+                if let Ok(address) = object.spec.address.parse() {
+                    self.abort(address);
+                    let owners = object.spec.owners.iter().filter_map(crate::records::owner_key);
+                    self.dirt.wanting.extend(owners);
+                }
+            }
+            Step::ReleaseAllocation { name, uid: _, resource_version: _ } => {
+                let flying = self.world.records.flying();
+                let address = flying.into_iter().find(|address| allocation_name(*address) == *name);
+                address.into_iter().for_each(|address| self.abort(address));
+            }
+            Step::WriteLoadBalancerStatus { key, .. } => {
+                self.entries.get_mut(key).into_iter().for_each(Entry::forget_said);
+                self.dirt.statuses.insert(key.clone());
+            }
+            Step::WritePoolStatus { name, .. } => {
+                self.said.pools.remove(name.as_str());
+                self.dirt.pool_statuses.insert(name.as_str().into());
+            }
+            Step::WriteTenantUsage { name, .. } => {
+                self.said.tenants.remove(name.as_str());
+                self.dirt.namespaces.insert(nave_api::names::tenant_namespace(name).into());
+            }
+            Step::WriteFleetStatus { name, .. } => {
+                self.said.fleets.remove(name.as_str());
+                self.dirt.fleets.insert(name.as_str().into());
+            }
+            Step::Announce(_) => {}
+        }
+    }
+
+    /// Everything that a fleet serves now, sorted by type and name.
+    pub fn resources(&self, fleet: &str) -> Vec<Resource> {
+        let fragments = self.entries.values().filter(|entry| *entry.fleet == *fleet).flat_map(|entry| &entry.fragment);
+        let by_key: BTreeMap<ResourceKey, Resource> = fragments.map(|r| (r.key(), r.clone())).collect();
+        by_key.into_values().collect()
+    }
+
+    /// Forgets what is under way on the address.
+    fn abort(&mut self, address: IpAddr) {
+        self.dirt.addresses.insert(address);
+        let promised = self.world.records.abort(address);
+        if let Some(owner) = promised {
+            self.dirt.wanting.insert(owner.clone());
+            self.dirt.statuses.insert(owner);
+            if !self.world.records.is_taken(address) {
+                self.free(address);
+            }
+        }
+    }
+
+    /// Works the pools out anew where they, or the hub's networks, changed: everybody's backends depend on both.
+    fn refresh_pools(&mut self) {
+        if !self.dirt.pools {
+            return;
+        }
+        let world = &mut self.world;
+        let objects = world.pool_objects.iter().map(|(_, object)| object);
+        world.pools = crate::pool::Pools::rebuild(objects, world.records.taken());
+        world.forget_all_reaches();
+        for (key, _) in world.balancers.iter() {
+            self.dirt.balancer(key);
+        }
+        self.dirt.pool_statuses.extend(world.pools.iter().map(|(name, _)| Arc::clone(name)));
     }
 }

@@ -1,0 +1,249 @@
+//! Where traffic may go (law 6). Knows what a tenant may reach; parses every address once; knows no port and no Envoy.
+
+mod networks;
+
+use std::net::IpAddr;
+
+use ipnet::IpNet;
+use nave_api::Tenant;
+use nave_api::node_set::Node;
+use nave_api::tenant::TenantBackends;
+
+use crate::pool::Pools;
+use networks::{embedded, forbidden, is_public, plain};
+
+/// Why a backend is left out.
+#[derive(Clone, Debug, PartialEq, Eq, PartialOrd, Ord)]
+pub(crate) enum Refusal {
+    NotAnAddress,
+    Forbidden(&'static str),
+    Loopback,
+    Hub,
+    Pool,
+    NotAllowed,
+    NotPublic,
+}
+
+impl Refusal {
+    /// The end of the sentence that begins with the backend.
+    pub fn says(&self, tenant: &str) -> String {
+        match self {
+            Self::NotAnAddress => "(no IP address)".to_owned(),
+            Self::Forbidden(what) => format!("({what}, never allowed)"),
+            Self::Loopback => "(a loopback address, never allowed)".to_owned(),
+            Self::Hub => "(in a network of the hub, never allowed)".to_owned(),
+            Self::Pool => "(an address of a pool, never allowed)".to_owned(),
+            Self::NotAllowed => format!("(not in spec.backends.allow of Tenant {tenant})"),
+            Self::NotPublic => format!("(not public, and Tenant {tenant} has no spec.backends.allow that names it)"),
+        }
+    }
+}
+
+/// A backend that is left out.
+#[derive(Clone, Debug, PartialEq, Eq, PartialOrd, Ord)]
+pub(crate) struct Refused {
+    pub text: String,
+    pub why: Refusal,
+}
+
+/// What one tenant's backends may be.
+#[derive(Debug)]
+pub(crate) struct Policy<'a> {
+    hub: Vec<&'a [IpNet]>,
+    allows_loopback: bool,
+    pools: &'a Pools,
+    allow: Option<Vec<IpNet>>,
+}
+
+impl<'a> Policy<'a> {
+    /// The policy of a tenant. What does not parse in its networks allows nothing.
+    pub fn of(tenant: &Tenant, hub: Vec<&'a [IpNet]>, allows_loopback: bool, pools: &'a Pools) -> Self {
+        let allow = tenant.spec.backends.as_ref().map(|backends| {
+            let TenantBackends { allow, sharing: _ } = backends;
+            allow.iter().filter_map(|network| network.parse().ok()).collect()
+        });
+        Self { hub, allows_loopback, pools, allow }
+    }
+
+    /// The address to connect to, or why not.
+    pub fn admit(&self, text: &str) -> Result<IpAddr, Refusal> {
+        let address = plain(text.parse().map_err(|_| Refusal::NotAnAddress)?);
+        if address.is_loopback() {
+            return if self.allows_loopback {
+                self.outside_hub(address).map(|()| address)
+            } else {
+                Err(Refusal::Loopback)
+            };
+        }
+        let ends = match address {
+            IpAddr::V4(_) => Vec::new(),
+            IpAddr::V6(v6) => embedded(v6),
+        };
+        for end in std::iter::once(address).chain(ends.iter().copied().map(IpAddr::V4)) {
+            if let Some(what) = forbidden(end) {
+                return Err(Refusal::Forbidden(what));
+            }
+            if end.is_loopback() {
+                return Err(Refusal::Loopback);
+            }
+            self.outside_hub(end)?;
+        }
+        self.allowed(address)?;
+        ends.into_iter().try_for_each(|end| self.allowed(IpAddr::V4(end))).map(|()| address)
+    }
+
+    fn outside_hub(&self, address: IpAddr) -> Result<(), Refusal> {
+        if self.hub.iter().any(|networks| networks.iter().any(|network| network.contains(&address))) {
+            return Err(Refusal::Hub);
+        }
+        if self.pools.includes(address) { Err(Refusal::Pool) } else { Ok(()) }
+    }
+
+    fn allowed(&self, address: IpAddr) -> Result<(), Refusal> {
+        match &self.allow {
+            Some(networks) if networks.iter().any(|network| network.contains(&address)) => Ok(()),
+            Some(_) => Err(Refusal::NotAllowed),
+            None if is_public(address) => Ok(()),
+            None => Err(Refusal::NotPublic),
+        }
+    }
+}
+
+/// The nodes of a NodeSet as the hub reaches them.
+#[derive(Clone, Debug, Default, PartialEq, Eq)]
+pub(crate) struct Reach {
+    /// Name, and the address to use where there is one.
+    pub nodes: Vec<(String, Option<IpAddr>)>,
+    /// What was left out: the node, and the backend with its address.
+    pub refused: Vec<(String, Refused)>,
+}
+
+impl Reach {
+    /// Each node's first usable address, IPv4 before IPv6; sorted by name.
+    pub fn of(nodes: &[Node], policy: &Policy<'_>) -> Self {
+        let mut reach = Self::default();
+        for Node { name, addresses, zone: _ } in nodes {
+            let mut usable = Vec::new();
+            for text in addresses {
+                match policy.admit(text) {
+                    Ok(address) => usable.push(address),
+                    Err(why) => reach.refused.push((name.clone(), Refused { text: format!("{name} {text}"), why })),
+                }
+            }
+            let first = usable.iter().find(|address| address.is_ipv4()).or_else(|| usable.first());
+            reach.nodes.push((name.clone(), first.copied()));
+        }
+        reach.nodes.sort();
+        reach.nodes.dedup();
+        reach.refused.sort();
+        reach
+    }
+}
+
+#[cfg(test)]
+mod tests {
+    use super::*;
+    use serde_json::json;
+
+    fn tenant(backends: &serde_json::Value) -> Tenant {
+        let object = json!({
+            "apiVersion": "nave.dev/v1alpha1", "kind": "Tenant", "metadata": {"name": "shop"}, "spec": {"backends": backends},
+        });
+        serde_json::from_value(object).unwrap()
+    }
+
+    fn pools() -> Pools {
+        let object = json!({
+            "apiVersion": "nave.dev/v1alpha1", "kind": "IPPool", "metadata": {"name": "public"},
+            "spec": {"source": {"static": {}}, "addresses": {"include": ["10.9.0.0/16"], "exclude": ["10.9.0.1"]}},
+        });
+        Pools::rebuild([std::sync::Arc::new(serde_json::from_value(object).unwrap())].iter(), [].into_iter())
+    }
+
+    fn judged(backends: &serde_json::Value, text: &str) -> Result<IpAddr, Refusal> {
+        let (pools, hub) = (pools(), ["10.8.0.0/16".parse().unwrap()]);
+        Policy::of(&tenant(backends), vec![&hub], false, &pools).admit(text)
+    }
+
+    #[test]
+    fn everything_is_refused_that_no_tenant_may_reach_however_it_is_written() {
+        let everything = json!({"allow": ["0.0.0.0/0", "::/0"]});
+        let attempts = [
+            "0.0.0.0",
+            "0.1.2.3",
+            "127.0.0.1",
+            "127.255.255.254",
+            "169.254.1.1",
+            "169.254.169.254",
+            "224.0.0.1",
+            "255.255.255.255",
+            "::",
+            "::1",
+            "fe80::1",
+            "fec0::1",
+            "ff02::1",
+            "fd00:ec2::254",
+            "::ffff:127.0.0.1",
+            "::127.0.0.1",
+            "::ffff:169.254.169.254",
+            "2002:7f00:1::",
+            "2002:a9fe:a9fe::1",
+            "64:ff9b::7f00:1",
+            "64:ff9b::169.254.169.254",
+            "64:ff9b:1::127.0.0.1",
+            "10.8.0.1",
+            "::ffff:10.8.0.1",
+            "2002:a08:1::",
+            "64:ff9b::10.8.0.1",
+            "10.9.0.1",
+            "10.9.255.255",
+            "::ffff:10.9.3.4",
+            "2002:a09:304::",
+            "64:ff9b::10.9.3.4",
+            "web.example.com",
+            "10.0.0.1:80",
+            "0x7f000001",
+            "2130706433",
+            "010.0.0.1",
+            "fe80::1%eth0",
+            "",
+            " 10.0.0.1",
+        ];
+        for text in attempts {
+            assert!(judged(&everything, text).is_err(), "{text:?} was let in");
+        }
+    }
+
+    #[test]
+    fn what_a_tenant_lists_is_allowed_and_nothing_else() {
+        let listed = json!({"allow": ["10.20.0.0/16", "fd00:20::/32"]});
+        assert_eq!(judged(&listed, "::ffff:10.20.0.7"), Ok("10.20.0.7".parse().unwrap()));
+        assert_eq!(judged(&listed, "fd00:20::7"), Ok("fd00:20::7".parse().unwrap()));
+        assert_eq!(judged(&listed, "8.8.8.8"), Err(Refusal::NotAllowed));
+        assert_eq!(judged(&listed, "2002:a14:7::"), Err(Refusal::NotAllowed));
+    }
+
+    #[test]
+    fn who_lists_nothing_reaches_public_addresses() {
+        let absent = serde_json::Value::Null;
+        assert_eq!(judged(&absent, "8.8.8.8"), Ok("8.8.8.8".parse().unwrap()));
+        assert_eq!(judged(&absent, "10.20.0.7"), Err(Refusal::NotPublic));
+        assert_eq!(judged(&absent, "64:ff9b::8.8.8.8"), Err(Refusal::NotPublic));
+    }
+
+    #[test]
+    fn a_node_is_reached_at_its_first_usable_address_and_ipv4_comes_first() {
+        let (pools, tenant) = (pools(), tenant(&json!({"allow": ["10.20.0.0/16", "fd00:20::/32"]})));
+        let policy = Policy::of(&tenant, Vec::new(), false, &pools);
+        let node = |name: &str, addresses: &[&str]| Node {
+            name: name.to_owned(),
+            addresses: addresses.iter().map(|a| (*a).to_owned()).collect(),
+            zone: None,
+        };
+        let nodes = [node("b", &["fd00:20::2", "10.20.0.2"]), node("a", &["fd00:20::1"]), node("c", &["8.8.8.8"])];
+        let reach = Reach::of(&nodes, &policy);
+        let addresses: Vec<_> = reach.nodes.iter().map(|(n, a)| (n.as_str(), a.map(|a| a.to_string()))).collect();
+        assert_eq!(addresses, [("a", Some("fd00:20::1".to_owned())), ("b", Some("10.20.0.2".to_owned())), ("c", None)]);
+        assert_eq!(reach.refused.len(), 1);
+    }
+}

@@ -1,0 +1,292 @@
+//! From an intent to the Envoy resources that serve it. Knows ports, traffic settings and names; knows not who else exists.
+
+use std::collections::{BTreeMap, BTreeSet};
+use std::net::{IpAddr, SocketAddr};
+use std::time::Duration;
+
+use nave_api::tcp_load_balancer::{
+    Backends, Balancing, BalancingPolicy, Ejection, Endpoint, HealthCheck, Port, Protocol, ProxyProtocol,
+    TCPLoadBalancerSpec, Timeouts, Traffic,
+};
+use nave_xds::model;
+use nave_xds::resource::{Key as ResourceKey, Resource};
+use nave_xds::translate;
+
+use crate::Key;
+use crate::backends::{Policy, Reach, Refused};
+use crate::problem::Problem;
+
+/// What a load balancer sends traffic to, before it has an address.
+#[derive(Clone, Debug, Default, PartialEq, Eq)]
+pub(crate) struct Targets {
+    /// Backends that the spoke names, and those that get traffic.
+    pub total: u32,
+    pub ready: u32,
+    /// Where the traffic of each port goes.
+    pub by_port: BTreeMap<(Protocol, u16), BTreeSet<SocketAddr>>,
+    pub refused: Vec<Refused>,
+}
+
+impl Targets {
+    /// Backend addresses times ports.
+    pub fn endpoints(&self) -> u32 {
+        self.by_port
+            .values()
+            .map(|addresses| u32::try_from(addresses.len()).unwrap_or(u32::MAX))
+            .fold(0, u32::saturating_add)
+    }
+}
+
+/// The targets of a spec. `reach` is the NodeSet that it names, where that exists.
+pub(crate) fn targets(spec: &TCPLoadBalancerSpec, reach: Option<&Reach>, policy: &Policy<'_>) -> Targets {
+    match &spec.backends {
+        Backends::Nodes(nodes) => {
+            reach.map_or_else(Targets::default, |reach| on_nodes(spec, nodes.only.as_deref(), reach))
+        }
+        Backends::Endpoints(endpoints) => on_endpoints(&spec.ports, endpoints, policy),
+    }
+}
+
+fn on_nodes(spec: &TCPLoadBalancerSpec, only: Option<&[String]>, reach: &Reach) -> Targets {
+    let only: Option<BTreeSet<&str>> = only.map(|only| only.iter().map(String::as_str).collect());
+    let is_meant = |name: &str| only.as_ref().is_none_or(|only| only.contains(name));
+    let mut targets = Targets::default();
+    let mut addresses = Vec::new();
+    for (_, address) in reach.nodes.iter().filter(|(name, _)| is_meant(name)) {
+        targets.total += 1;
+        if let Some(address) = address {
+            targets.ready += 1;
+            addresses.push(*address);
+        }
+    }
+    for port in &spec.ports {
+        let sockets = addresses.iter().map(|address| SocketAddr::new(*address, port.backend_port));
+        targets.by_port.entry((port.protocol, port.port)).or_default().extend(sockets);
+    }
+    // A node that is reached at another of its addresses is none that was left out.
+    let unreached = |name: &str| reach.nodes.iter().any(|(n, address)| n == name && address.is_none());
+    let refused = reach.refused.iter().filter(|(name, _)| is_meant(name) && unreached(name));
+    targets.refused = refused.map(|(_, refused)| refused.clone()).collect();
+    targets
+}
+
+fn on_endpoints(ports: &[Port], endpoints: &[Endpoint], policy: &Policy<'_>) -> Targets {
+    let mut targets = Targets::default();
+    let mut sockets: BTreeMap<(Protocol, u16), BTreeSet<SocketAddr>> =
+        ports.iter().map(|port| ((port.protocol, port.port), BTreeSet::new())).collect();
+    for Endpoint { addresses, ports: own } in endpoints {
+        for text in addresses {
+            targets.total += 1;
+            match policy.admit(text) {
+                Ok(address) => {
+                    targets.ready += 1;
+                    for port in ports {
+                        let number = own.iter().find(|o| o.name == port.name).map_or(port.backend_port, |o| o.port);
+                        let socket = SocketAddr::new(address, number);
+                        sockets.entry((port.protocol, port.port)).or_default().insert(socket);
+                    }
+                }
+                Err(why) => targets.refused.push(Refused { text: text.clone(), why }),
+            }
+        }
+    }
+    targets.refused.sort();
+    targets.refused.dedup();
+    targets.by_port = sockets;
+    targets
+}
+
+/// The settings of a load balancer's traffic, defaults filled in.
+#[derive(Clone, Debug, PartialEq, Eq)]
+pub(crate) struct Settled {
+    source_ranges: Vec<ipnet::IpNet>,
+    balancing: model::Balancing,
+    proxy_protocol: Option<model::ProxyProtocol>,
+    health_check: Option<model::HealthCheck>,
+    health_port: Option<u16>,
+    ejection: Option<model::Ejection>,
+    connect: Duration,
+    idle: Duration,
+    udp_session: Duration,
+    max_connections: u32,
+}
+
+/// What a spec says of its traffic, and what of that is wrong.
+pub(crate) fn traffic(spec: &TCPLoadBalancerSpec) -> (Settled, Vec<Problem>) {
+    let mut problems = Vec::new();
+    let none = Traffic::default();
+    let said = spec.traffic.as_ref().unwrap_or(&none);
+    let Traffic { source_ranges, balancing, proxy_protocol, health_check, ejection, timeouts, max_connections } = said;
+    let Timeouts { connect, idle, udp_session } = timeouts.clone().unwrap_or_default();
+    let mut read = |field, value: Option<&nave_api::Duration>, default| length(field, value, default, &mut problems);
+    let settled = Settled {
+        connect: read("timeouts.connect", connect.as_ref(), CONNECT).max(SHORTEST),
+        idle: read("timeouts.idle", idle.as_ref(), IDLE),
+        udp_session: read("timeouts.udpSession", udp_session.as_ref(), UDP_SESSION).max(SHORTEST),
+        ejection: ejected(ejection.as_ref(), &mut read),
+        health_check: health_check.as_ref().map(|check| checked(check, &mut read)),
+        health_port: health_check.as_ref().and_then(|check| check.http.as_ref()).and_then(|http| http.port),
+        source_ranges: networks(source_ranges, &mut problems),
+        balancing: policy(balancing.unwrap_or_default()),
+        proxy_protocol: match proxy_protocol {
+            ProxyProtocol::None => None,
+            ProxyProtocol::V1 => Some(model::ProxyProtocol::V1),
+            ProxyProtocol::V2 => Some(model::ProxyProtocol::V2),
+        },
+        max_connections: max_connections.unwrap_or(MAX_CONNECTIONS),
+    };
+    let udp: Vec<u16> = spec.ports.iter().filter(|p| p.protocol == Protocol::Udp).map(|p| p.port).collect();
+    if settled.proxy_protocol.is_some() && !udp.is_empty() {
+        problems.push(Problem::ProxyProtocolOnUdp { ports: udp });
+    }
+    problems.sort();
+    (settled, problems)
+}
+
+const CONNECT: Duration = Duration::from_secs(5);
+const IDLE: Duration = Duration::from_hours(1);
+const UDP_SESSION: Duration = Duration::from_mins(1);
+const CHECK_INTERVAL: Duration = Duration::from_secs(2);
+const CHECK_TIMEOUT: Duration = Duration::from_secs(1);
+const EJECTION: Duration = Duration::from_secs(5);
+const EJECTED_AFTER: u32 = 3;
+const MAX_CONNECTIONS: u32 = 10_000;
+/// Where Envoy wants more than nothing.
+const SHORTEST: Duration = Duration::from_millis(1);
+
+fn length(
+    field: &'static str,
+    value: Option<&nave_api::Duration>,
+    default: Duration,
+    problems: &mut Vec<Problem>,
+) -> Duration {
+    let Some(value) = value else { return default };
+    value.parse().unwrap_or_else(|_| {
+        problems.push(Problem::InvalidDuration { field, value: value.0.clone() });
+        default
+    })
+}
+
+type Read<'a> = dyn FnMut(&'static str, Option<&nave_api::Duration>, Duration) -> Duration + 'a;
+
+fn ejected(said: Option<&Ejection>, read: &mut Read<'_>) -> Option<model::Ejection> {
+    let none = Ejection::default();
+    let Ejection { consecutive_failures, base_time } = said.unwrap_or(&none);
+    let consecutive_failures = consecutive_failures.unwrap_or(EJECTED_AFTER);
+    let base_time = read("ejection.baseTime", base_time.as_ref(), EJECTION).max(SHORTEST);
+    (consecutive_failures > 0).then_some(model::Ejection { consecutive_failures, base_time })
+}
+
+fn checked(said: &HealthCheck, read: &mut Read<'_>) -> model::HealthCheck {
+    let HealthCheck { tcp: _, http, interval, timeout, unhealthy_after, healthy_after } = said;
+    let probe = http.as_ref().map_or(model::Probe::Tcp, |http| {
+        let path = http.path.as_deref().unwrap_or("/healthz");
+        model::Probe::Http { path: if path.starts_with('/') { path.to_owned() } else { format!("/{path}") } }
+    });
+    model::HealthCheck {
+        probe,
+        interval: read("healthCheck.interval", interval.as_ref(), CHECK_INTERVAL).max(SHORTEST),
+        timeout: read("healthCheck.timeout", timeout.as_ref(), CHECK_TIMEOUT).max(SHORTEST),
+        unhealthy_after: unhealthy_after.unwrap_or(3),
+        healthy_after: healthy_after.unwrap_or(2),
+    }
+}
+
+fn networks(texts: &[String], problems: &mut Vec<Problem>) -> Vec<ipnet::IpNet> {
+    let mut networks = BTreeSet::new();
+    let mut bad = Vec::new();
+    for text in texts {
+        match text.trim().parse::<ipnet::IpNet>() {
+            Ok(network) => {
+                networks.insert(network.trunc());
+            }
+            Err(_) => bad.push(text.clone()),
+        }
+    }
+    let none_left = networks.is_empty();
+    problems.extend(bad.into_iter().map(|value| Problem::InvalidSourceRange { value, none_left }));
+    networks.into_iter().collect()
+}
+
+fn policy(said: Balancing) -> model::Balancing {
+    match said.policy {
+        BalancingPolicy::RoundRobin => model::Balancing::RoundRobin,
+        BalancingPolicy::LeastRequest => model::Balancing::LeastRequest,
+        BalancingPolicy::Random => model::Balancing::Random,
+        BalancingPolicy::Maglev => model::Balancing::Maglev,
+    }
+}
+
+/// A port as clients reach it on one address: (address, protocol, port there) and the port of the spec that it stands for.
+pub(crate) type Opening = (IpAddr, (Protocol, u16), u16);
+
+/// The fragment: one cluster and its endpoints per port that is open somewhere, one listener per opening. Sorted.
+pub(crate) fn fragment(key: &Key, settled: &Settled, targets: &Targets, openings: &[Opening]) -> Vec<Resource> {
+    let mut fragment: BTreeMap<ResourceKey, Resource> = BTreeMap::new();
+    let mut put = |resource: Resource| fragment.insert(resource.key(), resource);
+    for (address, (protocol, port), public) in openings {
+        let name = cluster_name(key, *protocol, *port);
+        put(translate::listener(&listener(key, settled, &name, (*address, *protocol, *public))));
+        let endpoints = model::Endpoints {
+            cluster: name.clone(),
+            addresses: targets.by_port.get(&(*protocol, *port)).into_iter().flatten().copied().collect(),
+            health_port: settled.health_port,
+        };
+        put(translate::endpoints(&endpoints));
+        put(translate::cluster(&cluster(settled, name, *protocol)));
+    }
+    fragment.into_values().collect()
+}
+
+fn listener(key: &Key, settled: &Settled, cluster: &str, at: (IpAddr, Protocol, u16)) -> model::Listener {
+    let (address, protocol, port) = at;
+    model::Listener {
+        bind: model::Bind { protocol: transport(protocol), address, port },
+        cluster: cluster.to_owned(),
+        stat_prefix: stat_prefix(key),
+        idle_timeout: match protocol {
+            Protocol::Tcp => settled.idle,
+            Protocol::Udp => settled.udp_session,
+        },
+        source_ranges: settled.source_ranges.clone(),
+        hash_source: settled.balancing == model::Balancing::Maglev,
+    }
+}
+
+fn cluster(settled: &Settled, name: String, protocol: Protocol) -> model::Cluster {
+    model::Cluster {
+        name,
+        connect_timeout: settled.connect,
+        balancing: settled.balancing,
+        max_connections: settled.max_connections,
+        proxy_protocol: match protocol {
+            Protocol::Tcp => settled.proxy_protocol,
+            Protocol::Udp => None,
+        },
+        health_check: settled.health_check.clone(),
+        ejection: settled.ejection,
+    }
+}
+
+fn transport(protocol: Protocol) -> model::Protocol {
+    match protocol {
+        Protocol::Tcp => model::Protocol::Tcp,
+        Protocol::Udp => model::Protocol::Udp,
+    }
+}
+
+fn cluster_name(key: &Key, protocol: Protocol, port: u16) -> String {
+    format!("{key}/{}/{port}", transport(protocol))
+}
+
+/// The prefix of the statistics that Envoy keeps for a load balancer: its namespace and name.
+pub fn stat_prefix(key: &Key) -> String {
+    key.to_string()
+}
+
+/// The load balancer that a prefix of statistics, or a cluster's name, belongs to.
+pub fn of_stat_prefix(prefix: &str) -> Option<Key> {
+    let mut parts = prefix.split('/');
+    let (namespace, name) = (parts.next()?, parts.next()?);
+    (!namespace.is_empty() && !name.is_empty()).then(|| Key::new(namespace, name))
+}

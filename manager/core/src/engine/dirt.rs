@@ -1,0 +1,39 @@
+//! What the observations since the last decision touch. Knows names; decides nothing.
+
+use std::collections::BTreeSet;
+use std::net::IpAddr;
+use std::sync::Arc;
+
+use crate::Key;
+
+/// What is to be looked at again.
+#[derive(Debug, Default)]
+pub(super) struct Dirt {
+    /// Whether the pools, or what else everybody's backends depend on, changed.
+    pub pools: bool,
+    /// Load balancers to compile.
+    pub balancers: BTreeSet<Key>,
+    /// Load balancers whose addresses are to be planned.
+    pub wanting: BTreeSet<Key>,
+    /// Load balancers whose status may be another.
+    pub statuses: BTreeSet<Key>,
+    /// Allocations whose owners may be others.
+    pub addresses: BTreeSet<IpAddr>,
+    /// Addresses that became free.
+    pub freed: BTreeSet<IpAddr>,
+    /// Namespaces of tenants whose usage, and so whose quota, may be another.
+    pub namespaces: BTreeSet<Arc<str>>,
+    /// Pools whose status may be another.
+    pub pool_statuses: BTreeSet<Arc<str>>,
+    /// Fleets whose status may be another.
+    pub fleets: BTreeSet<Arc<str>>,
+}
+
+impl Dirt {
+    /// Everything about a load balancer.
+    pub fn balancer(&mut self, key: &Key) {
+        self.balancers.insert(key.clone());
+        self.wanting.insert(key.clone());
+        self.statuses.insert(key.clone());
+    }
+}

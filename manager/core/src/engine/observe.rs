@@ -1,0 +1,132 @@
+//! Takes observations in and marks what they touch. Cheap: what an observation costs does not grow with what is present.
+
+use std::net::IpAddr;
+use std::sync::Arc;
+
+use nave_api::names::tenant_namespace;
+use nave_api::{IPAllocation, NodeSet, TCPLoadBalancer, Tenant};
+use nave_xds::report::Report;
+
+use super::Engine;
+use crate::ledger::Touched;
+use crate::seen::Seen;
+use crate::shelf::Moved;
+
+impl Engine {
+    /// Takes note, and marks what it touches.
+    pub fn observe(&mut self, seen: Seen) {
+        match seen {
+            Seen::Tenants(sight) => self.world.tenants.look(sight).iter().for_each(|moved| self.tenant_moved(moved)),
+            Seen::NodeSets(sight) => {
+                self.world.node_sets.look(sight).iter().for_each(|moved| self.node_set_moved(moved))
+            }
+            Seen::LoadBalancers(sight) => {
+                self.world.balancers.look(sight).iter().for_each(|moved| self.balancer_moved(moved));
+            }
+            Seen::Allocations(sight) => {
+                self.world.allocations.look(sight).iter().for_each(|moved| self.allocation_moved(moved));
+            }
+            Seen::Pools(sight) => {
+                for moved in self.world.pool_objects.look(sight) {
+                    self.dirt.pool_statuses.insert(Arc::clone(&moved.key.name));
+                    self.dirt.pools |= moved.before.as_ref().map(|p| (&p.spec, &p.metadata.uid))
+                        != moved.after.as_ref().map(|p| (&p.spec, &p.metadata.uid));
+                }
+            }
+            Seen::Fleets(sight) => {
+                let names = self.world.fleets.look(sight).into_iter().map(|moved| moved.key.name);
+                self.dirt.fleets.extend(names);
+            }
+            Seen::HubNetworks(networks) => {
+                self.dirt.pools |= self.world.hub_networks.as_ref() != Some(&networks);
+                self.world.hub_networks = Some(networks);
+            }
+            Seen::Envoy(report) => self.envoy_reported(report),
+        }
+    }
+
+    fn tenant_moved(&mut self, moved: &Moved<Tenant>) {
+        let Moved { key, before, after } = moved;
+        let namespace: Arc<str> = tenant_namespace(&key.name).into();
+        let weighs = |tenant: &Arc<Tenant>| (tenant.spec.clone(), tenant.metadata.labels.clone());
+        if before.as_ref().map(weighs) != after.as_ref().map(weighs) {
+            self.world.forget_reaches_in(&namespace);
+            for balancer in self.world.by_namespace.get(&namespace).into_iter().flatten() {
+                self.dirt.balancer(balancer);
+            }
+        }
+        self.dirt.fleets.extend(after.as_ref().map(|tenant| tenant.spec.fleet().into()));
+        self.dirt.namespaces.insert(namespace);
+    }
+
+    fn node_set_moved(&mut self, moved: &Moved<NodeSet>) {
+        let Moved { key, before, after } = moved;
+        if before.as_ref().map(|set| &set.spec) != after.as_ref().map(|set| &set.spec) {
+            self.world.forget_reach(key);
+            for balancer in self.world.users_of(key) {
+                self.dirt.balancers.insert(balancer.clone());
+                self.dirt.statuses.insert(balancer.clone());
+            }
+        }
+    }
+
+    fn balancer_moved(&mut self, moved: &Moved<TCPLoadBalancer>) {
+        let Moved { key, before, after } = moved;
+        let weighs = |b: &Arc<TCPLoadBalancer>| (b.metadata.uid.clone(), b.metadata.generation);
+        let same = before.as_ref().map(weighs) == after.as_ref().map(weighs)
+            && before.as_ref().map(|b| &b.spec) == after.as_ref().map(|b| &b.spec);
+        self.dirt.statuses.insert(key.clone());
+        if same {
+            return;
+        }
+        if let Some(before) = before {
+            self.world.unindex(key, before);
+        }
+        if let Some(after) = after {
+            self.world.index(key, after);
+        }
+        self.dirt.balancer(key);
+        self.dirt.namespaces.insert(Arc::clone(&key.namespace));
+        self.dirt.addresses.extend(self.world.records.of_name(key).map(|(address, _)| address));
+    }
+
+    fn allocation_moved(&mut self, moved: &Moved<IPAllocation>) {
+        let Some(noted) = self.world.records.note(moved) else { return };
+        let address = noted.address;
+        if noted.taken {
+            self.world.pools.take(address);
+        }
+        if noted.freed {
+            self.free(address);
+        }
+        for owner in &noted.owners {
+            self.dirt.balancer(owner);
+            self.dirt.namespaces.insert(Arc::clone(&owner.namespace));
+        }
+        self.dirt.addresses.insert(address);
+        let pools = [&moved.before, &moved.after].into_iter().flatten().map(|a| Arc::from(a.spec.pool.as_str()));
+        self.dirt.pool_statuses.extend(pools);
+    }
+
+    /// The address may be given to somebody else.
+    pub(super) fn free(&mut self, address: IpAddr) {
+        self.world.pools.give_back(address);
+        self.dirt.freed.insert(address);
+    }
+
+    fn envoy_reported(&mut self, report: Report) {
+        let fleet = Arc::clone(&report.fleet);
+        match self.world.ledger.note(report) {
+            Touched::Resources(keys) => {
+                let published = self.published.get(&fleet);
+                let owners = keys.iter().filter_map(|key| published.and_then(|published| published.get(key)));
+                self.dirt.statuses.extend(owners.cloned());
+            }
+            Touched::Nodes => {
+                let published = self.published.get(&fleet).into_iter().flatten();
+                self.dirt.statuses.extend(published.map(|(_, owner)| owner.clone()));
+            }
+        }
+        self.dirt.fleets.insert(fleet);
+    }
+}

@@ -1,0 +1,175 @@
+//! What pools, tenants and fleets say about themselves. Knows sums; these may wait for each other, for nobody acts on them.
+
+use std::sync::Arc;
+use std::time::Duration;
+
+use k8s_openapi::apimachinery::pkg::apis::meta::v1::Time;
+use kube::Resource;
+use nave_api::condition::{self, ConditionType, Verdict};
+use nave_api::fleet::{EnvoyStatus, FleetNode};
+use nave_api::names::tenant_of;
+use nave_api::{Fleet, FleetStatus, IPPool, IPPoolStatus};
+
+use super::Engine;
+use crate::key::uid;
+use crate::pool::Pool;
+use crate::step::{Announcement, Step, Tone};
+use crate::{Key, Timestamp};
+
+/// So long these writes may be held back: a thousand changes in a burst are one write.
+const PATIENCE: Duration = Duration::from_secs(1);
+
+impl Engine {
+    pub(super) fn write_overviews(&mut self, now: Timestamp, steps: &mut Vec<Step>) {
+        for name in std::mem::take(&mut self.dirt.pool_statuses) {
+            self.write_pool(&name, now, steps);
+        }
+        for namespace in std::mem::take(&mut self.dirt.namespaces) {
+            self.write_usage(&namespace, steps);
+        }
+        for name in std::mem::take(&mut self.dirt.fleets) {
+            self.write_fleet(&name, now, steps);
+        }
+    }
+
+    fn write_pool(&mut self, name: &Arc<str>, now: Timestamp, steps: &mut Vec<Step>) {
+        let Some(object) = self.world.pool_objects.find(&Key::cluster(Arc::clone(name))).cloned() else {
+            self.said.pools.remove(name);
+            return;
+        };
+        let Some(pool) = self.world.pools.find(name) else { return };
+        if self.said.pools.get(name) == object.status.as_ref() {
+            self.said.pools.remove(name);
+        }
+        let before = self.said.pools.get(name).or(object.status.as_ref()).cloned().unwrap_or_default();
+        let tally = self.world.records.tally(name);
+        let verdict = ready(pool);
+        let status = IPPoolStatus {
+            total: Some(pool.total().to_string()),
+            free: Some(pool.free_count().to_string()),
+            used: tally.used,
+            held: tally.held,
+            conditions: condition::settle(
+                &before.conditions,
+                std::slice::from_ref(&verdict),
+                object.metadata.generation,
+                &Time(now),
+            ),
+        };
+        if status == before {
+            return;
+        }
+        announce(&object, &before, &verdict, steps);
+        self.said.pools.insert(Arc::clone(name), status.clone());
+        steps.push(Step::WritePoolStatus {
+            name: name.to_string(),
+            uid: uid(&object.metadata).to_owned(),
+            status,
+            patience: PATIENCE,
+        });
+    }
+
+    fn write_usage(&mut self, namespace: &Arc<str>, steps: &mut Vec<Step>) {
+        let Some(name) = tenant_of(namespace).map(Arc::<str>::from) else { return };
+        let Some(tenant) = self.world.tenant(namespace) else {
+            self.said.tenants.remove(&name);
+            return;
+        };
+        let seen = tenant.status.as_ref().and_then(|status| status.used);
+        if self.said.tenants.get(&name).copied() == seen {
+            self.said.tenants.remove(&name);
+        }
+        let before = self.said.tenants.get(&name).copied().or(seen);
+        let used = self.used(namespace);
+        if before == Some(used) {
+            return;
+        }
+        let uid = uid(&tenant.metadata).to_owned();
+        steps.push(Step::WriteTenantUsage { name: name.to_string(), uid, used, patience: PATIENCE });
+        self.said.tenants.insert(name, used);
+    }
+
+    /// Nothing is said of a fleet's Envoys before one was heard in this life: they come back by themselves.
+    fn write_fleet(&mut self, name: &Arc<str>, now: Timestamp, steps: &mut Vec<Step>) {
+        let Some(object) = self.world.fleets.find(&Key::cluster(Arc::clone(name))).cloned() else {
+            self.said.fleets.remove(name);
+            return;
+        };
+        let heard: Vec<FleetNode> =
+            self.world.ledger.nodes(name).map(|(name, connected, refused)| node(name, connected, refused)).collect();
+        if heard.is_empty() && object.status.is_some() {
+            return;
+        }
+        if self.said.fleets.get(name) == object.status.as_ref() {
+            self.said.fleets.remove(name);
+        }
+        let before = self.said.fleets.get(name).or(object.status.as_ref()).cloned().unwrap_or_default();
+        let verdict = serves(&object, &heard);
+        let status = FleetStatus {
+            nodes: heard,
+            conditions: condition::settle(&before.conditions, &[verdict], object.metadata.generation, &Time(now)),
+        };
+        if status == before {
+            return;
+        }
+        self.said.fleets.insert(Arc::clone(name), status.clone());
+        steps.push(Step::WriteFleetStatus {
+            name: name.to_string(),
+            uid: uid(&object.metadata).to_owned(),
+            status,
+            patience: PATIENCE,
+        });
+    }
+}
+
+fn node(name: &str, connected: bool, refused: usize) -> FleetNode {
+    let refused = u32::try_from(refused).unwrap_or(u32::MAX);
+    FleetNode { name: name.to_owned(), envoy: Some(EnvoyStatus { connected, refused }) }
+}
+
+fn serves(fleet: &Fleet, heard: &[FleetNode]) -> Verdict {
+    let kind = ConditionType::Ready;
+    let connected = heard.iter().filter(|node| node.envoy.is_some_and(|envoy| envoy.connected)).count();
+    let name = fleet.metadata.name.as_deref().unwrap_or("");
+    if connected == 0 {
+        Verdict::fails(kind, "NoEnvoy", format!("no Envoy of fleet {name} is connected: start one on an edge node"))
+    } else {
+        Verdict::holds(kind, "Connected", "Envoys are connected")
+    }
+}
+
+/// Whether a pool gives addresses, and whether it soon will not.
+fn ready(pool: &Pool) -> Verdict {
+    let kind = ConditionType::Ready;
+    if let Some(problem) = &pool.problem {
+        return Verdict::fails(kind, problem.reason(), problem.to_string());
+    }
+    let (total, free) = (pool.total(), pool.free_count());
+    if free == 0 {
+        return Verdict::holds(kind, "Full", "every address is taken: include more, or release some");
+    }
+    if free <= total / NEARLY {
+        return Verdict::holds(
+            kind,
+            "NearlyFull",
+            "fewer than one address in ten is free: include more before it is full",
+        );
+    }
+    Verdict::holds(kind, "Ready", "addresses are free")
+}
+
+/// A pool is nearly full when no more than one address in so many is free.
+const NEARLY: u128 = 10;
+
+fn announce(pool: &IPPool, before: &IPPoolStatus, now: &Verdict, steps: &mut Vec<Step>) {
+    let was = condition::find(&before.conditions, ConditionType::Ready).map(|c| c.reason.as_str());
+    if was == Some(&now.reason) || now.reason == "Ready" {
+        return;
+    }
+    steps.push(Step::Announce(Announcement {
+        about: pool.object_ref(&()),
+        tone: Tone::Warning,
+        reason: now.reason.clone(),
+        message: now.message.clone(),
+    }));
+}

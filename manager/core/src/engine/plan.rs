@@ -1,0 +1,263 @@
+//! Which addresses a load balancer should have, looking at what it has and what is free. Knows one load balancer; changes nothing.
+
+use std::collections::BTreeSet;
+use std::net::IpAddr;
+use std::sync::Arc;
+
+use nave_api::tcp_load_balancer::{AddressRequest, FamilyPolicy, IpFamily};
+use nave_api::{TCPLoadBalancer, Tenant};
+
+use super::waiting::Await;
+use super::world::World;
+use crate::Key;
+use crate::key::uid;
+use crate::pool::choose::{Applicant, admits, candidates};
+use crate::problem::Shortage;
+use crate::records::find_owner;
+
+/// What is to be done about the addresses of a load balancer.
+#[derive(Debug, Default, PartialEq, Eq)]
+pub(super) struct Plan {
+    /// Addresses to record, each with its pool.
+    pub take: Vec<(IpAddr, Arc<str>)>,
+    /// Recorded addresses that it no longer asks for. They go when all that it asks for is recorded.
+    pub surplus: Vec<IpAddr>,
+    pub shortage: Option<Shortage>,
+    pub awaits: BTreeSet<Await>,
+}
+
+/// What a load balancer asks for, parsed.
+struct Request<'a> {
+    pool: Option<&'a str>,
+    exact: Vec<IpAddr>,
+    /// The families in order of preference, and how many of them.
+    families: Vec<IpFamily>,
+    policy: FamilyPolicy,
+}
+
+impl<'a> Request<'a> {
+    fn of(balancer: &'a TCPLoadBalancer) -> Result<Self, Shortage> {
+        let Some(AddressRequest { pool, requested, families, family_policy }) = &balancer.spec.address else {
+            let policy = FamilyPolicy::SingleStack;
+            return Ok(Self { pool: None, exact: Vec::new(), families: BOTH.into(), policy });
+        };
+        let mut exact: Vec<IpAddr> = Vec::new();
+        for text in requested {
+            exact.push(text.parse().map_err(|_| Shortage::InvalidAddress { text: text.clone() })?);
+        }
+        let policy = family_policy.unwrap_or_default();
+        let mut preferred = families.clone();
+        let is_single = policy == FamilyPolicy::SingleStack;
+        if is_single && !exact.is_empty() {
+            preferred = exact.iter().map(|address| IpFamily::of(*address)).collect();
+        }
+        if !is_single || preferred.is_empty() {
+            preferred.extend(BOTH);
+        }
+        let mut seen = BTreeSet::new();
+        preferred.retain(|family| seen.insert(*family));
+        Ok(Self { pool: pool.as_deref(), exact, families: preferred, policy })
+    }
+
+    /// The families of which one address each is wanted; one of them will do where there is a choice.
+    fn wanted(&self) -> Wanted {
+        let exact: BTreeSet<IpFamily> = self.exact.iter().map(|address| IpFamily::of(*address)).collect();
+        match self.policy {
+            FamilyPolicy::SingleStack if exact.len() == 2 => Wanted::All,
+            FamilyPolicy::SingleStack => Wanted::One,
+            FamilyPolicy::PreferDualStack => Wanted::Some,
+            FamilyPolicy::RequireDualStack => Wanted::All,
+        }
+    }
+
+    /// The address that is meant for the family, where one is named.
+    fn exact(&self, family: IpFamily) -> Option<IpAddr> {
+        self.exact.iter().copied().find(|address| IpFamily::of(*address) == family)
+    }
+
+    fn fits(&self, address: IpAddr, pool: &str) -> bool {
+        let family = IpFamily::of(address);
+        self.pool.is_none_or(|wanted| wanted == pool)
+            && self.families.contains(&family)
+            && self.exact(family).is_none_or(|exact| exact == address)
+    }
+}
+
+const BOTH: [IpFamily; 2] = [IpFamily::IPv4, IpFamily::IPv6];
+
+#[derive(Clone, Copy, PartialEq, Eq)]
+enum Wanted {
+    One,
+    Some,
+    All,
+}
+
+/// What to do about the addresses of a load balancer that is accepted.
+pub(super) fn plan(world: &World, key: &Key, balancer: &TCPLoadBalancer, tenant: &Tenant) -> Plan {
+    let uid = uid(&balancer.metadata);
+    let own: Vec<IpAddr> = world.records.of(key, uid).map(|(address, _)| address).collect();
+    let request = match Request::of(balancer) {
+        Ok(request) => request,
+        Err(shortage) => return Plan { shortage: Some(shortage), ..Plan::default() },
+    };
+    let search = Search { world, key, uid, tenant, namespace: origin(balancer), request };
+    let (kept, surplus) = search.keep(&own);
+    let coming: Vec<IpAddr> = world.records.coming(key).collect();
+    let mut plan = search.complete(&kept, &coming);
+    if plan.take.is_empty() && plan.shortage.is_none() {
+        if coming.is_empty() {
+            plan.surplus = surplus;
+        } else {
+            plan.shortage = Some(Shortage::Pending);
+        }
+    }
+    plan
+}
+
+fn origin(balancer: &TCPLoadBalancer) -> Option<&str> {
+    balancer.spec.origin.as_ref().map(|origin| origin.namespace.as_str())
+}
+
+struct Search<'a> {
+    world: &'a World,
+    key: &'a Key,
+    uid: &'a str,
+    tenant: &'a Tenant,
+    namespace: Option<&'a str>,
+    request: Request<'a>,
+}
+
+impl Search<'_> {
+    /// What of its own it goes on using: the first that fits of each family it wants. The rest it asks for no longer.
+    fn keep(&self, own: &[IpAddr]) -> (Vec<IpAddr>, Vec<IpAddr>) {
+        let mut kept: Vec<IpAddr> = Vec::new();
+        for family in &self.request.families {
+            let enough = self.request.wanted() == Wanted::One && !kept.is_empty();
+            let fitting = own.iter().find(|address| IpFamily::of(**address) == *family && self.fits_record(**address));
+            kept.extend(fitting.filter(|_| !enough));
+        }
+        let surplus = own.iter().copied().filter(|address| !kept.contains(address)).collect();
+        (kept, surplus)
+    }
+
+    fn fits_record(&self, address: IpAddr) -> bool {
+        self.world.records.find(address).is_some_and(|object| self.request.fits(address, &object.spec.pool))
+    }
+
+    /// What is missing beside what it has and what is on the way.
+    fn complete(&self, kept: &[IpAddr], coming: &[IpAddr]) -> Plan {
+        let has = |family: IpFamily| kept.iter().chain(coming).any(|address| IpFamily::of(*address) == family);
+        let missing: Vec<IpFamily> = self.request.families.iter().copied().filter(|family| !has(*family)).collect();
+        let has_any = missing.len() < self.request.families.len();
+        if missing.is_empty() || (self.request.wanted() == Wanted::One && has_any) {
+            return Plan::default();
+        }
+        let pools = match self.pools(&missing) {
+            Ok(pools) => pools,
+            Err(shortage) => {
+                let awaits =
+                    missing.iter().filter_map(|family| self.request.exact(*family)).map(Await::Exactly).collect();
+                return Plan { shortage: Some(shortage), awaits, ..Plan::default() };
+            }
+        };
+        for pool in &pools {
+            let found: Vec<(IpAddr, Arc<str>)> = missing.iter().filter_map(|family| self.find(*family, pool)).collect();
+            match self.request.wanted() {
+                Wanted::One if !found.is_empty() => {
+                    return Plan { take: found.into_iter().take(1).collect(), ..Plan::default() };
+                }
+                Wanted::All if found.len() == missing.len() => return Plan { take: found, ..Plan::default() },
+                Wanted::Some if !found.is_empty() => return self.partly(found, &missing, &pools),
+                Wanted::One | Wanted::Some | Wanted::All => {}
+            }
+        }
+        self.none(&missing, &pools, has_any)
+    }
+
+    /// Some of both families where both would be nicer: it has what there is, and waits for the rest in silence.
+    fn partly(&self, found: Vec<(IpAddr, Arc<str>)>, missing: &[IpFamily], pools: &[&Arc<str>]) -> Plan {
+        let rest = missing.iter().filter(|family| !found.iter().any(|(address, _)| IpFamily::of(*address) == **family));
+        let awaits = rest.flat_map(|family| self.awaits(*family, pools)).collect();
+        Plan { take: found, awaits, ..Plan::default() }
+    }
+
+    fn none(&self, missing: &[IpFamily], pools: &[&Arc<str>], has_any: bool) -> Plan {
+        let awaits = missing.iter().flat_map(|family| self.awaits(*family, pools)).collect();
+        let names: Vec<Arc<str>> = pools.iter().map(|pool| Arc::clone(pool)).collect();
+        let lacks = |family: &IpFamily| {
+            self.request.exact(*family).is_none()
+                && !pools.iter().any(|pool| self.world.pools.find(pool).is_some_and(|pool| pool.has(*family)))
+        };
+        let taken =
+            missing.iter().find_map(|family| self.request.exact(*family).filter(|a| self.world.records.is_taken(*a)));
+        let shortage = match self.request.wanted() {
+            Wanted::Some if has_any => None,
+            Wanted::One | Wanted::Some | Wanted::All => Some(match taken {
+                Some(address) => Shortage::Taken { address },
+                None if missing.iter().any(lacks)
+                    && (self.request.wanted() == Wanted::All || missing.iter().all(lacks)) =>
+                {
+                    Shortage::FamilyMissing { pools: names, families: missing.iter().copied().filter(lacks).collect() }
+                }
+                None => Shortage::Exhausted {
+                    pools: names,
+                    families: missing.iter().copied().filter(|f| !lacks(f)).collect(),
+                },
+            }),
+        };
+        Plan { shortage, awaits, ..Plan::default() }
+    }
+
+    fn awaits(&self, family: IpFamily, pools: &[&Arc<str>]) -> BTreeSet<Await> {
+        match self.request.exact(family) {
+            Some(address) => [Await::Exactly(address)].into(),
+            None => pools.iter().map(|pool| Await::Any(Arc::clone(pool), family)).collect(),
+        }
+    }
+
+    /// The pools to look in, the best first.
+    fn pools(&self, missing: &[IpFamily]) -> Result<Vec<&Arc<str>>, Shortage> {
+        let applicant = Applicant { tenant: self.tenant, namespace: self.namespace };
+        let open = |name: &&Arc<str>| self.world.pools.find(name).is_some_and(|pool| admits(pool, applicant));
+        if let Some(named) = self.request.pool {
+            let pools: Vec<_> =
+                self.world.pools.iter().map(|(name, _)| name).filter(|name| ***name == *named).filter(open).collect();
+            let shortage = Shortage::PoolNotOpen { pool: named.to_owned() };
+            return if pools.is_empty() { Err(shortage) } else { Ok(pools) };
+        }
+        let exact: Vec<IpAddr> = missing.iter().filter_map(|family| self.request.exact(*family)).collect();
+        if let Some(address) = exact.first() {
+            let pools: Vec<_> = self.world.pools.offering(*address).map(|(name, _)| name).filter(open).collect();
+            return if pools.is_empty() { Err(Shortage::NotOffered { address: *address }) } else { Ok(pools) };
+        }
+        let pools = candidates(&self.world.pools, applicant);
+        if pools.is_empty() { Err(Shortage::NoPool) } else { Ok(pools) }
+    }
+
+    /// An address of the family in the pool: the one that is asked for, one it had before, or the lowest free one.
+    fn find(&self, family: IpFamily, pool: &Arc<str>) -> Option<(IpAddr, Arc<str>)> {
+        let space = self.world.pools.find(pool)?;
+        let of_family = |address: &IpAddr| IpFamily::of(*address) == family;
+        if let Some(exact) = self.request.exact(family) {
+            return (space.offers(exact) && self.may_take(exact, pool)).then(|| (exact, Arc::clone(pool)));
+        }
+        let orphans = self.world.records.of_name(self.key).map(|(address, _)| address);
+        let before = orphans.chain(self.world.records.formerly(self.key)).filter(of_family);
+        let mut before = before.filter(|address| space.offers(*address) && self.may_take(*address, pool));
+        before.next().or_else(|| space.lowest(family)).map(|address| (address, Arc::clone(pool)))
+    }
+
+    /// Whether the address is free, or is left by one of the same name that is gone.
+    fn may_take(&self, address: IpAddr, pool: &str) -> bool {
+        if self.world.records.flight(address).is_some() {
+            return false;
+        }
+        let Some(object) = self.world.records.find(address) else { return true };
+        let is_leaving = object.metadata.deletion_timestamp.is_some();
+        let is_orphan = object.spec.owners.len() == 1
+            && self.world.records.of_name(self.key).any(|(own, _)| own == address)
+            && find_owner(object, self.key, self.uid).is_none()
+            && object.spec.pool == pool;
+        is_orphan && !is_leaving
+    }
+}

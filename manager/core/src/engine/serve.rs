@@ -1,0 +1,264 @@
+//! From load balancers to what the fleets serve. Knows what was published of whom; an address is served when it is recorded.
+
+use std::collections::BTreeMap;
+use std::sync::Arc;
+
+use nave_api::tcp_load_balancer::{FamilyPolicy, TCPLoadBalancerStatus};
+use nave_api::tenant::{TenantState, Usage};
+use nave_api::{IPAllocation, TCPLoadBalancer};
+use nave_xds::resource::{Key as ResourceKey, Resource, ResourceType};
+use nave_xds::store::Change;
+
+use super::Engine;
+use super::world::node_set_of;
+use crate::Key;
+use crate::compile::{self, Opening, Settled, Targets};
+use crate::key::uid;
+use crate::pool::Pool;
+use crate::problem::{Problem, Shortage};
+use crate::records::find_owner;
+
+/// What was decided of a load balancer.
+#[derive(Debug, Default)]
+pub(super) struct Entry {
+    /// The fleet that serves it.
+    pub fleet: Arc<str>,
+    /// What Envoy gets.
+    pub fragment: Vec<Resource>,
+    pub problems: Vec<Problem>,
+    /// A limit of the tenant that it would exceed.
+    pub refused: Option<Problem>,
+    /// Backends that the spoke names, and those that get traffic.
+    pub total: u32,
+    pub ready: u32,
+    /// What it adds to the tenant's usage.
+    pub weight: Usage,
+    pub shortage: Option<Shortage>,
+    pub programmed: Programmed,
+    /// The status that was said and not yet seen.
+    pub said: Option<TCPLoadBalancerStatus>,
+}
+
+/// Whether this content was acknowledged by all, once. Envoys that come and go take nothing back.
+#[derive(Clone, Copy, Debug, Default, PartialEq, Eq)]
+pub(super) enum Programmed {
+    /// Nothing was heard in this life: the status counts.
+    #[default]
+    Unknown,
+    No,
+    Yes,
+}
+
+impl Entry {
+    pub fn forget_said(&mut self) {
+        self.said = None;
+    }
+
+    /// Every problem, the fatal ones first.
+    pub fn all_problems(&self) -> Vec<&Problem> {
+        let mut all: Vec<&Problem> = self.refused.iter().chain(&self.problems).collect();
+        all.sort_by_key(|problem| (!problem.is_fatal(), (*problem).clone()));
+        all
+    }
+
+    pub fn is_stopped(&self) -> bool {
+        self.refused.is_some() || self.problems.iter().any(Problem::stops_service)
+    }
+}
+
+/// What a load balancer asks of Envoy, worked out for one settling.
+pub(super) type Judged = BTreeMap<Key, (Settled, Targets)>;
+
+/// What becomes of resources, the last word on each.
+type Draft = BTreeMap<Arc<str>, BTreeMap<ResourceKey, Option<Resource>>>;
+
+impl Engine {
+    /// Looks at what every touched load balancer says, and at whether its tenant may have that much.
+    pub(super) fn judge(&mut self) -> Judged {
+        let mut judged = Judged::new();
+        for key in std::mem::take(&mut self.dirt.balancers) {
+            self.judge_one(&key, &mut judged);
+            self.dirt.balancers.insert(key);
+        }
+        for key in self.admit() {
+            self.dirt.balancer(&key);
+        }
+        judged
+    }
+
+    fn judge_one(&mut self, key: &Key, judged: &mut Judged) {
+        let Some(balancer) = self.world.balancers.find(key).cloned() else { return };
+        let entry = self.entries.remove(key).unwrap_or_default();
+        let before = entry.weight;
+        let mut entry = Entry { problems: Vec::new(), weight: Usage::default(), ..entry };
+        let tenant = self.world.tenant(&key.namespace).cloned();
+        let (settled, problems) = compile::traffic(&balancer.spec);
+        entry.problems.extend(problems);
+        let mut targets = Targets::default();
+        if let Some(tenant) = tenant {
+            let name = tenant.metadata.name.clone().unwrap_or_default();
+            let node_set = node_set_of(key, &balancer);
+            let reach = node_set.as_ref().and_then(|node_set| self.world.reach(node_set, &tenant));
+            targets = compile::targets(&balancer.spec, reach.as_deref(), &self.world.policy(&tenant));
+            entry.problems.extend(backend_problems(node_set.filter(|_| reach.is_none()), &targets, &name));
+            match tenant.spec.state {
+                TenantState::Active => {}
+                TenantState::Suspended => entry.problems.push(Problem::Suspended { tenant: name }),
+            }
+        } else {
+            entry.problems.push(Problem::NoTenant);
+        }
+        (entry.total, entry.ready) = (targets.total, targets.ready);
+        let ports = u32::try_from(balancer.spec.ports.len()).unwrap_or(u32::MAX);
+        entry.weight = Usage { load_balancers: 1, addresses: 0, ports, endpoints: targets.endpoints() };
+        self.weigh(&key.namespace, before, entry.weight);
+        self.entries.insert(key.clone(), entry);
+        judged.insert(key.clone(), (settled, targets));
+    }
+
+    /// Brings what the fleets serve up to what was judged and recorded.
+    pub(super) fn serve(&mut self, mut judged: Judged) -> BTreeMap<String, Change> {
+        let mut draft = Draft::new();
+        for fleet in &self.dirt.fleets {
+            if !self.published.contains_key(fleet) {
+                self.published.insert(Arc::clone(fleet), BTreeMap::new());
+                draft.entry(Arc::clone(fleet)).or_default();
+            }
+        }
+        for key in std::mem::take(&mut self.dirt.balancers) {
+            self.serve_one(&key, judged.remove(&key), &mut draft);
+        }
+        draft.into_iter().map(|(fleet, changes)| (fleet.to_string(), change(changes))).collect()
+    }
+
+    fn serve_one(&mut self, key: &Key, judged: Option<(Settled, Targets)>, draft: &mut Draft) {
+        let Some(balancer) = self.world.balancers.find(key).cloned() else {
+            if let Some(entry) = self.entries.remove(key) {
+                self.weigh(&key.namespace, entry.weight, Usage::default());
+                self.publish(key, &entry.fleet, &entry.fragment, &[], draft);
+            }
+            return;
+        };
+        let judged = judged.or_else(|| {
+            let mut again = Judged::new();
+            self.judge_one(key, &mut again);
+            again.remove(key)
+        });
+        let (Some((settled, targets)), Some(mut entry)) = (judged, self.entries.remove(key)) else { return };
+        let openings = if entry.is_stopped() { Vec::new() } else { self.openings(key, &balancer) };
+        let fragment = compile::fragment(key, &settled, &targets, &openings);
+        let fleet =
+            self.world.tenant(&key.namespace).map_or_else(|| Arc::clone(&entry.fleet), |t| t.spec.fleet().into());
+        let before = std::mem::take(&mut entry.fragment);
+        if entry.fleet == fleet {
+            self.publish(key, &fleet, &before, &fragment, draft);
+        } else {
+            self.publish(key, &entry.fleet, &before, &[], draft);
+            self.publish(key, &fleet, &[], &fragment, draft);
+        }
+        if !before.is_empty() && (entry.fleet != fleet || stable(&before).ne(stable(&fragment))) {
+            entry.programmed = Programmed::No;
+        }
+        (entry.fleet, entry.fragment) = (fleet, fragment);
+        self.entries.insert(key.clone(), entry);
+    }
+
+    /// Where the load balancer is reached: its ports on the addresses that are recorded as its own.
+    fn openings(&self, key: &Key, balancer: &TCPLoadBalancer) -> Vec<Opening> {
+        let uid = uid(&balancer.metadata);
+        let own: Vec<_> = self.world.records.of(key, uid).collect();
+        if own.len() < 2 && needs_both(balancer) && !has_shown_addresses(balancer) {
+            return Vec::new();
+        }
+        let mut openings = Vec::new();
+        for (address, object) in own {
+            let recorded = find_owner(object, key, uid).map(|owner| owner.ports.as_slice()).unwrap_or_default();
+            let shared = self.is_shared(object);
+            for port in &balancer.spec.ports {
+                let (protocol, number) = (port.protocol, port.port);
+                if !shared || recorded.iter().any(|r| (r.protocol, r.port) == (protocol, number)) {
+                    openings.push((address, (protocol, number), number));
+                }
+            }
+        }
+        openings
+    }
+
+    /// Whether only recorded ports of the address may be served.
+    pub(super) fn is_shared(&self, object: &IPAllocation) -> bool {
+        object.spec.owners.len() > 1 || self.world.pools.find(&object.spec.pool).is_some_and(Pool::shares)
+    }
+
+    /// Drafts what differs between two fragments. What another load balancer published meanwhile is not taken from it.
+    fn publish(&mut self, key: &Key, fleet: &Arc<str>, before: &[Resource], after: &[Resource], draft: &mut Draft) {
+        let published = self.published.entry(Arc::clone(fleet)).or_default();
+        let old: BTreeMap<ResourceKey, &Resource> = before.iter().map(|r| (r.key(), r)).collect();
+        for resource in after {
+            if old.get(&resource.key()) != Some(&resource) || published.get(&resource.key()) != Some(key) {
+                published.insert(resource.key(), key.clone());
+                draft.entry(Arc::clone(fleet)).or_default().insert(resource.key(), Some(resource.clone()));
+            }
+        }
+        for resource in before.iter().filter(|b| !after.iter().any(|a| (a.kind(), a.name()) == (b.kind(), b.name()))) {
+            if published.get(&resource.key()) == Some(key) {
+                published.remove(&resource.key());
+                draft.entry(Arc::clone(fleet)).or_default().insert(resource.key(), None);
+            }
+        }
+    }
+
+    /// Keeps the tenant's usage up to date with one load balancer's part of it.
+    fn weigh(&mut self, namespace: &Arc<str>, before: Usage, after: Usage) {
+        if before == after {
+            return;
+        }
+        let sum = self.usage.entry(Arc::clone(namespace)).or_default();
+        let moved = |sum: u32, before: u32, after: u32| sum.saturating_sub(before).saturating_add(after);
+        sum.load_balancers = moved(sum.load_balancers, before.load_balancers, after.load_balancers);
+        sum.ports = moved(sum.ports, before.ports, after.ports);
+        sum.endpoints = moved(sum.endpoints, before.endpoints, after.endpoints);
+        self.dirt.namespaces.insert(Arc::clone(namespace));
+    }
+}
+
+fn needs_both(balancer: &TCPLoadBalancer) -> bool {
+    let policy = balancer.spec.address.as_ref().and_then(|address| address.family_policy).unwrap_or_default();
+    match policy {
+        FamilyPolicy::SingleStack | FamilyPolicy::PreferDualStack => false,
+        FamilyPolicy::RequireDualStack => true,
+    }
+}
+
+fn has_shown_addresses(balancer: &TCPLoadBalancer) -> bool {
+    balancer.status.as_ref().is_some_and(|status| !status.addresses.is_empty())
+}
+
+fn backend_problems(missing: Option<Key>, targets: &Targets, tenant: &str) -> Vec<Problem> {
+    if let Some(missing) = missing {
+        return vec![Problem::NodeSetMissing { name: missing.name.to_string() }];
+    }
+    let all = targets.ready == 0;
+    if !targets.refused.is_empty() {
+        return vec![Problem::BackendsRefused { refused: targets.refused.clone(), tenant: tenant.to_owned(), all }];
+    }
+    if all { vec![Problem::NoBackends] } else { Vec::new() }
+}
+
+/// What makes up the service, besides where the backends are now.
+fn stable(fragment: &[Resource]) -> impl Iterator<Item = &Resource> {
+    fragment.iter().filter(|resource| match resource.kind() {
+        ResourceType::Cluster | ResourceType::Listener | ResourceType::Route => true,
+        ResourceType::Endpoints => false,
+    })
+}
+
+fn change(changes: BTreeMap<ResourceKey, Option<Resource>>) -> Change {
+    let mut change = Change::default();
+    for (key, resource) in changes {
+        match resource {
+            Some(resource) => change.upsert.push(resource),
+            None => change.remove.push(key),
+        }
+    }
+    change
+}

@@ -1,0 +1,227 @@
+//! What a load balancer's status says, and which Events follow. Knows conditions; whatever was said is not said again.
+
+use std::net::IpAddr;
+use std::time::Duration;
+
+use k8s_openapi::api::core::v1::ObjectReference;
+use k8s_openapi::apimachinery::pkg::apis::meta::v1::{Condition, Time};
+use kube::Resource;
+use nave_api::condition::{self, ConditionType, Verdict};
+use nave_api::tcp_load_balancer::{Address, AddressPort, BackendCount, IpFamily};
+use nave_api::{TCPLoadBalancer, TCPLoadBalancerStatus};
+
+use super::Engine;
+use super::serve::{Entry, Programmed};
+use crate::key::uid;
+use crate::ledger::Standing;
+use crate::problem::{Problem, Shortage};
+use crate::records::find_owner;
+use crate::step::{Announcement, Step, Tone};
+use crate::{Key, Timestamp};
+
+/// How long a status that says "not yet" may wait for the one that says "done".
+const PATIENCE: Duration = Duration::from_millis(200);
+
+impl Engine {
+    /// Writes the statuses that differ from what was seen or said.
+    pub(super) fn write_statuses(&mut self, now: Timestamp, steps: &mut Vec<Step>) {
+        for key in std::mem::take(&mut self.dirt.statuses) {
+            let Some(balancer) = self.world.balancers.find(&key).cloned() else { continue };
+            let Some(mut entry) = self.entries.remove(&key) else { continue };
+            if entry.said.is_some() && entry.said == balancer.status {
+                entry.said = None;
+            }
+            let before = entry.said.clone().or_else(|| balancer.status.clone()).unwrap_or_default();
+            let (status, patience) = self.status(&key, &balancer, &mut entry, &before, now);
+            if status != before || (entry.said.is_none() && balancer.status.is_none()) {
+                announce(&balancer, &before.conditions, &status.conditions, steps);
+                entry.said = Some(status.clone());
+                steps.push(Step::WriteLoadBalancerStatus {
+                    key: key.clone(),
+                    uid: uid(&balancer.metadata).to_owned(),
+                    generation: balancer.metadata.generation,
+                    status,
+                    patience,
+                });
+            }
+            self.entries.insert(key, entry);
+        }
+    }
+
+    /// A follower believes what the leader wrote.
+    pub(super) fn adopt_statuses(&mut self) {
+        for key in &self.dirt.statuses {
+            let (Some(balancer), Some(entry)) = (self.world.balancers.find(key), self.entries.get_mut(key)) else {
+                continue;
+            };
+            if says_programmed(balancer, true) {
+                entry.programmed = Programmed::Yes;
+            }
+        }
+    }
+
+    fn status(
+        &self,
+        key: &Key,
+        balancer: &TCPLoadBalancer,
+        entry: &mut Entry,
+        before: &TCPLoadBalancerStatus,
+        now: Timestamp,
+    ) -> (TCPLoadBalancerStatus, Duration) {
+        let addresses = self.addresses(key, balancer);
+        let problems = entry.all_problems();
+        let accepted = accepted(&problems);
+        let allocated = self.allocated(entry.shortage.as_ref(), &addresses);
+        let is_settled_so_far = entry.shortage != Some(Shortage::Pending);
+        let stopped = problems.into_iter().find(|problem| problem.stops_service()).cloned();
+        let (programmed, patience) = self.programmed(balancer, entry, stopped.as_ref());
+        let verdicts: Vec<Verdict> = [accepted, allocated].into_iter().chain(programmed).collect();
+        let status = TCPLoadBalancerStatus {
+            addresses,
+            backends: Some(BackendCount { total: entry.total, ready: entry.ready }),
+            conditions: condition::settle(&before.conditions, &verdicts, balancer.metadata.generation, &Time(now)),
+        };
+        (status, if is_settled_so_far { patience } else { PATIENCE })
+    }
+
+    /// The addresses that are recorded as its own.
+    fn addresses(&self, key: &Key, balancer: &TCPLoadBalancer) -> Vec<Address> {
+        let uid = uid(&balancer.metadata);
+        let own = self.world.records.of(key, uid);
+        own.map(|(value, object)| {
+            let recorded = find_owner(object, key, uid).map(|owner| owner.ports.as_slice()).unwrap_or_default();
+            let shared = self.is_shared(object);
+            let ports = balancer.spec.ports.iter().map(|port| AddressPort { protocol: port.protocol, port: port.port });
+            let is_open =
+                |p: &AddressPort| !shared || recorded.iter().any(|r| (r.protocol, r.port) == (p.protocol, p.port));
+            let mut ports: Vec<AddressPort> = ports.filter(is_open).collect();
+            ports.sort();
+            ports.dedup();
+            Address { value: value.to_string(), family: IpFamily::of(value), pool: object.spec.pool.clone(), ports }
+        })
+        .collect()
+    }
+
+    fn allocated(&self, shortage: Option<&Shortage>, addresses: &[Address]) -> Verdict {
+        let kind = ConditionType::Allocated;
+        if let Some(shortage) = shortage {
+            return Verdict::fails(kind, shortage.reason(), shortage.to_string());
+        }
+        let listed = |addresses: Vec<&Address>| {
+            let words: Vec<String> = addresses.iter().map(|a| format!("{} from pool {}", a.value, a.pool)).collect();
+            words.join(", ")
+        };
+        let orphans: Vec<&Address> = addresses.iter().filter(|address| !self.is_offered(address)).collect();
+        if orphans.is_empty() {
+            return Verdict::holds(kind, "Allocated", listed(addresses.iter().collect()));
+        }
+        let message = format!("{}: the pool gives it no longer; it is served until it is let go", listed(orphans));
+        Verdict::holds(kind, "Orphaned", message)
+    }
+
+    fn is_offered(&self, address: &Address) -> bool {
+        let value: Option<IpAddr> = address.value.parse().ok();
+        let pool = self.world.pools.find(&address.pool);
+        value.zip(pool).is_some_and(|(value, pool)| pool.offers(value))
+    }
+
+    /// Whether the fleet serves it, and how long saying so may wait. Nothing where nothing new is known.
+    fn programmed(
+        &self,
+        balancer: &TCPLoadBalancer,
+        entry: &mut Entry,
+        stopped: Option<&Problem>,
+    ) -> (Option<Verdict>, Duration) {
+        let kind = ConditionType::Programmed;
+        if let Some(problem) = stopped {
+            return (Some(Verdict::fails(kind, problem.reason(), problem.to_string())), Duration::ZERO);
+        }
+        if entry.fragment.is_empty() {
+            return (Some(Verdict::fails(kind, "NotAllocated", "waits for its addresses")), Duration::ZERO);
+        }
+        let fleet = &entry.fleet;
+        let served = || Verdict::holds(kind, "Programmed", format!("the Envoys of fleet {fleet} serve it"));
+        let was_programmed = match entry.programmed {
+            Programmed::Yes => true,
+            Programmed::No => false,
+            Programmed::Unknown => says_programmed(balancer, true),
+        };
+        match self.world.ledger.standing(fleet, entry.fragment.iter()) {
+            Standing::Refused { node, message } => {
+                entry.programmed = Programmed::No;
+                let message = format!("the Envoy of {node} refuses it: {message}");
+                (Some(Verdict::fails(kind, "Refused", message)), Duration::ZERO)
+            }
+            Standing::Held => {
+                entry.programmed = Programmed::Yes;
+                (Some(served()), Duration::ZERO)
+            }
+            Standing::Awaited | Standing::NoEnvoy if was_programmed => (Some(served()), Duration::ZERO),
+            Standing::NoEnvoy if entry.programmed == Programmed::Unknown && says_programmed(balancer, false) => {
+                (None, Duration::ZERO)
+            }
+            Standing::Awaited => {
+                let message = format!("waits for the Envoys of fleet {fleet} to acknowledge it");
+                (Some(Verdict::fails(kind, "Pending", message)), PATIENCE)
+            }
+            Standing::NoEnvoy => {
+                let message = format!(
+                    "no Envoy of fleet {fleet} is connected: start one on an edge node, or see why it does not reach the manager"
+                );
+                (Some(Verdict::fails(kind, "NoEnvoy", message)), PATIENCE)
+            }
+        }
+    }
+}
+
+/// Whether the status that was seen says that it is programmed, as it is specified now or as it ever was.
+fn says_programmed(balancer: &TCPLoadBalancer, as_it_is: bool) -> bool {
+    let conditions = balancer.status.as_ref().map(|status| status.conditions.as_slice()).unwrap_or_default();
+    condition::is_true(conditions, ConditionType::Programmed)
+        && (!as_it_is
+            || condition::find(conditions, ConditionType::Programmed).and_then(|c| c.observed_generation)
+                == balancer.metadata.generation)
+}
+
+fn accepted(problems: &[&Problem]) -> Verdict {
+    let kind = ConditionType::Accepted;
+    let Some(first) = problems.first() else { return Verdict::holds(kind, "Accepted", "understood and allowed") };
+    let message = problems.iter().map(ToString::to_string).collect::<Vec<_>>().join("; ");
+    if first.is_fatal() {
+        Verdict::fails(kind, first.reason(), message)
+    } else {
+        Verdict::holds(kind, first.reason(), message)
+    }
+}
+
+/// An Event for each condition that turned in a way that somebody should know.
+fn announce(balancer: &TCPLoadBalancer, before: &[Condition], after: &[Condition], steps: &mut Vec<Step>) {
+    for now in after {
+        let was = before.iter().find(|c| c.type_ == now.type_);
+        if was.is_some_and(|was| (&was.status, &was.reason) == (&now.status, &now.reason)) {
+            continue;
+        }
+        let usual = matches!(now.reason.as_str(), "Accepted" | "Allocated" | "Programmed");
+        let tone = match (now.status.as_str(), now.type_.as_str()) {
+            ("True", "Allocated" | "Programmed") if usual => Tone::Normal,
+            ("True", "Accepted") if usual => continue,
+            _ if is_passing(&now.reason) => continue,
+            _ => Tone::Warning,
+        };
+        steps.push(Step::Announce(Announcement {
+            about: reference(balancer),
+            tone,
+            reason: now.reason.clone(),
+            message: now.message.clone(),
+        }));
+    }
+}
+
+/// Reasons that end by themselves or repeat what another condition says.
+fn is_passing(reason: &str) -> bool {
+    matches!(reason, "Pending" | "NotAllocated" | "NotAccepted" | "NoEnvoy")
+}
+
+fn reference(balancer: &TCPLoadBalancer) -> ObjectReference {
+    balancer.object_ref(&())
+}

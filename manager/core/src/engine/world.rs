@@ -1,0 +1,118 @@
+//! What was seen, and what refers to what. Knows every object; decides nothing.
+
+use std::collections::{BTreeMap, BTreeSet};
+use std::sync::Arc;
+
+use ipnet::IpNet;
+use nave_api::names::tenant_of;
+use nave_api::tcp_load_balancer::Backends;
+use nave_api::{Fleet, IPAllocation, IPPool, NodeSet, TCPLoadBalancer, Tenant};
+
+use crate::Key;
+use crate::backends::{Policy, Reach};
+use crate::ledger::Ledger;
+use crate::pool::Pools;
+use crate::records::Records;
+use crate::seen::Settings;
+use crate::shelf::Shelf;
+
+/// Everything that was seen.
+#[derive(Debug, Default)]
+pub(super) struct World {
+    pub settings: Settings,
+    pub tenants: Shelf<Tenant>,
+    pub node_sets: Shelf<NodeSet>,
+    pub balancers: Shelf<TCPLoadBalancer>,
+    pub pool_objects: Shelf<IPPool>,
+    pub allocations: Shelf<IPAllocation>,
+    pub fleets: Shelf<Fleet>,
+    pub hub_networks: Option<Vec<IpNet>>,
+    pub pools: Pools,
+    pub records: Records,
+    pub ledger: Ledger,
+    pub by_namespace: BTreeMap<Arc<str>, BTreeSet<Key>>,
+    by_node_set: BTreeMap<Key, BTreeSet<Key>>,
+    reaches: BTreeMap<Key, Arc<Reach>>,
+}
+
+impl World {
+    pub fn is_synced(&self) -> bool {
+        self.tenants.is_listed()
+            && self.node_sets.is_listed()
+            && self.balancers.is_listed()
+            && self.pool_objects.is_listed()
+            && self.allocations.is_listed()
+            && self.fleets.is_listed()
+            && self.hub_networks.is_some()
+    }
+
+    /// The tenant whose namespace this is.
+    pub fn tenant(&self, namespace: &str) -> Option<&Arc<Tenant>> {
+        tenant_of(namespace).and_then(|name| self.tenants.find(&Key::cluster(name)))
+    }
+
+    /// What the tenant's backends may be.
+    pub fn policy<'a>(&'a self, tenant: &Tenant) -> Policy<'a> {
+        let hub = [Some(&self.settings.hub_networks), self.hub_networks.as_ref()];
+        let hub = hub.into_iter().flatten().map(Vec::as_slice).collect();
+        Policy::of(tenant, hub, self.settings.allow_loopback_backends, &self.pools)
+    }
+
+    /// How the hub reaches the nodes of a NodeSet, worked out once for all who use it.
+    pub fn reach(&mut self, key: &Key, tenant: &Tenant) -> Option<Arc<Reach>> {
+        if let Some(reach) = self.reaches.get(key) {
+            return Some(Arc::clone(reach));
+        }
+        let reach = Arc::new(Reach::of(&self.node_sets.find(key)?.spec.nodes, &self.policy(tenant)));
+        self.reaches.insert(key.clone(), Arc::clone(&reach));
+        Some(reach)
+    }
+
+    pub fn forget_reach(&mut self, node_set: &Key) {
+        self.reaches.remove(node_set);
+    }
+
+    pub fn forget_reaches_in(&mut self, namespace: &str) {
+        self.reaches.retain(|key, _| *key.namespace != *namespace);
+    }
+
+    pub fn forget_all_reaches(&mut self) {
+        self.reaches.clear();
+    }
+
+    /// The load balancers that send traffic to the nodes of this NodeSet.
+    pub fn users_of(&self, node_set: &Key) -> impl Iterator<Item = &Key> {
+        self.by_node_set.get(node_set).into_iter().flatten()
+    }
+
+    pub fn index(&mut self, key: &Key, balancer: &TCPLoadBalancer) {
+        self.by_namespace.entry(Arc::clone(&key.namespace)).or_default().insert(key.clone());
+        if let Some(node_set) = node_set_of(key, balancer) {
+            self.by_node_set.entry(node_set).or_default().insert(key.clone());
+        }
+    }
+
+    pub fn unindex(&mut self, key: &Key, balancer: &TCPLoadBalancer) {
+        remove_from(&mut self.by_namespace, &key.namespace, key);
+        if let Some(node_set) = node_set_of(key, balancer) {
+            remove_from(&mut self.by_node_set, &node_set, key);
+        }
+    }
+}
+
+/// The NodeSet that a load balancer names.
+pub(super) fn node_set_of(key: &Key, balancer: &TCPLoadBalancer) -> Option<Key> {
+    match &balancer.spec.backends {
+        Backends::Nodes(nodes) => Some(Key::new(Arc::clone(&key.namespace), nodes.node_set.as_str())),
+        Backends::Endpoints(_) => None,
+    }
+}
+
+fn remove_from<K: Ord>(map: &mut BTreeMap<K, BTreeSet<Key>>, at: &K, key: &Key) {
+    if let Some(set) = map.get_mut(at) {
+        set.remove(key);
+        if set.is_empty() {
+            map.remove(at);
+        }
+    }
+}

@@ -1,0 +1,301 @@
+//! Pools: which addresses there are, which are free, who may have them. Knows no load balancer and no clock.
+
+pub(crate) mod choose;
+mod range;
+mod spans;
+
+use std::collections::BTreeMap;
+use std::fmt;
+use std::net::IpAddr;
+use std::sync::Arc;
+
+use nave_api::ip_pool::{Addresses, Sharing, Source};
+use nave_api::tcp_load_balancer::IpFamily;
+use nave_api::{IPPool, IPPoolSpec};
+
+pub(crate) use range::{InvalidRange, Range};
+pub(crate) use spans::Spans;
+
+use crate::key::born;
+
+/// Why a pool gives no addresses. What it gave is served on.
+#[derive(Clone, Debug, PartialEq, Eq, PartialOrd, Ord)]
+pub(crate) enum PoolProblem {
+    SourceNotSupported,
+    NoAddresses,
+    Invalid { text: String, why: InvalidRange },
+    Forbidden { address: IpAddr },
+    Overlap { pool: Arc<str>, address: IpAddr },
+}
+
+impl PoolProblem {
+    pub fn reason(&self) -> &'static str {
+        match self {
+            Self::SourceNotSupported => "SourceNotSupported",
+            Self::NoAddresses => "NoAddresses",
+            Self::Invalid { .. } | Self::Forbidden { .. } => "InvalidAddresses",
+            Self::Overlap { .. } => "Overlap",
+        }
+    }
+}
+
+impl fmt::Display for PoolProblem {
+    fn fmt(&self, f: &mut fmt::Formatter<'_>) -> fmt::Result {
+        match self {
+            Self::SourceNotSupported => {
+                f.write_str("source.service is not supported by this version: use source.static or source.external")
+            }
+            Self::NoAddresses => f.write_str("spec.addresses leaves no address: include networks, ranges or addresses"),
+            Self::Invalid { text, why } => write!(f, "\"{text}\" in spec.addresses {why}"),
+            Self::Forbidden { address } => {
+                write!(
+                    f,
+                    "spec.addresses include {address}: unspecified, broadcast and multicast addresses cannot be given"
+                )
+            }
+            Self::Overlap { pool, address } => {
+                write!(f, "{address} is in pool {pool}, too, which is older: an address belongs to one pool")
+            }
+        }
+    }
+}
+
+/// A pool and what of it is free.
+#[derive(Debug)]
+pub(crate) struct Pool {
+    pub object: Arc<IPPool>,
+    pub problem: Option<PoolProblem>,
+    /// What it includes, be it excluded again: no backend lies there.
+    pub included: Spans,
+    /// What it may give.
+    given: Spans,
+    /// What of it those get who ask for no address, and what of that is free.
+    dynamic: Spans,
+    free: Spans,
+    /// How many of the given are taken.
+    taken: u128,
+}
+
+impl Pool {
+    /// The pool as its spec says, nothing taken.
+    fn parse(object: Arc<IPPool>) -> Self {
+        let (included, given, dynamic, problem) = match space(&object.spec) {
+            Ok((included, given, dynamic)) => (included, given, dynamic, None),
+            Err(problem) => (Spans::default(), Spans::default(), Spans::default(), Some(problem)),
+        };
+        Self { object, problem, included, given, free: dynamic.clone(), dynamic, taken: 0 }
+    }
+
+    pub fn spec(&self) -> &IPPoolSpec {
+        &self.object.spec
+    }
+
+    /// Whether one address serves several load balancers.
+    pub fn shares(&self) -> bool {
+        match self.spec().sharing {
+            Sharing::Exclusive => false,
+            Sharing::ByPort => true,
+        }
+    }
+
+    /// Whether it gives addresses at all.
+    pub fn is_ready(&self) -> bool {
+        self.problem.is_none()
+    }
+
+    /// Whether the address is one that the pool may give.
+    pub fn offers(&self, address: IpAddr) -> bool {
+        self.given.contains(address)
+    }
+
+    /// The lowest free address of the family for one who asks for none.
+    pub fn lowest(&self, family: IpFamily) -> Option<IpAddr> {
+        self.free.first(family)
+    }
+
+    /// Whether those who ask for no address can get one of the family, were none taken.
+    pub fn has(&self, family: IpFamily) -> bool {
+        self.dynamic.has(family)
+    }
+
+    pub fn total(&self) -> u128 {
+        self.given.count()
+    }
+
+    pub fn free_count(&self) -> u128 {
+        self.total().saturating_sub(self.taken)
+    }
+
+    fn take(&mut self, address: IpAddr) {
+        if self.given.contains(address) {
+            self.taken += 1;
+            self.free.remove(address);
+        }
+    }
+
+    fn give_back(&mut self, address: IpAddr) {
+        if self.given.contains(address) {
+            self.taken = self.taken.saturating_sub(1);
+            if self.dynamic.contains(address) {
+                self.free.insert(address);
+            }
+        }
+    }
+}
+
+/// What a spec includes, what of it may be given, and what of that without being asked for.
+fn space(spec: &IPPoolSpec) -> Result<(Spans, Spans, Spans), PoolProblem> {
+    match spec.source {
+        Source::Static {} | Source::External {} => {}
+        Source::Service {} => return Err(PoolProblem::SourceNotSupported),
+    }
+    let none = Addresses::default();
+    let Addresses { include, exclude, dynamic } = spec.addresses.as_ref().unwrap_or(&none);
+    let included = Spans::of(&ranges(include)?);
+    let mut given = included.clone();
+    for range in ranges(exclude)? {
+        given.remove_range(&range);
+    }
+    let dynamic = match dynamic {
+        Some(dynamic) => given.intersection(&Spans::of(&ranges(dynamic)?)),
+        None => given.clone(),
+    };
+    if let Some(address) = given.overlap(&never_given()) {
+        return Err(PoolProblem::Forbidden { address });
+    }
+    if given == Spans::default() { Err(PoolProblem::NoAddresses) } else { Ok((included, given, dynamic)) }
+}
+
+fn ranges(texts: &[String]) -> Result<Vec<Range>, PoolProblem> {
+    let parse = |text: &String| text.parse().map_err(|why| PoolProblem::Invalid { text: text.clone(), why });
+    texts.iter().map(parse).collect()
+}
+
+fn never_given() -> Spans {
+    let ranges = ["0.0.0.0", "224.0.0.0/4", "255.255.255.255", "::", "ff00::/8"];
+    Spans::of(ranges.iter().filter_map(|range| range.parse().ok()).collect::<Vec<Range>>().iter())
+}
+
+/// All pools.
+#[derive(Debug, Default)]
+pub(crate) struct Pools {
+    by_name: BTreeMap<Arc<str>, Pool>,
+    /// Everything that any pool includes.
+    pub included: Vec<Spans>,
+}
+
+impl Pools {
+    /// The pools as they are now. Who overlaps an older one gives nothing; who has the same age yields to the lower name.
+    pub fn rebuild<'a>(objects: impl Iterator<Item = &'a Arc<IPPool>>, taken: impl Iterator<Item = IpAddr>) -> Self {
+        let mut pools: Vec<Pool> = objects.map(|object| Pool::parse(Arc::clone(object))).collect();
+        pools.sort_by(|a, b| age(a).cmp(&age(b)));
+        for newer in 1..pools.len() {
+            let (older, rest) = pools.split_at_mut(newer);
+            let Some(pool) = rest.first_mut().filter(|pool| pool.is_ready()) else { continue };
+            pool.problem = older.iter().filter(|older| older.is_ready()).find_map(|older| {
+                let address = older.given.overlap(&pool.given)?;
+                Some(PoolProblem::Overlap { pool: name(&older.object), address })
+            });
+        }
+        let included = pools.iter().map(|pool| pool.included.clone()).collect();
+        let by_name = pools.into_iter().map(|pool| (name(&pool.object), pool)).collect();
+        let mut pools = Self { by_name, included };
+        taken.for_each(|address| pools.take(address));
+        pools
+    }
+
+    pub fn find(&self, name: &str) -> Option<&Pool> {
+        self.by_name.get(name)
+    }
+
+    pub fn iter(&self) -> impl Iterator<Item = (&Arc<str>, &Pool)> {
+        self.by_name.iter()
+    }
+
+    /// The address is nobody else's from now on, whichever pool offers it.
+    pub fn take(&mut self, address: IpAddr) {
+        self.by_name.values_mut().for_each(|pool| pool.take(address));
+    }
+
+    /// The address is free.
+    pub fn give_back(&mut self, address: IpAddr) {
+        self.by_name.values_mut().for_each(|pool| pool.give_back(address));
+    }
+
+    /// The pools that offer this address, be it free or not.
+    pub fn offering(&self, address: IpAddr) -> impl Iterator<Item = (&Arc<str>, &Pool)> {
+        self.by_name.iter().filter(move |(_, pool)| pool.offers(address))
+    }
+
+    /// Whether any pool includes the address.
+    pub fn includes(&self, address: IpAddr) -> bool {
+        self.included.iter().any(|spans| spans.contains(address))
+    }
+}
+
+fn age(pool: &Pool) -> (k8s_openapi::jiff::Timestamp, Arc<str>) {
+    (born(&pool.object.metadata), name(&pool.object))
+}
+
+fn name(pool: &IPPool) -> Arc<str> {
+    pool.metadata.name.as_deref().unwrap_or("").into()
+}
+
+#[cfg(test)]
+mod tests {
+    use super::*;
+    use serde_json::json;
+
+    fn pool(name: &str, age: i64, addresses: &serde_json::Value) -> Arc<IPPool> {
+        let created = k8s_openapi::jiff::Timestamp::from_second(1_000_000 - age).unwrap();
+        let object = json!({
+            "apiVersion": "nave.dev/v1alpha1", "kind": "IPPool", "metadata": {"name": name, "creationTimestamp": created},
+            "spec": {"source": {"static": {}}, "addresses": addresses},
+        });
+        Arc::new(serde_json::from_value(object).unwrap())
+    }
+
+    fn ip(text: &str) -> IpAddr {
+        text.parse().unwrap()
+    }
+
+    #[test]
+    fn the_dynamic_part_is_given_to_those_who_ask_for_none() {
+        let parts =
+            json!({"include": ["203.0.113.0/24"], "exclude": ["203.0.113.128"], "dynamic": ["203.0.113.128/25"]});
+        let pools = Pools::rebuild([pool("a", 1, &parts)].iter(), [ip("203.0.113.129")].into_iter());
+        let pool = pools.find("a").unwrap();
+        assert_eq!(pool.lowest(IpFamily::IPv4), Some(ip("203.0.113.130")));
+        assert!(pool.offers(ip("203.0.113.7")) && !pool.offers(ip("203.0.113.128")));
+        assert_eq!((pool.total(), pool.free_count()), (255, 254));
+    }
+
+    #[test]
+    fn an_address_given_back_is_free_at_once() {
+        let mut pools = Pools::rebuild([pool("a", 1, &json!({"include": ["203.0.113.4"]}))].iter(), [].into_iter());
+        pools.take(ip("203.0.113.4"));
+        assert_eq!(pools.find("a").unwrap().lowest(IpFamily::IPv4), None);
+        pools.give_back(ip("203.0.113.4"));
+        assert_eq!(pools.find("a").unwrap().lowest(IpFamily::IPv4), Some(ip("203.0.113.4")));
+    }
+
+    #[test]
+    fn the_newer_of_two_overlapping_pools_gives_nothing() {
+        let older = pool("z", 9, &json!({"include": ["203.0.113.0/24"]}));
+        let newer = pool("a", 1, &json!({"include": ["203.0.0.0/16"]}));
+        let pools = Pools::rebuild([newer, older].iter(), [].into_iter());
+        let problem = PoolProblem::Overlap { pool: "z".into(), address: ip("203.0.113.0") };
+        assert_eq!(pools.find("a").unwrap().problem, Some(problem));
+        assert!(pools.find("z").unwrap().is_ready());
+    }
+
+    #[test]
+    fn a_bad_range_is_the_problem_of_its_pool_alone() {
+        let bad = pool("bad", 9, &json!({"include": ["203.0.113.9-203.0.113.1"]}));
+        let multicast = pool("multicast", 8, &json!({"include": ["224.0.0.0/24"]}));
+        let good = pool("good", 1, &json!({"include": ["203.0.113.0/24"]}));
+        let pools = Pools::rebuild([bad, multicast, good].iter(), [].into_iter());
+        let ready: Vec<_> = pools.iter().map(|(name, pool)| (&**name, pool.is_ready())).collect();
+        assert_eq!(ready, [("bad", false), ("good", true), ("multicast", false)]);
+    }
+}

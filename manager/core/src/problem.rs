@@ -1,0 +1,200 @@
+//! Why a load balancer is not, or not wholly, what it asks for. Knows the words for people; knows no condition.
+
+use std::fmt;
+use std::net::IpAddr;
+use std::sync::Arc;
+
+use nave_api::tcp_load_balancer::IpFamily;
+
+use crate::backends::Refused;
+
+/// What is wrong with what an intent says, or with whom it belongs to.
+#[derive(Clone, Debug, PartialEq, Eq, PartialOrd, Ord)]
+pub(crate) enum Problem {
+    NoTenant,
+    Suspended { tenant: String },
+    Quota { tenant: String, field: &'static str, limit: u32 },
+    NodeSetMissing { name: String },
+    NoBackends,
+    BackendsRefused { refused: Vec<Refused>, tenant: String, all: bool },
+    InvalidDuration { field: &'static str, value: String },
+    InvalidSourceRange { value: String, none_left: bool },
+    ProxyProtocolOnUdp { ports: Vec<u16> },
+}
+
+impl Problem {
+    pub fn reason(&self) -> &'static str {
+        match self {
+            Self::NoTenant => "NoTenant",
+            Self::Suspended { .. } => "TenantSuspended",
+            Self::Quota { .. } => "QuotaExceeded",
+            Self::NodeSetMissing { .. } => "NodeSetMissing",
+            Self::NoBackends => "NoBackends",
+            Self::BackendsRefused { .. } => "BackendsRefused",
+            Self::InvalidDuration { .. } => "InvalidDuration",
+            Self::InvalidSourceRange { .. } => "InvalidSourceRange",
+            Self::ProxyProtocolOnUdp { .. } => "ProxyProtocolOnUDP",
+        }
+    }
+
+    /// Whether nothing is served because of it. What is allocated stays so.
+    pub fn stops_service(&self) -> bool {
+        match self {
+            Self::NoTenant | Self::Suspended { .. } | Self::Quota { .. } => true,
+            Self::InvalidSourceRange { none_left, value: _ } => *none_left,
+            Self::NodeSetMissing { .. }
+            | Self::NoBackends
+            | Self::BackendsRefused { .. }
+            | Self::InvalidDuration { .. }
+            | Self::ProxyProtocolOnUdp { .. } => false,
+        }
+    }
+
+    /// Whether the intent is not accepted because of it.
+    pub fn is_fatal(&self) -> bool {
+        match self {
+            Self::BackendsRefused { all, .. } => *all,
+            Self::NodeSetMissing { .. } => true,
+            Self::NoTenant
+            | Self::Suspended { .. }
+            | Self::Quota { .. }
+            | Self::NoBackends
+            | Self::InvalidDuration { .. }
+            | Self::InvalidSourceRange { .. }
+            | Self::ProxyProtocolOnUdp { .. } => self.stops_service(),
+        }
+    }
+}
+
+impl fmt::Display for Problem {
+    fn fmt(&self, f: &mut fmt::Formatter<'_>) -> fmt::Result {
+        match self {
+            Self::NoTenant => f.write_str("the namespace belongs to no Tenant: nothing in it is served"),
+            Self::Suspended { tenant } => {
+                write!(f, "Tenant {tenant} is suspended (spec.state): addresses are kept, nothing is served")
+            }
+            Self::Quota { tenant, field, limit } => {
+                write!(
+                    f,
+                    "Tenant {tenant} may use {limit} of spec.quota.{field} and does: delete something, or raise it"
+                )
+            }
+            Self::NodeSetMissing { name } => write!(f, "NodeSet {name} does not exist yet: the agent writes it"),
+            Self::NoBackends => f.write_str("no backend is ready: connections are refused"),
+            Self::BackendsRefused { refused, tenant, all: _ } => refusals(f, refused, tenant),
+            Self::InvalidDuration { field, value } => {
+                write!(f, "spec.traffic.{field} \"{value}\" is no duration (250ms, 5s, 1h): the default is in force")
+            }
+            Self::InvalidSourceRange { value, none_left: false } => {
+                write!(f, "\"{value}\" in spec.traffic.sourceRanges is no network and lets nobody in")
+            }
+            Self::InvalidSourceRange { value, none_left: true } => {
+                write!(
+                    f,
+                    "\"{value}\" in spec.traffic.sourceRanges is no network, and no other is left: nobody is let in"
+                )
+            }
+            Self::ProxyProtocolOnUdp { ports } => {
+                write!(f, "spec.traffic.proxyProtocol does not apply to UDP: the UDP ports {ports:?} go without it")
+            }
+        }
+    }
+}
+
+/// So many refused backends are named.
+const NAMED: usize = 3;
+
+fn refusals(f: &mut fmt::Formatter<'_>, refused: &[Refused], tenant: &str) -> fmt::Result {
+    f.write_str("backends left out: ")?;
+    for (i, Refused { text, why }) in refused.iter().take(NAMED).enumerate() {
+        write!(f, "{}{text} {}", if i == 0 { "" } else { ", " }, why.says(tenant))?;
+    }
+    if refused.len() > NAMED { write!(f, ", and {} more", refused.len() - NAMED) } else { Ok(()) }
+}
+
+/// Why an intent has not all the addresses that it asks for.
+#[derive(Clone, Debug, PartialEq, Eq, PartialOrd, Ord)]
+pub(crate) enum Shortage {
+    /// They are being recorded.
+    Pending,
+    /// Something else is wrong with it.
+    NotAccepted,
+    InvalidAddress {
+        text: String,
+    },
+    PoolNotOpen {
+        pool: String,
+    },
+    NoPool,
+    NotOffered {
+        address: IpAddr,
+    },
+    Taken {
+        address: IpAddr,
+    },
+    Exhausted {
+        pools: Vec<Arc<str>>,
+        families: Vec<IpFamily>,
+    },
+    FamilyMissing {
+        pools: Vec<Arc<str>>,
+        families: Vec<IpFamily>,
+    },
+    Quota {
+        tenant: String,
+        limit: u32,
+    },
+}
+
+impl Shortage {
+    pub fn reason(&self) -> &'static str {
+        match self {
+            Self::Pending => "Pending",
+            Self::NotAccepted => "NotAccepted",
+            Self::InvalidAddress { .. } => "InvalidAddress",
+            Self::PoolNotOpen { .. } => "PoolNotOpen",
+            Self::NoPool => "NoPool",
+            Self::NotOffered { .. } => "AddressNotOffered",
+            Self::Taken { .. } => "AddressTaken",
+            Self::Exhausted { .. } => "PoolExhausted",
+            Self::FamilyMissing { .. } => "FamilyMissing",
+            Self::Quota { .. } => "QuotaExceeded",
+        }
+    }
+}
+
+impl fmt::Display for Shortage {
+    fn fmt(&self, f: &mut fmt::Formatter<'_>) -> fmt::Result {
+        match self {
+            Self::Pending => f.write_str("its addresses are being recorded"),
+            Self::NotAccepted => f.write_str("no address is given to what is not accepted"),
+            Self::InvalidAddress { text } => write!(f, "\"{text}\" in spec.address.requested is no IP address"),
+            Self::PoolNotOpen { pool } => {
+                write!(f, "no pool named {pool} gives addresses to this tenant: ask the hub's administrators")
+            }
+            Self::NoPool => f.write_str("no pool gives addresses to this tenant: name one in spec.address.pool, or ask the hub's administrators for a default pool"),
+            Self::NotOffered { address } => {
+                write!(f, "{address} is in no pool that gives addresses to this tenant")
+            }
+            Self::Taken { address } => write!(f, "{address} is taken: it is given as soon as it is free"),
+            Self::Exhausted { pools, families } => {
+                write!(f, "no {} address is free in {}: the oldest who waits gets the next one", any(families), join(pools))
+            }
+            Self::FamilyMissing { pools, families } => {
+                write!(f, "{} has no {} addresses", join(pools), any(families))
+            }
+            Self::Quota { tenant, limit } => {
+                write!(f, "Tenant {tenant} may use {limit} of spec.quota.addresses and does: delete something, or raise it")
+            }
+        }
+    }
+}
+
+fn any(families: &[IpFamily]) -> String {
+    families.iter().map(|family| format!("{family:?}")).collect::<Vec<_>>().join(" or ")
+}
+
+fn join(pools: &[Arc<str>]) -> String {
+    let noun = if pools.len() == 1 { "pool" } else { "pools" };
+    format!("{noun} {}", pools.iter().map(AsRef::as_ref).collect::<Vec<_>>().join(", "))
+}

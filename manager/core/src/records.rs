@@ -1,0 +1,254 @@
+//! The addresses that are recorded as given, and those whose recording is under way. Knows owners; knows no pool's rules.
+
+use std::collections::{BTreeMap, BTreeSet};
+use std::net::IpAddr;
+use std::sync::Arc;
+
+use nave_api::IPAllocation;
+use nave_api::ip_allocation::Owner;
+use nave_api::names::allocation_name;
+
+use crate::Key;
+use crate::shelf::Moved;
+
+/// The kind that owns addresses.
+pub(crate) const KIND: &str = "TCPLoadBalancer";
+
+/// Last owners that are remembered.
+const FORMER: usize = 10_000;
+
+/// What is under way on an address.
+#[derive(Clone, Debug, PartialEq, Eq)]
+pub(crate) enum Flight {
+    Create { owner: Key },
+    Replace,
+    Release { uid: String },
+}
+
+/// How many allocations of a pool have owners, and how many have none.
+#[derive(Clone, Copy, Debug, Default, PartialEq, Eq)]
+pub(crate) struct Tally {
+    pub used: u32,
+    pub held: u32,
+}
+
+/// Every recorded address.
+#[derive(Debug, Default)]
+pub(crate) struct Records {
+    by_address: BTreeMap<IpAddr, Arc<IPAllocation>>,
+    by_owner: BTreeMap<Key, BTreeSet<IpAddr>>,
+    tallies: BTreeMap<String, Tally>,
+    flights: BTreeMap<IpAddr, Flight>,
+    coming: BTreeMap<Key, BTreeSet<IpAddr>>,
+    /// Addresses recorded or promised to the load balancers of a namespace.
+    counts: BTreeMap<Arc<str>, u32>,
+    former: BTreeMap<IpAddr, Key>,
+    formerly: BTreeMap<Key, BTreeSet<IpAddr>>,
+}
+
+/// What a look at an allocation changed.
+#[derive(Debug)]
+pub(crate) struct Noted {
+    pub address: IpAddr,
+    /// The load balancers that have, had or were promised the address.
+    pub owners: BTreeSet<Key>,
+    pub taken: bool,
+    pub freed: bool,
+}
+
+/// The load balancer that an owner stands for.
+pub(crate) fn owner_key(owner: &Owner) -> Option<Key> {
+    let Owner { namespace, kind, name, uid: _, ports: _ } = owner;
+    (kind == KIND).then(|| Key::new(namespace.as_str(), name.as_str()))
+}
+
+impl Records {
+    /// Takes a look in. An object that is not named after its address is nobody's lock and does not count.
+    pub fn note(&mut self, moved: &Moved<IPAllocation>) -> Option<Noted> {
+        let Moved { key, before, after } = moved;
+        let object = after.as_ref().or(before.as_ref())?;
+        let address: IpAddr = object.spec.address.parse().ok()?;
+        if allocation_name(address) != *key.name {
+            return None;
+        }
+        let was_taken = self.is_taken(address);
+        let known = self.by_address.remove(&address);
+        let mut owners = BTreeSet::new();
+        if let Some(known) = &known {
+            self.leave(address, known, &mut owners);
+        }
+        if let Some(after) = after {
+            self.join(address, after, &mut owners);
+            self.by_address.insert(address, Arc::clone(after));
+        } else if let Some(owner) = known.as_ref().and_then(|known| known.spec.owners.first()).and_then(owner_key) {
+            self.remember(address, owner);
+        }
+        let promised = self.land(address, after.as_deref());
+        owners.extend(promised);
+        let is_taken = self.is_taken(address);
+        Some(Noted { address, owners, taken: !was_taken && is_taken, freed: was_taken && !is_taken })
+    }
+
+    pub fn find(&self, address: IpAddr) -> Option<&Arc<IPAllocation>> {
+        self.by_address.get(&address)
+    }
+
+    pub fn addresses(&self) -> impl Iterator<Item = IpAddr> {
+        self.by_address.keys().copied()
+    }
+
+    /// Everything that is recorded or about to be: nobody else gets it.
+    pub fn taken(&self) -> impl Iterator<Item = IpAddr> {
+        let created = self.flights.iter().filter(|(address, flight)| {
+            matches!(flight, Flight::Create { .. }) && !self.by_address.contains_key(*address)
+        });
+        self.addresses().chain(created.map(|(address, _)| *address))
+    }
+
+    pub fn is_taken(&self, address: IpAddr) -> bool {
+        self.by_address.contains_key(&address) || matches!(self.flights.get(&address), Some(Flight::Create { .. }))
+    }
+
+    /// The addresses recorded for a load balancer of this name, whichever its uid.
+    pub fn of_name(&self, key: &Key) -> impl Iterator<Item = (IpAddr, &Arc<IPAllocation>)> {
+        let addresses = self.by_owner.get(key).into_iter().flatten();
+        addresses.filter_map(|address| self.by_address.get(address).map(|object| (*address, object)))
+    }
+
+    /// The addresses recorded for this very load balancer.
+    pub fn of<'a>(&'a self, key: &'a Key, uid: &'a str) -> impl Iterator<Item = (IpAddr, &'a Arc<IPAllocation>)> {
+        self.of_name(key).filter(move |(_, object)| find_owner(object, key, uid).is_some())
+    }
+
+    /// The addresses that a load balancer of this name had last, and that are not recorded for anybody now.
+    pub fn formerly(&self, key: &Key) -> impl Iterator<Item = IpAddr> {
+        self.formerly.get(key).into_iter().flatten().copied()
+    }
+
+    /// The addresses that are being created for it.
+    pub fn coming(&self, key: &Key) -> impl Iterator<Item = IpAddr> {
+        self.coming.get(key).into_iter().flatten().copied()
+    }
+
+    /// Addresses that are recorded or being recorded for the load balancers of a namespace.
+    pub fn count_in(&self, namespace: &str) -> u32 {
+        self.counts.get(namespace).copied().unwrap_or(0)
+    }
+
+    fn count(&mut self, namespace: &Arc<str>, change: i32) {
+        let count = self.counts.entry(Arc::clone(namespace)).or_default();
+        *count = count.saturating_add_signed(change);
+        if *count == 0 {
+            self.counts.remove(namespace);
+        }
+    }
+
+    pub fn tally(&self, pool: &str) -> Tally {
+        self.tallies.get(pool).copied().unwrap_or_default()
+    }
+
+    pub fn flight(&self, address: IpAddr) -> Option<&Flight> {
+        self.flights.get(&address)
+    }
+
+    pub fn depart(&mut self, address: IpAddr, flight: Flight) {
+        if let Flight::Create { owner } = &flight {
+            self.count(&owner.namespace, 1);
+            self.coming.entry(owner.clone()).or_default().insert(address);
+        }
+        self.flights.insert(address, flight);
+    }
+
+    /// Forgets what was under way on the address; returns whose creation it was.
+    pub fn abort(&mut self, address: IpAddr) -> Option<Key> {
+        match self.flights.remove(&address)? {
+            Flight::Create { owner } => {
+                self.count(&owner.namespace, -1);
+                if let Some(coming) = self.coming.get_mut(&owner) {
+                    coming.remove(&address);
+                    if coming.is_empty() {
+                        self.coming.remove(&owner);
+                    }
+                }
+                Some(owner)
+            }
+            Flight::Replace | Flight::Release { .. } => None,
+        }
+    }
+
+    /// Everything that is under way.
+    pub fn flying(&self) -> Vec<IpAddr> {
+        self.flights.keys().copied().collect()
+    }
+
+    /// What was under way ends with a look at the object; a release only when it is gone or another one.
+    fn land(&mut self, address: IpAddr, after: Option<&IPAllocation>) -> Option<Key> {
+        if let (Some(Flight::Release { uid }), Some(after)) = (self.flights.get(&address), after)
+            && after.metadata.uid.as_ref() == Some(uid)
+        {
+            return None;
+        }
+        self.abort(address)
+    }
+
+    fn join(&mut self, address: IpAddr, object: &IPAllocation, owners: &mut BTreeSet<Key>) {
+        if let Some(owner) = self.former.remove(&address) {
+            self.forget(address, &owner);
+        }
+        for owner in object.spec.owners.iter().filter_map(owner_key) {
+            self.count(&owner.namespace, 1);
+            self.by_owner.entry(owner.clone()).or_default().insert(address);
+            owners.insert(owner);
+        }
+        let tally = self.tallies.entry(object.spec.pool.clone()).or_default();
+        *tally.side(object) += 1;
+    }
+
+    fn leave(&mut self, address: IpAddr, object: &IPAllocation, owners: &mut BTreeSet<Key>) {
+        for owner in object.spec.owners.iter().filter_map(owner_key) {
+            self.count(&owner.namespace, -1);
+            if let Some(addresses) = self.by_owner.get_mut(&owner) {
+                addresses.remove(&address);
+                if addresses.is_empty() {
+                    self.by_owner.remove(&owner);
+                }
+            }
+            owners.insert(owner);
+        }
+        if let Some(tally) = self.tallies.get_mut(&object.spec.pool) {
+            let side = tally.side(object);
+            *side = side.saturating_sub(1);
+        }
+    }
+
+    fn remember(&mut self, address: IpAddr, owner: Key) {
+        if self.former.len() >= FORMER
+            && let Some((oldest, key)) = self.former.pop_first()
+        {
+            self.forget(oldest, &key);
+        }
+        self.formerly.entry(owner.clone()).or_default().insert(address);
+        self.former.insert(address, owner);
+    }
+
+    fn forget(&mut self, address: IpAddr, owner: &Key) {
+        if let Some(addresses) = self.formerly.get_mut(owner) {
+            addresses.remove(&address);
+            if addresses.is_empty() {
+                self.formerly.remove(owner);
+            }
+        }
+    }
+}
+
+impl Tally {
+    fn side(&mut self, object: &IPAllocation) -> &mut u32 {
+        if object.spec.owners.is_empty() { &mut self.held } else { &mut self.used }
+    }
+}
+
+/// The owner that this very load balancer is.
+pub(crate) fn find_owner<'a>(object: &'a IPAllocation, key: &Key, uid: &str) -> Option<&'a Owner> {
+    let is_it = |o: &&Owner| o.kind == KIND && o.namespace == *key.namespace && o.name == *key.name && o.uid == uid;
+    object.spec.owners.iter().find(is_it)
+}

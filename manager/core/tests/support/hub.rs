@@ -1,0 +1,381 @@
+//! A small model of the hub's API and of the Envoys of its fleets. Knows what a write does; decides nothing.
+
+use std::collections::BTreeMap;
+use std::fmt::Debug;
+use std::sync::Arc;
+
+use kube::Resource;
+use nave_api::{Fleet, IPAllocation, IPPool, NodeSet, TCPLoadBalancer, Tenant};
+use nave_manager_core::{Announcement, Engine, Key, Outcome, Role, Seen, Settings, Sight, Step, Timestamp};
+use nave_xds::report::{Event, Held, Refusal, Report};
+use nave_xds::resource::{Key as ResourceKey, Resource as XdsResource};
+
+use super::objects::at;
+
+/// The objects of one kind.
+pub type Objects<K> = BTreeMap<Key, K>;
+
+/// The hub: its objects, its Envoys, and an engine that leads.
+pub struct Hub {
+    pub engine: Engine,
+    pub tenants: Objects<Tenant>,
+    pub node_sets: Objects<NodeSet>,
+    pub balancers: Objects<TCPLoadBalancer>,
+    pub pools: Objects<IPPool>,
+    pub allocations: Objects<IPAllocation>,
+    pub fleets: Objects<Fleet>,
+    /// What each fleet's Envoys are told to serve.
+    pub served: BTreeMap<String, BTreeMap<ResourceKey, XdsResource>>,
+    /// Connected Envoys: fleet and node, and the stream.
+    pub envoys: BTreeMap<(String, String), u64>,
+    pub announced: Vec<Announcement>,
+    /// Status writes of load balancers, for counting.
+    pub status_writes: usize,
+    /// Every step, in order.
+    pub history: Vec<Step>,
+    /// Seconds since the beginning.
+    pub now: i64,
+    revision: u64,
+    streams: u64,
+    settings: Settings,
+}
+
+impl Default for Hub {
+    fn default() -> Self {
+        Self::new(Settings { hub_networks: vec!["10.96.0.0/12".parse().expect("a network")], ..Settings::default() })
+    }
+}
+
+impl Hub {
+    pub fn new(settings: Settings) -> Self {
+        let mut hub = Self {
+            engine: Engine::new(settings.clone()),
+            tenants: Objects::new(),
+            node_sets: Objects::new(),
+            balancers: Objects::new(),
+            pools: Objects::new(),
+            allocations: Objects::new(),
+            fleets: Objects::new(),
+            served: BTreeMap::new(),
+            envoys: BTreeMap::new(),
+            announced: Vec::new(),
+            status_writes: 0,
+            history: Vec::new(),
+            now: 0,
+            revision: 100,
+            streams: 0,
+            settings,
+        };
+        hub.list_all();
+        hub
+    }
+
+    pub fn time(&self) -> Timestamp {
+        at(self.now)
+    }
+
+    /// Shows the engine complete lists of everything.
+    pub fn list_all(&mut self) {
+        for seen in self.lists() {
+            self.engine.observe(seen);
+        }
+    }
+
+    /// Complete lists of everything, one per kind.
+    pub fn lists(&self) -> Vec<Seen> {
+        vec![
+            Seen::Fleets(Sight::All(self.fleets.values().cloned().collect())),
+            Seen::Pools(Sight::All(self.pools.values().cloned().collect())),
+            Seen::LoadBalancers(Sight::All(self.balancers.values().cloned().collect())),
+            Seen::NodeSets(Sight::All(self.node_sets.values().cloned().collect())),
+            Seen::Allocations(Sight::All(self.allocations.values().cloned().collect())),
+            Seen::Tenants(Sight::All(self.tenants.values().cloned().collect())),
+            Seen::HubNetworks(Vec::new()),
+        ]
+    }
+
+    /// A manager that starts anew beside the hub as it is.
+    pub fn restart(&mut self) {
+        self.engine = Engine::new(self.settings.clone());
+        self.list_all();
+        let envoys: Vec<_> = std::mem::take(&mut self.envoys).into_keys().collect();
+        for (fleet, node) in envoys {
+            self.connect(&fleet, &node);
+        }
+    }
+
+    pub fn tenant(&mut self, object: Tenant) {
+        let object = self.put(object, |hub| &mut hub.tenants);
+        self.engine.observe(Seen::Tenants(Sight::One(object)));
+    }
+
+    pub fn node_set(&mut self, object: NodeSet) {
+        let object = self.put(object, |hub| &mut hub.node_sets);
+        self.engine.observe(Seen::NodeSets(Sight::One(object)));
+    }
+
+    pub fn pool(&mut self, object: IPPool) {
+        let object = self.put(object, |hub| &mut hub.pools);
+        self.engine.observe(Seen::Pools(Sight::One(object)));
+    }
+
+    pub fn fleet(&mut self, object: Fleet) {
+        let object = self.put(object, |hub| &mut hub.fleets);
+        self.engine.observe(Seen::Fleets(Sight::One(object)));
+    }
+
+    pub fn balancer(&mut self, object: TCPLoadBalancer) {
+        let object = self.put(object, |hub| &mut hub.balancers);
+        self.engine.observe(Seen::LoadBalancers(Sight::One(object)));
+    }
+
+    pub fn delete_balancer(&mut self, namespace: &str, name: &str) {
+        let key = Key::new(namespace, name);
+        if self.balancers.remove(&key).is_some() {
+            self.revision += 1;
+            self.engine.observe(Seen::LoadBalancers(Sight::Gone(key)));
+        }
+    }
+
+    pub fn delete_pool(&mut self, name: &str) {
+        let key = Key::cluster(name);
+        if self.pools.remove(&key).is_some() {
+            self.engine.observe(Seen::Pools(Sight::Gone(key)));
+        }
+    }
+
+    pub fn delete_tenant(&mut self, name: &str) {
+        let key = Key::cluster(name);
+        if self.tenants.remove(&key).is_some() {
+            self.engine.observe(Seen::Tenants(Sight::Gone(key)));
+        }
+    }
+
+    /// Puts an object in place: a new one gets uid and birth, an old one keeps them and its status.
+    fn put<K: Resource + Kept>(&mut self, mut object: K, shelf: impl Fn(&mut Self) -> &mut Objects<K>) -> K {
+        self.revision += 1;
+        let (revision, born) = (self.revision, self.time());
+        let key = Key::of(&object);
+        let objects = shelf(self);
+        let before = objects.remove(&key);
+        let meta = object.meta_mut();
+        meta.resource_version = Some(revision.to_string());
+        if let Some(before) = &before {
+            meta.uid.clone_from(&before.meta().uid);
+            meta.creation_timestamp.clone_from(&before.meta().creation_timestamp);
+            meta.generation = before.meta().generation.map(|g| g + 1);
+            object.keep_status(before);
+        } else {
+            meta.uid = Some(format!("uid-{revision}"));
+            meta.creation_timestamp = Some(k8s_openapi::apimachinery::pkg::apis::meta::v1::Time(born));
+            meta.generation = Some(1);
+        }
+        objects.insert(key, object.clone());
+        object
+    }
+
+    /// An Envoy comes, holding nothing or what it held.
+    pub fn connect(&mut self, fleet: &str, node: &str) {
+        self.streams += 1;
+        self.envoys.insert((fleet.to_owned(), node.to_owned()), self.streams);
+        self.report(fleet, node, Event::Connected);
+    }
+
+    pub fn disconnect(&mut self, fleet: &str, node: &str) {
+        self.report(fleet, node, Event::Disconnected);
+        self.envoys.remove(&(fleet.to_owned(), node.to_owned()));
+    }
+
+    pub fn report(&mut self, fleet: &str, node: &str, event: Event) {
+        let Some(stream) = self.envoys.get(&(fleet.to_owned(), node.to_owned())).copied() else { return };
+        self.engine.observe(Seen::Envoy(Report { fleet: fleet.into(), node: node.into(), stream, event }));
+    }
+
+    /// Every Envoy acknowledges everything that its fleet serves.
+    pub fn acknowledge(&mut self) {
+        let envoys: Vec<_> = self.envoys.keys().cloned().collect();
+        for (fleet, node) in envoys {
+            let held = self.served.get(&fleet).into_iter().flatten().map(|(_, resource)| held(resource)).collect();
+            self.report(&fleet, &node, Event::Accepted(held));
+        }
+    }
+
+    /// An Envoy refuses the listener of this name as it is now.
+    pub fn refuse(&mut self, fleet: &str, node: &str, listener: &str, message: &str) {
+        let found =
+            self.served[fleet].values().find(|resource| &**resource.name() == listener).expect("served").clone();
+        self.report(fleet, node, Event::Refused(Refusal { held: held(&found), message: message.into() }));
+    }
+
+    /// Settles once, publishes, and returns the steps without performing them.
+    pub fn decide(&mut self) -> Vec<Step> {
+        let Outcome { publish, steps } = self.engine.settle(Role::Leader, self.time());
+        for (fleet, change) in publish {
+            let served = self.served.entry(fleet).or_default();
+            for key in change.remove {
+                served.remove(&key);
+            }
+            for resource in change.upsert {
+                served.insert(resource.key(), resource);
+            }
+        }
+        self.history.extend(steps.iter().cloned());
+        steps
+    }
+
+    /// Decides and performs until nothing follows any more. Envoys acknowledge after each round.
+    pub fn settle(&mut self) {
+        for _ in 0..50 {
+            let steps = self.decide();
+            let quiet = steps.is_empty();
+            for step in steps {
+                self.perform(step);
+            }
+            self.acknowledge();
+            if quiet && self.decide_quietly() {
+                return;
+            }
+        }
+        panic!("the engine does not come to rest: {:#?}", self.history.iter().rev().take(4).collect::<Vec<_>>());
+    }
+
+    fn decide_quietly(&mut self) -> bool {
+        let steps = self.decide();
+        let quiet = steps.is_empty();
+        for step in steps {
+            self.perform(step);
+        }
+        quiet
+    }
+
+    /// Does what a step asks for, as the API would.
+    pub fn perform(&mut self, step: Step) {
+        match step.clone() {
+            Step::CreateAllocation(object) => self.create_allocation(object, &step),
+            Step::ReplaceAllocation(object) => {
+                let key = Key::of(&object);
+                let now = self.allocations.get(&key).cloned();
+                let is_newest =
+                    now.as_ref().is_some_and(|n| n.metadata.resource_version == object.metadata.resource_version);
+                if is_newest {
+                    let object = self.stamp(object);
+                    self.allocations.insert(key, object.clone());
+                    self.engine.observe(Seen::Allocations(Sight::One(object)));
+                } else {
+                    self.show_allocation(&key);
+                    self.engine.failed(&step);
+                }
+            }
+            Step::ReleaseAllocation { name, uid, resource_version } => {
+                let key = Key::cluster(name);
+                let now =
+                    self.allocations.get(&key).map(|n| (n.metadata.uid.clone(), n.metadata.resource_version.clone()));
+                if now == Some((Some(uid), Some(resource_version))) {
+                    self.allocations.remove(&key);
+                    self.engine.observe(Seen::Allocations(Sight::Gone(key)));
+                } else {
+                    self.show_allocation(&key);
+                    self.engine.failed(&step);
+                }
+            }
+            Step::WriteLoadBalancerStatus { key, uid, status, .. } => {
+                self.status_writes += 1;
+                let Some(mut object) = self.balancers.get(&key).cloned() else { return };
+                if object.metadata.uid == Some(uid) {
+                    object.status = Some(status);
+                    let object = self.stamp(object);
+                    self.balancers.insert(key, object.clone());
+                    self.engine.observe(Seen::LoadBalancers(Sight::One(object)));
+                }
+            }
+            Step::WritePoolStatus { name, status, .. } => {
+                let Some(mut object) = self.pools.get(&Key::cluster(name.as_str())).cloned() else { return };
+                object.status = Some(status);
+                let object = self.stamp(object);
+                self.pools.insert(Key::cluster(name), object.clone());
+                self.engine.observe(Seen::Pools(Sight::One(object)));
+            }
+            Step::WriteTenantUsage { name, used, .. } => {
+                let Some(mut object) = self.tenants.get(&Key::cluster(name.as_str())).cloned() else { return };
+                object.status.get_or_insert_default().used = Some(used);
+                let object = self.stamp(object);
+                self.tenants.insert(Key::cluster(name), object.clone());
+                self.engine.observe(Seen::Tenants(Sight::One(object)));
+            }
+            Step::WriteFleetStatus { name, status, .. } => {
+                let Some(mut object) = self.fleets.get(&Key::cluster(name.as_str())).cloned() else { return };
+                object.status = Some(status);
+                let object = self.stamp(object);
+                self.fleets.insert(Key::cluster(name), object.clone());
+                self.engine.observe(Seen::Fleets(Sight::One(object)));
+            }
+            Step::Announce(announcement) => self.announced.push(announcement),
+        }
+    }
+
+    fn create_allocation(&mut self, mut object: IPAllocation, step: &Step) {
+        let key = Key::of(&object);
+        if self.allocations.contains_key(&key) {
+            self.show_allocation(&key);
+            self.engine.failed(step);
+            return;
+        }
+        object.metadata.uid = Some(format!("uid-{}", self.revision + 1));
+        let object = self.stamp(object);
+        self.allocations.insert(key, object.clone());
+        self.engine.observe(Seen::Allocations(Sight::One(object)));
+    }
+
+    fn show_allocation(&mut self, key: &Key) {
+        let sight = self.allocations.get(key).cloned().map_or_else(|| Sight::Gone(key.clone()), Sight::One);
+        self.engine.observe(Seen::Allocations(sight));
+    }
+
+    fn stamp<K: Resource>(&mut self, mut object: K) -> K {
+        self.revision += 1;
+        object.meta_mut().resource_version = Some(self.revision.to_string());
+        object
+    }
+
+    /// The addresses in a load balancer's status.
+    pub fn addresses(&self, namespace: &str, name: &str) -> Vec<String> {
+        let status = self.balancers.get(&Key::new(namespace, name)).and_then(|b| b.status.as_ref());
+        status.map(|s| s.addresses.iter().map(|a| a.value.clone()).collect()).unwrap_or_default()
+    }
+
+    /// A condition of a load balancer as `Status/Reason`.
+    pub fn condition(&self, namespace: &str, name: &str, kind: &str) -> String {
+        let status = self.balancers.get(&Key::new(namespace, name)).and_then(|b| b.status.as_ref());
+        let found = status.and_then(|s| s.conditions.iter().find(|c| c.type_ == kind));
+        found.map(|c| format!("{}/{}", c.status, c.reason)).unwrap_or_default()
+    }
+
+    /// The names of what a fleet serves.
+    pub fn names(&self, fleet: &str) -> Vec<String> {
+        let served = self.served.get(fleet).into_iter().flatten();
+        served.map(|((kind, name), _)| format!("{kind} {name}")).collect()
+    }
+}
+
+fn held(resource: &XdsResource) -> Held {
+    Held { kind: resource.kind(), name: Arc::clone(resource.name()), version: resource.version() }
+}
+
+/// What a write of the spec leaves as it was.
+pub trait Kept: Resource<DynamicType = ()> + Clone + Debug {
+    fn keep_status(&mut self, before: &Self);
+}
+
+macro_rules! keeps_status {
+    ($($kind:ty),*) => { $(impl Kept for $kind {
+        fn keep_status(&mut self, before: &Self) {
+            self.status.clone_from(&before.status);
+        }
+    })* };
+}
+
+keeps_status!(Tenant, TCPLoadBalancer, IPPool, Fleet);
+
+impl Kept for NodeSet {
+    fn keep_status(&mut self, _: &Self) {}
+}

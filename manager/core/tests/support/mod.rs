@@ -1,0 +1,6 @@
+//! A small model of the hub's API that performs the engine's steps, and objects to put into it. Knows resourceVersions and
+//! uids; knows no network.
+#![allow(dead_code, reason = "each test binary uses a part of it")]
+
+pub mod hub;
+pub mod objects;
