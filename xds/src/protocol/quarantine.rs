@@ -1,6 +1,7 @@
-//! What one node refused. Outlives its streams; knows no content, only versions.
+//! What one node refused, and what it may hold without knowing. Outlives the node's streams; knows no content, only
+//! versions.
 
-use std::collections::BTreeMap;
+use std::collections::{BTreeMap, BTreeSet};
 use std::sync::Arc;
 
 use crate::resource::{Key, ResourceType, Version};
@@ -10,6 +11,9 @@ use crate::resource::{Key, ResourceType, Version};
 #[derive(Debug, Default)]
 pub struct Quarantine {
     refused: BTreeMap<Key, (Version, Arc<str>)>,
+    /// Came in a response that the node refused for the sake of others. It may have applied them, and does not list
+    /// them when it comes back.
+    doubted: BTreeSet<Key>,
 }
 
 impl Quarantine {
@@ -23,16 +27,25 @@ impl Quarantine {
         self.refused.get(key).filter(|(refused, _)| *refused == version).map(|(_, message)| message)
     }
 
-    /// Whether any content of that resource was refused.
-    pub fn names(&self, key: &Key) -> bool {
-        self.refused.contains_key(key)
-    }
-
     /// Forgets a refusal of content that is no longer current.
     pub fn forget_unless(&mut self, key: &Key, current: Option<Version>) {
         if self.refused.get(key).is_some_and(|(refused, _)| Some(*refused) != current) {
             self.refused.remove(key);
         }
+    }
+
+    /// Notes whether the node may hold something of this resource that it will not list when it comes back.
+    pub fn doubt(&mut self, key: Key, doubted: bool) {
+        if doubted {
+            self.doubted.insert(key);
+        } else {
+            self.doubted.remove(&key);
+        }
+    }
+
+    /// The resources of a type that the node may hold though it does not list them.
+    pub fn doubted(&self, kind: ResourceType) -> impl Iterator<Item = &Arc<str>> {
+        self.doubted.iter().filter(move |(doubted, _)| *doubted == kind).map(|(_, name)| name)
     }
 
     /// Forgets a type: the node came back without anything, so what it refused may do now.

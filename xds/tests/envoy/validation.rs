@@ -50,11 +50,11 @@ async fn envoy_accepts_the_bootstrap() {
 fn as_bootstrap(resources: &[Resource]) -> Message {
     let mut fixed = StaticResources::default();
     let of = |kind: ResourceType| resources.iter().filter(move |resource| resource.kind() == kind);
-    fixed.listeners.extend(of(ResourceType::Listener).map(|resource| decode(resource)));
-    fixed.clusters.extend(of(ResourceType::Cluster).map(|resource| decode(resource)));
+    fixed.listeners.extend(of(ResourceType::Listener).map(decode));
+    fixed.clusters.extend(of(ResourceType::Cluster).map(decode));
     for cluster in &mut fixed.clusters {
         let found = of(ResourceType::Endpoints).find(|endpoints| **endpoints.name() == cluster.name);
-        cluster.load_assignment = found.map(|resource| decode(resource));
+        cluster.load_assignment = found.map(decode);
         cluster.cluster_discovery_type = Some(ClusterDiscoveryType::Type(DiscoveryType::Static.into()));
         cluster.eds_cluster_config = None;
     }

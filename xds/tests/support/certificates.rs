@@ -37,7 +37,11 @@ impl Authority {
 
     pub fn issue_for(&self, uri: &str) -> Issued {
         let mut params = CertificateParams::default();
-        params.subject_alt_names = vec![SanType::URI(uri.try_into().expect("ASCII"))];
+        params.subject_alt_names = vec![
+            SanType::URI(uri.try_into().expect("ASCII")),
+            // Envoy goes by the URI; other clients want a name.
+            SanType::DnsName("localhost".try_into().expect("ASCII")),
+        ];
         params.extended_key_usages = vec![ExtendedKeyUsagePurpose::ClientAuth, ExtendedKeyUsagePurpose::ServerAuth];
         let key = KeyPair::generate().expect("a key");
         let certificate = params.signed_by(&key, &self.0).expect("a certificate");

@@ -2,6 +2,8 @@
 #![allow(dead_code, reason = "each test uses its part")]
 
 pub mod certificates;
+pub mod client;
 pub mod conversation;
 pub mod envoy;
 pub mod server;
+pub mod stream;

@@ -3,11 +3,12 @@
 use std::sync::Arc;
 use std::time::Duration;
 
+use super::subscription::Origin;
 use super::{Delta, Response, leads_somewhere};
 use crate::catalog::Catalog;
 use crate::protocol::Quarantine;
 use crate::report::{Event, Held, Refusal};
-use crate::resource::{Resource, ResourceType};
+use crate::resource::{Key, Resource, ResourceType};
 
 /// What becomes of a due name.
 enum Decision {
@@ -24,6 +25,14 @@ struct Outside<'a> {
     catalog: &'a Catalog,
     quarantine: &'a Quarantine,
     now: Duration,
+}
+
+impl Outside<'_> {
+    /// Whether what is wanted of a resource now was refused.
+    fn is_refused(&self, key: &Key) -> bool {
+        let wanted = self.catalog.find(key.0, &key.1);
+        wanted.is_some_and(|wanted| self.quarantine.reason(key, wanted.version()).is_some())
+    }
 }
 
 impl Delta {
@@ -142,9 +151,7 @@ impl Delta {
                 Decision::Wait { cluster: Arc::clone(name), deadline: outside.now.saturating_add(patience) }
             }
             // A listener whose new content was refused goes on with its old one, and needs the old cluster for that.
-            Some(_)
-                if kind == ResourceType::Cluster && self.users.of(name).any(|user| outside.quarantine.names(user)) =>
-            {
+            Some(_) if kind == ResourceType::Cluster && self.users.of(name).any(|user| outside.is_refused(user)) => {
                 Decision::Wait { cluster: Arc::clone(name), deadline: Duration::MAX }
             }
             Some(_) | None => Decision::Remove,
@@ -158,7 +165,7 @@ impl Delta {
         }
         // After a reconnect the client lists its clusters first and its listeners a moment later.
         let listed = self.subscriptions[ResourceType::Cluster.index()].as_ref();
-        let listed = listed.and_then(|s| s.held.get(cluster)).is_some_and(|holding| !holding.sent_here);
+        let listed = listed.and_then(|s| s.held.get(cluster)).is_some_and(|holding| holding.origin != Origin::Sent);
         let unheard = self.subscriptions[ResourceType::Listener.index()].is_none();
         (listed && unheard && outside.now < self.patience.warming).then_some(self.patience.warming)
     }

@@ -18,7 +18,7 @@ use super::{Patience, Quarantine};
 use crate::catalog::Catalog;
 use crate::report::{Event, Held};
 use crate::resource::{Key, Resource, ResourceType, Version};
-use subscription::{Holding, InFlight, Sent, Subscription};
+use subscription::{Holding, InFlight, Origin, Sent, Subscription};
 
 /// A request of the client.
 #[derive(Clone, Debug, PartialEq, Eq)]
@@ -151,20 +151,24 @@ impl Delta {
         if initial.is_empty() {
             quarantine.release(kind);
         }
+        // What is in doubt is not what the client believes that it holds.
+        let doubted: BTreeSet<_> = quarantine.doubted(kind).map(Arc::clone).collect();
+        let listed = initial.into_iter().map(|(name, version)| Held { kind, name: name.into(), version });
+        let mut held: Vec<_> = listed.filter(|held| !doubted.contains(&held.name)).collect();
+        held.sort_unstable();
         let mut subscription = Subscription::new(kind);
-        let mut held = Vec::with_capacity(initial.len());
-        for (name, version) in initial {
-            let name: Arc<str> = name.into();
-            let clusters = match catalog.find(kind, &name) {
-                Some(resource) if resource.version() == version => Some(Arc::clone(resource.clusters())),
-                Some(_) | None => None,
-            };
-            let key = (kind, Arc::clone(&name));
-            if leads_somewhere(kind) {
-                self.users.hold(&key, clusters.as_ref());
-            }
-            held.push(Held { kind, name: Arc::clone(&name), version });
-            subscription.held.insert(name, Holding { version, clusters, sent_here: false });
+        for Held { kind: _, name, version } in &held {
+            let current = catalog.find(kind, name).filter(|resource| resource.version() == *version);
+            let clusters = current.map(|resource| Arc::clone(resource.clusters()));
+            self.holds(
+                &mut subscription,
+                kind,
+                name,
+                Holding { version: *version, clusters, origin: Origin::Listed, tried: None },
+            );
+        }
+        for name in &doubted {
+            self.holds(&mut subscription, kind, name, Holding::in_doubt());
         }
         let names: Vec<_> = subscription.held.keys().map(Arc::clone).collect();
         if names_nothing && kind.has_legacy_wildcard() {
@@ -180,9 +184,16 @@ impl Delta {
             self.look_at_waiting();
         }
         if !held.is_empty() {
-            held.sort_unstable();
             events.push(Event::Accepted(held));
         }
+    }
+
+    /// The client comes with this.
+    fn holds(&mut self, subscription: &mut Subscription, kind: ResourceType, name: &Arc<str>, holding: Holding) {
+        if leads_somewhere(kind) {
+            self.users.hold(&(kind, Arc::clone(name)), holding.clusters.as_ref());
+        }
+        subscription.held.insert(Arc::clone(name), holding);
     }
 
     fn subscribe(&mut self, kind: ResourceType, names: Vec<String>, first: bool, catalog: &Catalog) {
@@ -216,7 +227,7 @@ impl Delta {
 
     fn was_sent(&self, kind: ResourceType, name: &str) -> bool {
         let subscription = self.subscriptions[kind.index()].as_ref();
-        subscription.and_then(|s| s.held.get(name)).is_some_and(|holding| holding.sent_here)
+        subscription.and_then(|s| s.held.get(name)).is_some_and(|holding| holding.origin != Origin::Listed)
     }
 
     fn due(&mut self, kind: ResourceType, name: Arc<str>) {
@@ -290,8 +301,12 @@ impl Delta {
         if leads_somewhere(kind) {
             self.users.hold(&key, Some(resource.clusters()));
         }
-        let holding =
-            Holding { version: resource.version(), clusters: Some(Arc::clone(resource.clusters())), sent_here: true };
+        let holding = Holding {
+            version: resource.version(),
+            clusters: Some(Arc::clone(resource.clusters())),
+            origin: Origin::Sent,
+            tried: None,
+        };
         let before = self.subscriptions[kind.index()].as_mut().and_then(|s| s.note_sent(&name, holding));
         if kind == ResourceType::Cluster
             && let Some(endpoints) = &mut self.subscriptions[ResourceType::Endpoints.index()]

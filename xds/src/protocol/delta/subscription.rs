@@ -29,8 +29,36 @@ pub(super) struct Holding {
     pub(super) version: Version,
     /// Where it leads to; nothing when the content is not ours to look up any more.
     pub(super) clusters: Option<Arc<[Arc<str>]>>,
-    /// Whether it was sent on this stream.
-    pub(super) sent_here: bool,
+    pub(super) origin: Origin,
+    /// Set when the client refused a response with other content of this resource in it, without saying whether it
+    /// was that: then the version is unknown, and the clusters are those of both.
+    pub(super) tried: Option<Box<Tried>>,
+}
+
+impl Holding {
+    /// Something, perhaps.
+    pub(super) fn in_doubt() -> Self {
+        Self { version: Version::FOREIGN, clusters: None, origin: Origin::Doubted, tried: None }
+    }
+}
+
+/// How we know of what the client holds.
+#[derive(Clone, Copy, Debug, PartialEq, Eq)]
+pub(super) enum Origin {
+    /// It listed it when it came.
+    Listed,
+    /// It was sent on this stream.
+    Sent,
+    /// It was sent in a response that was refused, and the client may have applied it, or not.
+    Doubted,
+}
+
+/// Content that the client may have applied.
+#[derive(Clone, Debug)]
+pub(super) struct Tried {
+    pub(super) version: Version,
+    /// What the client holds if it did not.
+    pub(super) before: Option<Holding>,
 }
 
 /// A response that the client has not answered.

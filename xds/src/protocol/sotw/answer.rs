@@ -41,6 +41,10 @@ impl Sotw {
         let is_new =
             |resource: &&Resource| accepted.get(resource.name()).map(Resource::version) != Some(resource.version());
         let new: Vec<Resource> = sent.values().filter(is_new).cloned().collect();
+        if !new.is_empty() {
+            // What was not to blame and went along was refused with the rest, though it had been accepted before.
+            subscription.due = Due::Anyway;
+        }
         let names: BTreeSet<_> = new.iter().map(|resource| Arc::clone(resource.name())).collect();
         let culprits = if new.len() == 1 { names } else { blame(message, &names) };
         let message: Arc<str> = message.into();

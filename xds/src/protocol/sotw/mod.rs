@@ -194,11 +194,12 @@ impl Sotw {
         subscription.names = names;
     }
 
-    /// The client comes back. If what it took last is what it would get now, it gets nothing.
+    /// The client comes back. If everything that it took last is everything that it would get now, it gets nothing. Of
+    /// names the version says nothing: it may have dropped one and want it again.
     fn resume(&mut self, kind: ResourceType, version: &str, catalog: &Catalog, events: &mut Vec<Event>) {
         let Some(subscription) = &mut self.subscriptions[kind.index()] else { return };
         let current = subscription.covered(kind, catalog);
-        if set::version(&current) == version {
+        if subscription.wildcard && set::version(&current) == version {
             events.extend(set::news(&current, &Set::new()));
             subscription.accepted.clone_from(&current);
             subscription.sent = current;
