@@ -9,7 +9,7 @@ use tokio::task::JoinSet;
 use tokio::time::{MissedTickBehavior, interval};
 use tokio_util::sync::CancellationToken;
 
-use crate::error::line;
+use crate::error::{Error, line};
 use crate::events::Notices;
 use crate::hub::Hub;
 use crate::metrics::Metrics;
@@ -109,12 +109,14 @@ impl Agent {
             }
         };
         let Touched { work, notices } = touched;
-        notices.into_iter().for_each(|notice| self.notices.leave(notice));
+        self.notices.leave(notices);
         self.touch(work);
     }
 
     fn touch(&mut self, work: impl IntoIterator<Item = Work>) {
-        work.into_iter().for_each(|work| self.queue.touch(work));
+        for work in work {
+            self.queue.touch(work);
+        }
     }
 
     fn start_due(&mut self, running: &mut JoinSet<Performed>, at: Instant) {
@@ -124,7 +126,7 @@ impl Agent {
             }
             let Some(work) = self.queue.next() else { return };
             let Decision { plan, notices } = self.world.decide(&work);
-            notices.into_iter().for_each(|notice| self.notices.leave(notice));
+            self.notices.leave(notices);
             if plan.is_empty() {
                 self.queue.done(&work);
                 continue;
@@ -150,9 +152,18 @@ impl Agent {
         match error {
             None => self.queue.done(&work),
             Some(error) => {
+                self.refused(&work, &error);
                 let wait = self.queue.failed(&work, self.start.elapsed(), chance());
                 tracing::warn!(%work, error = line(&error), again_in_ms = wait.as_millis(), "not done");
             }
+        }
+    }
+
+    /// What the hub holds against an intent is for the user, too.
+    fn refused(&mut self, work: &Work, error: &Error) {
+        if let (Work::Service(key), Some(words)) = (work, error.refusal()) {
+            let notice = self.world.see_refusal(key, words);
+            self.notices.leave(notice);
         }
     }
 

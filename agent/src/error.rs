@@ -29,6 +29,23 @@ pub enum Error {
     },
 }
 
+/// What the hub is asked to take.
+pub const APPLY: &str = "apply a load balancer in the hub";
+
+impl Error {
+    /// The words with which the hub does not take an intent, for a reason that lies in the intent or in what the tenant may
+    /// have. Everything else is no matter of the user's.
+    pub fn refusal(&self) -> Option<&str> {
+        match self {
+            Self::Call { act: APPLY, source } => match &**source {
+                kube::Error::Api(status) if [400, 403, 413, 422].contains(&status.code) => Some(&status.message),
+                _ => None,
+            },
+            Self::Call { .. } | Self::Silence { .. } | Self::NoHub { .. } => None,
+        }
+    }
+}
+
 /// An error with its causes in one line, as logs want it.
 pub fn line(error: &(dyn std::error::Error + 'static)) -> String {
     let mut text = error.to_string();

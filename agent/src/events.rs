@@ -21,10 +21,12 @@ const WAITING: usize = 4096;
 pub struct Notices(mpsc::Sender<Notice>);
 
 impl Notices {
-    /// Leaves it; never waits.
-    pub fn leave(&self, notice: Notice) {
-        if let Err(error) = self.0.try_send(notice) {
-            tracing::warn!(%error, "an Event is not told");
+    /// Leaves them; never waits.
+    pub fn leave(&self, notices: impl IntoIterator<Item = Notice>) {
+        for notice in notices {
+            if let Err(error) = self.0.try_send(notice) {
+                tracing::warn!(%error, "an Event is not told");
+            }
         }
     }
 }

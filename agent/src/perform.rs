@@ -10,7 +10,7 @@ use nave_api::{NodeSet, TCPLoadBalancer, names};
 use serde_json::{Value, json};
 
 use crate::connect::limited;
-use crate::error::Error;
+use crate::error::{APPLY, Error};
 use crate::hub::{Hub, Session};
 use crate::metrics::{Metrics, Outcome, StepLabels};
 use crate::watch::Sight;
@@ -120,12 +120,11 @@ impl Performer {
     }
 
     async fn apply(&self, intent: &TCPLoadBalancer) -> Result<Done, Error> {
-        let session = self.session("apply a load balancer in the hub")?;
+        let session = self.session(APPLY)?;
         let name = intent.metadata.name.as_deref().unwrap_or_default();
         let (intents, params) = (session.api::<TCPLoadBalancer>(), PatchParams::apply(names::AGENT_MANAGER).force());
         let patch = Patch::Apply(intent);
-        let answer =
-            self.heard(limited("apply a load balancer in the hub", intents.patch(name, &params, &patch)).await)?;
+        let answer = self.heard(limited(APPLY, intents.patch(name, &params, &patch)).await)?;
         Ok(Done::Done(Some(Sight::Intent(Box::new(Change::Answered(answer))))))
     }
 

@@ -11,6 +11,8 @@ use nave_api::tcp_load_balancer::{BalancingPolicy, FamilyPolicy, IpFamily, Proxy
 use crate::Problem;
 
 const PREFIX: &str = "nave.dev/";
+/// A load balancer has at most so many source ranges.
+pub const RANGES: usize = 200;
 
 /// What the annotations of a Service ask for. `None`: they do not say.
 #[derive(Clone, Debug, Default, PartialEq, Eq)]
@@ -156,7 +158,7 @@ pub const TABLE: &[Row] = &[
     },
     Row {
         field: "source-ranges",
-        accepted: "networks in CIDR notation, separated by commas, at most 200",
+        accepted: "networks in CIDR notation, separated by commas, at most 200; others are left out, and when none remains nobody may connect",
         read: source_ranges,
     },
     Row {
@@ -227,11 +229,8 @@ fn addresses(asked: &mut Asked, text: &str) -> Option<()> {
 }
 
 fn families(asked: &mut Asked, text: &str) -> Option<()> {
-    let all = list(text, 2, |part| match part {
-        "IPv4" => Some(IpFamily::IPv4),
-        "IPv6" => Some(IpFamily::IPv6),
-        _ => None,
-    })?;
+    let all: Vec<IpFamily> =
+        list(text, 2, |part| serde_json::from_value(serde_json::Value::String(part.to_owned())).ok())?;
     let distinct = all.len() < 2 || all[0] != all[1];
     set(&mut asked.families, distinct.then_some(all))
 }
@@ -246,8 +245,14 @@ fn health_check(asked: &mut Asked, text: &str) -> Option<()> {
     set(&mut asked.health_check, Some(check))
 }
 
+/// What parses stays in force, even when the rest does not: an empty list closes the door, it does not open it.
 fn source_ranges(asked: &mut Asked, text: &str) -> Option<()> {
-    set(&mut asked.source_ranges, list(text, 200, |part| part.parse::<IpNet>().ok().map(|network| network.trunc())))
+    let parts: Vec<&str> = text.split(',').map(str::trim).collect();
+    let good = parts.iter().filter_map(|part| part.parse::<IpNet>().ok());
+    let ranges: Vec<IpNet> = good.map(|network| network.trunc()).take(RANGES).collect();
+    let all = ranges.len() == parts.len();
+    asked.source_ranges = Some(ranges);
+    all.then_some(())
 }
 
 fn is_label(text: &str) -> bool {
@@ -317,13 +322,21 @@ mod tests {
             ("nave.dev/idle-timeout", "1 hour"),
             ("nave.dev/max-connections", "0"),
             ("nave.dev/pool", "Public"),
-            ("nave.dev/source-ranges", "198.51.100.0/33"),
         ];
         for pair in bad {
             let (asked, problems) = asked(&[pair]);
             assert_eq!(asked, Asked::default(), "{pair:?}");
             assert!(problems[0].message().contains("accepted: "), "{problems:?}");
         }
+    }
+
+    #[test]
+    fn a_bad_source_range_is_left_out_and_opens_nothing() {
+        let (half, problems) = asked(&[("nave.dev/source-ranges", "198.51.100.0/33,198.51.100.7/24")]);
+        assert_eq!(half.source_ranges, Some(vec!["198.51.100.0/24".parse().unwrap()]));
+        assert_eq!(problems.len(), 1);
+        let (none, _) = asked(&[("nave.dev/source-ranges", "nobody")]);
+        assert_eq!(none.source_ranges, Some(Vec::new()));
     }
 
     #[test]

@@ -21,6 +21,17 @@ pub struct Claims {
     pub issued: i64,
     /// When it ends, in seconds of the epoch.
     pub expires: i64,
+    /// The Secret whose end voids it; the next one is bound to the same, so that deleting it goes on to mean something.
+    pub secret: Option<SecretRef>,
+}
+
+/// A Secret in the namespace of the account.
+#[derive(Clone, Debug, PartialEq, Eq, Deserialize)]
+pub struct SecretRef {
+    /// Its name.
+    pub name: String,
+    /// Its uid.
+    pub uid: String,
 }
 
 #[derive(Deserialize)]
@@ -28,6 +39,13 @@ struct Payload {
     sub: String,
     iat: i64,
     exp: i64,
+    #[serde(rename = "kubernetes.io", default)]
+    kubernetes: Kubernetes,
+}
+
+#[derive(Default, Deserialize)]
+struct Kubernetes {
+    secret: Option<SecretRef>,
 }
 
 impl Claims {
@@ -35,9 +53,10 @@ impl Claims {
     pub fn read(token: &str) -> Option<Self> {
         let payload = token.trim().split('.').nth(1)?;
         let bytes = URL_SAFE_NO_PAD.decode(payload.trim_end_matches('=')).ok()?;
-        let Payload { sub, iat, exp } = serde_json::from_slice(&bytes).ok()?;
+        let Payload { sub, iat, exp, kubernetes: Kubernetes { secret } } = serde_json::from_slice(&bytes).ok()?;
         let (namespace, account) = sub.strip_prefix("system:serviceaccount:")?.split_once(':')?;
-        Some(Self { namespace: namespace.to_owned(), account: account.to_owned(), issued: iat, expires: exp })
+        let (namespace, account) = (namespace.to_owned(), account.to_owned());
+        Some(Self { namespace, account, issued: iat, expires: exp, secret })
     }
 
     /// Whether it has not ended at `now`.
@@ -66,13 +85,21 @@ mod tests {
     }
 
     fn claims(issued: i64, expires: i64) -> Claims {
-        Claims { namespace: "tenant-shop".into(), account: "agent".into(), issued, expires }
+        Claims { namespace: "tenant-shop".into(), account: "agent".into(), issued, expires, secret: None }
     }
 
     #[test]
     fn a_token_names_its_account_and_its_life() {
         let token = token(r#"{"sub":"system:serviceaccount:tenant-shop:agent","iat":1000,"exp":4600,"aud":["x"]}"#);
         assert_eq!(Claims::read(&token), Some(claims(1000, 4600)));
+    }
+
+    #[test]
+    fn a_token_says_which_secret_it_is_bound_to() {
+        let payload = r#"{"sub":"system:serviceaccount:a:b","iat":1,"exp":2,
+            "kubernetes.io":{"namespace":"a","secret":{"name":"agent","uid":"u1"},"serviceaccount":{"name":"b","uid":"u2"}}}"#;
+        let secret = Claims::read(&token(payload)).unwrap().secret;
+        assert_eq!(secret, Some(SecretRef { name: "agent".into(), uid: "u1".into() }));
     }
 
     #[test]
@@ -85,7 +112,7 @@ mod tests {
     #[test]
     fn it_is_renewed_at_two_thirds_of_its_life_and_at_once_after_that() {
         let claims = claims(1000, 4600);
-        assert_eq!(claims.renew_in(1000), Duration::from_secs(2400));
+        assert_eq!(claims.renew_in(1000), Duration::from_mins(40));
         assert_eq!(claims.renew_in(3000), Duration::from_secs(400));
         assert_eq!(claims.renew_in(5000), Duration::ZERO);
         assert!(claims.is_valid(4599) && !claims.is_valid(4600));

@@ -77,24 +77,25 @@ fn address(spec: &ServiceSpec, asked: &Asked, problems: &mut Vec<Problem>) -> Ad
         Some(addresses) => addresses.clone(),
         None => requested(spec, problems),
     };
-    let families = asked.families.clone().unwrap_or_else(|| {
-        let written = spec.ip_families.iter().flatten();
-        written
-            .filter_map(|family| {
-                if family == "IPv6" { Some(IpFamily::IPv6) } else { (family == "IPv4").then_some(IpFamily::IPv4) }
-            })
-            .collect()
-    });
-    let policy = asked.family_policy.or_else(|| match spec.ip_family_policy.as_deref() {
+    let families = || spec.ip_families.iter().flatten().filter_map(|text| family(text)).collect();
+    let written = match spec.ip_family_policy.as_deref() {
         Some("PreferDualStack") => Some(FamilyPolicy::PreferDualStack),
         Some("RequireDualStack") => Some(FamilyPolicy::RequireDualStack),
-        _ => None,
-    });
+        Some(_) | None => None,
+    };
     AddressRequest {
         pool: asked.pool.clone(),
         requested: requested.iter().map(IpAddr::to_string).collect(),
-        families,
-        family_policy: policy,
+        families: asked.families.clone().unwrap_or_else(families),
+        family_policy: asked.family_policy.or(written),
+    }
+}
+
+fn family(text: &str) -> Option<IpFamily> {
+    match text {
+        "IPv4" => Some(IpFamily::IPv4),
+        "IPv6" => Some(IpFamily::IPv6),
+        _ => None,
     }
 }
 
@@ -137,19 +138,22 @@ fn traffic(spec: &ServiceSpec, asked: &Asked, problems: &mut Vec<Problem>) -> Tr
 /// A range that does not parse is left out. When none remains of those that were asked for, nobody may connect: who
 /// meant to close a door and misspelled it does not find it open.
 fn source_ranges(spec: &ServiceSpec, asked: &Asked, problems: &mut Vec<Problem>) -> Vec<String> {
-    if let Some(ranges) = &asked.source_ranges {
-        return ranges.iter().map(IpNet::to_string).collect();
-    }
     let written: Vec<&String> = spec.load_balancer_source_ranges.iter().flatten().collect();
+    let ranges: Vec<IpNet> = match &asked.source_ranges {
+        Some(ranges) => ranges.clone(),
+        None if written.is_empty() => return Vec::new(),
+        None => parse_ranges(&written, problems),
+    };
+    if ranges.is_empty() { vec![NOBODY.to_owned()] } else { ranges.iter().map(IpNet::to_string).collect() }
+}
+
+fn parse_ranges(written: &[&String], problems: &mut Vec<Problem>) -> Vec<IpNet> {
     let mut ranges = Vec::new();
-    for text in &written {
+    for text in written {
         match text.trim().parse::<IpNet>() {
-            Ok(network) => ranges.push(network.trunc().to_string()),
-            Err(_) => problems.push(Problem::InvalidSourceRange { value: (*text).clone() }),
+            Ok(network) if ranges.len() < annotations::RANGES => ranges.push(network.trunc()),
+            Ok(_) | Err(_) => problems.push(Problem::InvalidSourceRange { value: (*text).clone() }),
         }
-    }
-    if ranges.is_empty() && !written.is_empty() {
-        ranges.push(NOBODY.to_owned());
     }
     ranges
 }

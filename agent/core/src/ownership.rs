@@ -39,10 +39,11 @@ mod tests {
     #[test]
     fn the_class_decides_and_without_one_the_default_agent() {
         let by_default = Policy { default_load_balancer: true, ..Policy::default() };
-        let asked = |kind, class, policy| is_ours(&service(kind, class), policy);
-        assert!(asked("LoadBalancer", Some("nave.dev/load-balancer"), &Policy::default()));
+        let (by_class, asked) =
+            (Policy::default(), |kind, class, policy: &Policy| is_ours(&service(kind, class), policy));
+        assert!(asked("LoadBalancer", Some("nave.dev/load-balancer"), &by_class));
         assert!(asked("LoadBalancer", None, &by_default));
-        assert!(!asked("LoadBalancer", None, &Policy::default()));
+        assert!(!asked("LoadBalancer", None, &by_class));
         assert!(!asked("LoadBalancer", Some("example.com/other"), &by_default));
         assert!(!asked("ClusterIP", None, &by_default));
         assert!(!is_ours(&Service::default(), &by_default));

@@ -43,7 +43,12 @@ pub enum Problem {
         /// What it says.
         value: String,
     },
-    /// A source range that is no network. It is left out; when none remains, nobody may connect.
+    /// The hub does not take the intent at all.
+    Refused {
+        /// The hub's words.
+        message: String,
+    },
+    /// A source range that is no network, or one too many. It is left out; when none remains, nobody may connect.
     InvalidSourceRange {
         /// What it says.
         value: String,
@@ -60,6 +65,7 @@ impl Problem {
             Self::NoNodePort { .. } => "NoNodePort",
             Self::TooManyPorts { .. } => "TooManyPorts",
             Self::InvalidAddress { .. } => "InvalidAddress",
+            Self::Refused { .. } => "RefusedByHub",
             Self::InvalidSourceRange { .. } => "InvalidSourceRange",
         }
     }
@@ -85,8 +91,9 @@ impl Problem {
             Self::InvalidAddress { field, value } => {
                 format!("{field}: \"{value}\" is ignored: ask for one IPv4 and one IPv6 address at most")
             }
+            Self::Refused { message } => format!("The hub does not take it: {message}"),
             Self::InvalidSourceRange { value } => format!(
-                "source range \"{value}\" is no network in CIDR notation and left out; when none remains, nobody may connect"
+                "source range \"{value}\" is no network in CIDR notation, or one of more than 200, and left out; when none remains, nobody may connect"
             ),
         }
     }

@@ -13,11 +13,18 @@ pub fn shown(service: &Service) -> &[LoadBalancerIngress] {
     balancer.and_then(|balancer| balancer.ingress.as_deref()).unwrap_or_default()
 }
 
-/// What it shall show. An address appears once it is programmed, and stays, whatever Programmed says later, until the hub
-/// no longer lists it. A hub that has not spoken yet (no status) takes nothing away.
-pub fn wanted(shown: &[LoadBalancerIngress], answer: Option<&TCPLoadBalancerStatus>) -> Vec<LoadBalancerIngress> {
+/// What it shall show. An address appears once it is programmed for this `generation` of our wish (`None`: the hub has yet
+/// to hear it), and stays, whatever Programmed says later, until the hub no longer lists it. A hub that has not spoken yet
+/// (no status) takes nothing away.
+pub fn wanted(
+    shown: &[LoadBalancerIngress],
+    answer: Option<&TCPLoadBalancerStatus>,
+    generation: Option<i64>,
+) -> Vec<LoadBalancerIngress> {
     let Some(answer) = answer else { return shown.to_vec() };
-    let programmed = condition::is_true(&answer.conditions, ConditionType::Programmed);
+    let told = condition::find(&answer.conditions, ConditionType::Programmed).filter(|told| told.status == "True");
+    let programmed =
+        told.is_some_and(|told| generation.is_some_and(|wish| told.observed_generation.unwrap_or(wish) >= wish));
     let present = |address: &Address| shown.iter().find(|entry| entry.ip.as_deref() == Some(&address.value));
     answer
         .addresses
@@ -71,8 +78,8 @@ mod tests {
 
     #[test]
     fn an_address_is_shown_once_it_is_programmed() {
-        assert!(wanted(&[], Some(&answer("False", &["203.0.113.7"]))).is_empty());
-        let entries = wanted(&[], Some(&answer("True", &["203.0.113.7", "2001:db8::7"])));
+        assert!(wanted(&[], Some(&answer("False", &["203.0.113.7"])), Some(1)).is_empty());
+        let entries = wanted(&[], Some(&answer("True", &["203.0.113.7", "2001:db8::7"])), Some(1));
         assert_eq!(addresses(&entries), ["203.0.113.7", "2001:db8::7"]);
         assert!(is_ours(&entries));
         assert_eq!(entries[0].ports.as_ref().unwrap()[0].port, 443);
@@ -80,16 +87,25 @@ mod tests {
 
     #[test]
     fn what_is_shown_stays_until_the_hub_no_longer_lists_it() {
-        let before = wanted(&[], Some(&answer("True", &["203.0.113.7", "2001:db8::7"])));
-        assert_eq!(wanted(&before, Some(&answer("False", &["203.0.113.7", "2001:db8::7"]))), before);
-        assert_eq!(addresses(&wanted(&before, Some(&answer("Unknown", &["2001:db8::7"])))), ["2001:db8::7"]);
-        assert_eq!(addresses(&wanted(&before, Some(&answer("False", &["203.0.113.8"])))), Vec::<&str>::new());
+        let before = wanted(&[], Some(&answer("True", &["203.0.113.7", "2001:db8::7"])), Some(1));
+        assert_eq!(wanted(&before, Some(&answer("False", &["203.0.113.7", "2001:db8::7"])), Some(1)), before);
+        assert_eq!(addresses(&wanted(&before, Some(&answer("Unknown", &["2001:db8::7"])), Some(1))), ["2001:db8::7"]);
+        assert_eq!(addresses(&wanted(&before, Some(&answer("False", &["203.0.113.8"])), Some(1))), Vec::<&str>::new());
+    }
+
+    #[test]
+    fn what_the_hub_says_of_an_older_wish_shows_nothing_new() {
+        let mut old = answer("True", &["203.0.113.7"]);
+        old.conditions[0].observed_generation = Some(1);
+        assert!(wanted(&[], Some(&old), Some(2)).is_empty());
+        assert!(wanted(&[], Some(&old), None).is_empty());
+        assert_eq!(addresses(&wanted(&[], Some(&old), Some(1))), ["203.0.113.7"]);
     }
 
     #[test]
     fn a_hub_that_has_not_spoken_takes_nothing_away() {
-        let before = wanted(&[], Some(&answer("True", &["203.0.113.7"])));
-        assert_eq!(wanted(&before, None), before);
+        let before = wanted(&[], Some(&answer("True", &["203.0.113.7"])), Some(1));
+        assert_eq!(wanted(&before, None, Some(1)), before);
     }
 
     #[test]

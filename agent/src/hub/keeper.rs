@@ -5,13 +5,13 @@ use std::sync::Arc;
 use std::time::{Duration, Instant};
 
 use jiff::Timestamp;
-use k8s_openapi::api::authentication::v1::{TokenRequest, TokenRequestSpec};
+use k8s_openapi::api::authentication::v1::{BoundObjectReference, TokenRequest, TokenRequestSpec};
 use k8s_openapi::api::core::v1::ServiceAccount;
 use kube::Api;
 use kube::api::PostParams;
 use kube::config::Kubeconfig;
 use nave_agent_core::Tenancy;
-use nave_agent_core::credential::Claims;
+use nave_agent_core::credential::{Claims, SecretRef};
 use nave_agent_core::tenancy::Judgement;
 use tokio::sync::{mpsc, watch};
 use tokio::time::{MissedTickBehavior, interval};
@@ -216,12 +216,25 @@ impl Keeper {
 /// Asks for a token of our own account that lives as long as the present one.
 async fn request(session: &Session, claims: &Claims) -> Result<String, Error> {
     let accounts: Api<ServiceAccount> = Api::namespaced(session.client.clone(), &claims.namespace);
-    let spec = TokenRequestSpec { expiration_seconds: Some(claims.life()), ..TokenRequestSpec::default() };
+    let spec = TokenRequestSpec {
+        audiences: Vec::new(),
+        bound_object_ref: claims.secret.as_ref().map(holder),
+        expiration_seconds: Some(claims.life()),
+    };
     let wanted = TokenRequest { spec, ..TokenRequest::default() };
     let params = PostParams::default();
     let asked = accounts.create_token_request(&claims.account, &params, &wanted);
     let answer = limited("ask the hub for a token", asked).await?;
     Ok(answer.status.map(|status| status.token).unwrap_or_default())
+}
+
+fn holder(SecretRef { name, uid }: &SecretRef) -> BoundObjectReference {
+    BoundObjectReference {
+        api_version: Some("v1".to_owned()),
+        kind: Some("Secret".to_owned()),
+        name: Some(name.clone()),
+        uid: Some(uid.clone()),
+    }
 }
 
 async fn open(text: &str) -> Result<Session, KeepError> {

@@ -34,6 +34,7 @@ impl World {
     fn decide_service(&mut self, key: &Key) -> Decision {
         let Some(service) = self.services.find(key) else {
             self.told.remove(key);
+            self.refusals.remove(key);
             return Decision { plan: self.clean_up(key), notices: Vec::new() };
         };
         let wanted = !ownership::is_deleted(service) && ownership::is_ours(service, &self.policy);
@@ -69,11 +70,14 @@ impl World {
         }
         // One that is ending must be gone before it can be made again.
         let ending = present.is_some_and(|present| present.metadata.deletion_timestamp.is_some());
-        if !ending && present.is_none_or(|present| differs(present, &wanted)) {
+        let current = present.is_some_and(|present| !differs(present, &wanted));
+        if !ending && !current {
             steps.push(Step::Apply(Box::new(wanted)));
         }
         let shown = status::shown(service);
-        let ingress = status::wanted(shown, present.and_then(|present| present.status.as_ref()));
+        // What the hub says of an older wish is no answer to this one.
+        let generation = present.filter(|_| current).and_then(|present| present.metadata.generation);
+        let ingress = status::wanted(shown, present.and_then(|present| present.status.as_ref()), generation);
         if shown != ingress {
             steps.push(Step::Show(target, ingress));
         }

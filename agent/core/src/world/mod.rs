@@ -115,6 +115,8 @@ pub struct World {
     tenancy: Tenancy,
     /// What the user has been told already, so that he is told once.
     told: BTreeMap<Key, BTreeSet<Problem>>,
+    /// What the hub said when it took an intent last not, so that it is told once.
+    refusals: BTreeMap<Key, String>,
 }
 
 impl World {
@@ -132,6 +134,7 @@ impl World {
             slices_listed: false,
             tenancy: Tenancy::There,
             told: BTreeMap::new(),
+            refusals: BTreeMap::new(),
         }
     }
 
@@ -148,6 +151,11 @@ impl World {
         let notices = if let Change::Seen(intent) = &change { self.notices(intent) } else { Vec::new() };
         let before = if listed { self.subjects() } else { BTreeSet::new() };
         let gone = if let Change::Gone(intent) = &change { intent::subject(intent) } else { None };
+        if let Change::Answered(intent) = &change
+            && let Some(service) = intent::subject(intent)
+        {
+            self.refusals.remove(&service);
+        }
         let keys = self.intents.take(change.map(without_namespace));
         let present = keys.iter().filter_map(|key| self.intents.find(key)).filter_map(intent::subject);
         let subjects: BTreeSet<Key> = present.chain(gone).chain(before).collect();
@@ -171,7 +179,9 @@ impl World {
             Change::Listed(all) => {
                 self.nodes.clear();
                 self.nodes_listed = true;
-                all.iter().for_each(|node| self.put_node(node));
+                for node in &all {
+                    self.put_node(node);
+                }
             }
         }
         self.touched(listed, std::iter::once(Work::NodeSet))
@@ -196,6 +206,17 @@ impl World {
         let local = |key: &Key| self.services.find(key).is_some_and(intent::is_local);
         let work: Vec<Work> = services.into_iter().filter(local).map(Work::Service).collect();
         self.touched(listed, work.into_iter())
+    }
+
+    /// The hub did not take the intent of a Service, for a reason of the intent's own: what to tell the user, once.
+    pub fn see_refusal(&mut self, service: &Key, message: &str) -> Option<Notice> {
+        if self.refusals.get(service).is_some_and(|known| known == message) {
+            return None;
+        }
+        let uid = self.services.find(service)?.uid().unwrap_or_default();
+        self.refusals.insert(service.clone(), message.to_owned());
+        let problem = Problem::Refused { message: message.to_owned() };
+        Some(events::Word::from(&problem).on(service, &uid))
     }
 
     /// Takes in whether the hub knows us.
