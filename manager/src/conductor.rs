@@ -1,0 +1,162 @@
+//! The one owner of the engine: what is seen goes in, what follows goes out, to Envoy and to whoever performs steps.
+//! Knows the order; decides nothing and waits for nobody.
+
+use std::time::Instant;
+
+use k8s_openapi::jiff::Timestamp;
+use nave_api::IPAllocation;
+use nave_manager_core::{Engine, Key, Outcome, Role, Seen, Settings, Sight, Step};
+use nave_xds::report::{Observer, Report};
+use nave_xds::server::Server;
+use tokio::sync::{mpsc, watch};
+
+use crate::freshness::Freshness;
+use crate::metrics::Metrics;
+use crate::perform::Performer;
+
+/// What reaches the conductor. The queue is not bounded: who fills it are watches, Envoys and our own writes, and none of
+/// them may wait for another; what it holds is bounded by what they have to say.
+#[derive(Debug)]
+pub(crate) enum Input {
+    /// An observation.
+    Seen(Box<Seen>),
+    /// An allocation as it is now.
+    Allocation(Box<IPAllocation>),
+    /// An allocation has ended, at this resourceVersion.
+    AllocationGone { name: String, version: String },
+    /// All allocations.
+    Allocations(Vec<IPAllocation>),
+    /// A step cannot be performed.
+    Failed(Box<Step>),
+    /// Whether we lead.
+    Lead(bool),
+}
+
+/// Where to send what was seen.
+#[derive(Clone, Debug)]
+pub(crate) struct Inbox(mpsc::UnboundedSender<Input>);
+
+impl Inbox {
+    /// An inbox and its other end.
+    pub(crate) fn new() -> (Self, mpsc::UnboundedReceiver<Input>) {
+        let (sender, receiver) = mpsc::unbounded_channel();
+        (Self(sender), receiver)
+    }
+
+    /// Hands it in; after the end of the conductor, nobody cares.
+    pub(crate) fn send(&self, input: Input) {
+        let _ = self.0.send(input);
+    }
+
+    /// An observation.
+    pub(crate) fn seen(&self, seen: Seen) {
+        self.send(Input::Seen(Box::new(seen)));
+    }
+}
+
+impl Observer for Inbox {
+    fn report(&self, report: Report) {
+        self.seen(Seen::Envoy(report));
+    }
+}
+
+/// The engine and what it moves.
+pub(crate) struct Conductor {
+    engine: Engine,
+    role: Role,
+    allocations: Freshness,
+    server: Server,
+    performer: Performer,
+    metrics: Metrics,
+    synced: watch::Sender<bool>,
+}
+
+impl Conductor {
+    /// A conductor of a new engine. `synced` turns true when everything was seen once and Envoys may be served.
+    pub(crate) fn new(
+        settings: Settings,
+        server: Server,
+        performer: Performer,
+        metrics: Metrics,
+        synced: watch::Sender<bool>,
+    ) -> Self {
+        Self {
+            engine: Engine::new(settings),
+            role: Role::Follower,
+            allocations: Freshness::default(),
+            server,
+            performer,
+            metrics,
+            synced,
+        }
+    }
+
+    /// Conducts until nobody can send any more.
+    pub(crate) async fn run(mut self, mut inputs: mpsc::UnboundedReceiver<Input>) {
+        while let Some(first) = inputs.recv().await {
+            let begun = Instant::now();
+            self.take(first);
+            let mut count: u64 = 1;
+            // Whatever has come meanwhile is settled together: under load, one decision for many observations.
+            while let Ok(next) = inputs.try_recv() {
+                self.take(next);
+                count += 1;
+            }
+            let outcome = self.engine.settle(self.role, Timestamp::now());
+            self.metrics.settled(count, begun.elapsed());
+            self.carry_out(outcome);
+        }
+    }
+
+    fn take(&mut self, input: Input) {
+        match input {
+            Input::Seen(seen) => self.engine.observe(*seen),
+            Input::Allocations(all) => {
+                self.allocations.restart(all.iter().map(|a| (name(a), version(a))));
+                self.engine.observe(Seen::Allocations(Sight::All(all)));
+            }
+            Input::Allocation(one) => {
+                if self.allocations.seen(name(&one), version(&one)) {
+                    self.engine.observe(Seen::Allocations(Sight::One(*one)));
+                }
+            }
+            Input::AllocationGone { name, version } => {
+                if self.allocations.gone(&name, &version) {
+                    self.engine.observe(Seen::Allocations(Sight::Gone(Key::cluster(name))));
+                }
+            }
+            Input::Failed(step) => self.engine.failed(&step),
+            Input::Lead(lead) => {
+                self.role = if lead { Role::Leader } else { Role::Follower };
+                self.performer.lead(lead);
+                self.engine.replan();
+            }
+        }
+    }
+
+    fn carry_out(&mut self, outcome: Outcome) {
+        let Outcome { publish, steps } = outcome;
+        let fleets: Vec<String> = publish.keys().cloned().collect();
+        for (fleet, change) in publish {
+            self.server.fleet(&fleet).apply(change);
+        }
+        if self.engine.is_synced() {
+            // The first outcome after everything was seen is complete: only now may Envoy take what is missing for gone.
+            for fleet in fleets {
+                self.server.fleet(&fleet).open();
+            }
+            self.synced.send_if_modified(|synced| !std::mem::replace(synced, true));
+        }
+        for step in steps {
+            self.performer.perform(step);
+        }
+    }
+}
+
+fn name(allocation: &IPAllocation) -> &str {
+    allocation.metadata.name.as_deref().unwrap_or_default()
+}
+
+fn version(allocation: &IPAllocation) -> &str {
+    allocation.metadata.resource_version.as_deref().unwrap_or_default()
+}

@@ -1,0 +1,171 @@
+//! What each step writes, and what its answer means. Knows the API's verbs and errors; knows no order and no retry.
+
+use kube::api::{DeleteParams, Patch, PatchParams, PostParams, Preconditions};
+use kube::{Api, Client};
+use nave_api::{Fleet, IPAllocation, IPPool, TCPLoadBalancer, Tenant, names};
+use nave_manager_core::{Key, Step};
+use serde::Serialize;
+use serde_json::{Value, json};
+
+use crate::conductor::Input;
+use crate::watch;
+
+/// What came of a write.
+pub(super) enum Written {
+    /// It is done; the watch will tell.
+    Done,
+    /// It is done, and this is how things are now: nobody need wait for the watch.
+    Learnt(Vec<Input>),
+    /// It cannot be done, because this is how things are.
+    Impossible(Vec<Input>),
+    /// Not now; perhaps later.
+    NotNow,
+}
+
+/// Writes to the hub's API.
+pub(super) struct Writer {
+    client: Client,
+    allocations: Api<IPAllocation>,
+}
+
+impl Writer {
+    /// A writer with this client.
+    pub(super) fn new(client: Client) -> Self {
+        Self { allocations: Api::all(client.clone()), client }
+    }
+
+    /// Writes once.
+    pub(super) async fn write(&self, step: &Step) -> Written {
+        match step {
+            Step::CreateAllocation(allocation) => {
+                let created = self.allocations.create(&PostParams::default(), allocation).await;
+                self.recorded(name_of(allocation), created).await
+            }
+            Step::ReplaceAllocation(allocation) => {
+                let name = name_of(allocation);
+                let replaced = self.allocations.replace(name, &PostParams::default(), allocation).await;
+                self.recorded(name, replaced).await
+            }
+            Step::ReleaseAllocation { name, uid, resource_version } => self.release(name, uid, resource_version).await,
+            Step::WriteLoadBalancerStatus { key, uid, generation: _, status, patience: _ } => {
+                let Key { namespace, name } = key;
+                self.status(&Api::<TCPLoadBalancer>::namespaced(self.client.clone(), namespace), name, uid, status)
+                    .await
+            }
+            Step::WritePoolStatus { name, uid, status, patience: _ } => {
+                self.status(&Api::<IPPool>::all(self.client.clone()), name, uid, status).await
+            }
+            Step::WriteTenantUsage { name, uid, used, patience: _ } => {
+                self.status(&Api::<Tenant>::all(self.client.clone()), name, uid, &json!({"used": used})).await
+            }
+            Step::WriteFleetStatus { name, uid, status, patience: _ } => {
+                self.status(&Api::<Fleet>::all(self.client.clone()), name, uid, status).await
+            }
+            Step::Announce(_) => Written::Done, // Invariant: Events go by their own way, `Performer::perform`
+        }
+    }
+
+    /// After a write of an allocation: its answer is as good as the watch, and sooner.
+    async fn recorded(&self, name: &str, answer: Result<IPAllocation, kube::Error>) -> Written {
+        match answer {
+            Ok(mut allocation) => {
+                allocation.metadata.managed_fields = None;
+                Written::Learnt(vec![Input::Allocation(Box::new(allocation))])
+            }
+            Err(error) if is(&error, CONFLICT) || is(&error, NOT_FOUND) => self.impossible(name).await,
+            Err(error) => not_now("record an allocation", name, &error),
+        }
+    }
+
+    /// The step is impossible as things are: look how they are.
+    async fn impossible(&self, name: &str) -> Written {
+        match self.allocations.get_opt(name).await {
+            Ok(Some(allocation)) => Written::Impossible(vec![Input::Allocation(Box::new(allocation))]),
+            // It has ended since: the watch tells when.
+            Ok(None) => Written::Impossible(Vec::new()),
+            Err(error) => not_now("look at an allocation", name, &error),
+        }
+    }
+
+    /// Deletes what was looked at and nothing newer, then lets go of it.
+    async fn release(&self, name: &str, uid: &str, version: &str) -> Written {
+        let preconditions = Preconditions { uid: Some(uid.to_owned()), resource_version: Some(version.to_owned()) };
+        let params = DeleteParams { preconditions: Some(preconditions), ..DeleteParams::default() };
+        let deleted = match self.allocations.delete(name, &params).await {
+            Ok(deleted) => deleted.left(),
+            Err(error) if is(&error, CONFLICT) => return self.finish_or_learn(name, uid).await,
+            Err(error) if is(&error, NOT_FOUND) => return self.impossible(name).await,
+            Err(error) => return not_now("release an allocation", name, &error),
+        };
+        match deleted {
+            Some(allocation) => self.let_go(name, allocation).await,
+            None => Written::Done, // it had no finalizer and is gone
+        }
+    }
+
+    /// It has changed since the engine looked: either our own deletion half done, or news.
+    async fn finish_or_learn(&self, name: &str, uid: &str) -> Written {
+        match self.allocations.get_opt(name).await {
+            Ok(Some(allocation))
+                if allocation.metadata.deletion_timestamp.is_some()
+                    && allocation.metadata.uid.as_deref() == Some(uid) =>
+            {
+                self.let_go(name, allocation).await
+            }
+            Ok(Some(allocation)) => Written::Impossible(vec![Input::Allocation(Box::new(allocation))]),
+            Ok(None) => Written::Impossible(Vec::new()),
+            Err(error) => not_now("look at an allocation", name, &error),
+        }
+    }
+
+    /// Takes our finalizer off, from this very version of it.
+    async fn let_go(&self, name: &str, allocation: IPAllocation) -> Written {
+        let metadata = &allocation.metadata;
+        let others: Vec<&String> =
+            metadata.finalizers.iter().flatten().filter(|f| *f != names::RELEASE_FINALIZER).collect();
+        let patch = json!({"metadata": {
+            "uid": metadata.uid, "resourceVersion": metadata.resource_version, "finalizers": others,
+        }});
+        match self.allocations.patch(name, &PatchParams::default(), &Patch::Merge(patch)).await {
+            Ok(left) if others.is_empty() => Written::Learnt(vec![watch::gone(left)]),
+            Ok(left) => Written::Learnt(vec![Input::Allocation(Box::new(left))]),
+            Err(error) if is(&error, NOT_FOUND) => Written::Done,
+            Err(error) if is(&error, CONFLICT) => Written::NotNow,
+            Err(error) => not_now("let go of an allocation", name, &error),
+        }
+    }
+
+    /// A status belongs to one object: another of the same name, made since, gets its own.
+    async fn status<K>(&self, api: &Api<K>, name: &str, uid: &str, status: &impl Serialize) -> Written
+    where
+        K: kube::Resource<DynamicType = ()> + Clone + serde::de::DeserializeOwned + std::fmt::Debug,
+    {
+        let patch: Value = json!({
+            "apiVersion": K::api_version(&()), "kind": K::kind(&()), "metadata": {"uid": uid}, "status": status,
+        });
+        let params = PatchParams::apply(MANAGER).force();
+        match api.patch_status(name, &params, &Patch::Apply(patch)).await {
+            Ok(_) => Written::Done,
+            Err(error) if is(&error, NOT_FOUND) || is(&error, CONFLICT) => Written::Done,
+            Err(error) => not_now("write a status", name, &error),
+        }
+    }
+}
+
+/// Whose the fields are that the engine decides; other rooms write other fields of the same objects.
+const MANAGER: &str = "nave-manager/engine";
+const NOT_FOUND: u16 = 404;
+const CONFLICT: u16 = 409;
+
+fn is(error: &kube::Error, code: u16) -> bool {
+    matches!(error, kube::Error::Api(status) if status.code == code)
+}
+
+fn not_now(act: &str, name: &str, error: &kube::Error) -> Written {
+    tracing::warn!(name, error = error as &dyn std::error::Error, "cannot {act} now");
+    Written::NotNow
+}
+
+fn name_of(allocation: &IPAllocation) -> &str {
+    allocation.metadata.name.as_deref().unwrap_or_default()
+}

@@ -1,0 +1,182 @@
+//! One manager from start to end. Knows which room needs which; each does its own.
+
+use std::sync::Arc;
+use std::time::Duration;
+
+use anyhow::Context;
+use envoy_types::pb::envoy::service::metrics::v3::metrics_service_server::MetricsServiceServer;
+use nave_manager_core::Settings;
+use nave_proto::fleet::fleet_server::FleetServer;
+use nave_xds::server::{Server, TlsSource};
+use tokio::net::TcpListener;
+use tokio::signal::unix::{SignalKind, signal};
+use tokio::sync::watch;
+use tokio_util::sync::CancellationToken;
+use tonic::service::Routes;
+
+use crate::authority::{self, Authority, Serving};
+use crate::conductor::{Conductor, Inbox, Input};
+use crate::election::{self, Leadership, Timing};
+use crate::events::Events;
+use crate::metrics::{Metrics, Xds};
+use crate::options::{Hub, Run, host_and_port};
+use crate::peers::{self, Relay};
+use crate::perform::Performer;
+use crate::traffic::Traffic;
+use crate::{client, http, logging, tenants, watch as watches};
+
+/// How long the end may take.
+const FAREWELL: Duration = Duration::from_secs(15);
+
+/// Runs until a signal comes.
+pub(crate) async fn run(options: Run) -> anyhow::Result<()> {
+    logging::start(&options.log)?;
+    let Run {
+        hub: Hub { kubeconfig, namespace },
+        xds_address,
+        advertise,
+        xds_names,
+        http_address,
+        hub_api_url,
+        hub_networks,
+        insecure_allow_loopback_backends: allow_loopback_backends,
+        lease_duration,
+        log: _,
+    } = options;
+    if allow_loopback_backends {
+        tracing::warn!("backends on loopback addresses are let in: tenants reach what listens on the edge nodes");
+    }
+    let name = instance();
+    let shutdown = on_signal()?;
+    let config = client::config(kubeconfig.as_deref()).await?;
+    let hub_api_url = hub_api_url.unwrap_or_else(|| config.cluster_url.to_string());
+    let tenant_settings = tenants::Settings::new(hub_api_url, client::authority_pem(&config)?);
+    let client = client::connect(config)?;
+    let (host, _) = host_and_port(&advertise)?;
+    let hosts = std::iter::once(host).chain(xds_names).collect();
+    let authority = Arc::new(Authority::of_hub(client.clone(), &namespace).await?);
+    let serving = authority::serve(authority, name.clone(), hosts, shutdown.clone())?;
+
+    let metrics = Metrics::new();
+    let traffic = Traffic::default();
+    metrics.add(traffic.clone());
+    let (inbox, inputs) = Inbox::new();
+    let (relay, reports) = Relay::new(inbox.clone());
+    let server = Server::new(relay, nave_xds::server::Settings::default());
+    metrics.add(Xds(server.clone()));
+    let (synced, is_synced) = watch::channel(false);
+    let events = Events::new(client.clone(), name.clone());
+    let performer = Performer::new(client.clone(), inbox.clone(), events, metrics.clone());
+    let settings = Settings { hub_networks, allow_loopback_backends };
+    let conductor = Conductor::new(settings, server.clone(), performer, metrics.clone(), synced);
+    tokio::spawn(conductor.run(inputs));
+    watches::start(&client, &inbox, &traffic);
+
+    let (leadership, who_leads) = watch::channel(Leadership::default());
+    let timing = Timing::of(lease_duration);
+    let electing = tokio::spawn(elect(
+        client.clone(),
+        namespace,
+        name,
+        advertise,
+        timing,
+        leadership,
+        is_synced.clone(),
+        shutdown.clone(),
+    ));
+    let leads = tell_who_leads(who_leads.clone(), inbox.clone(), metrics.clone());
+    tokio::spawn(peers::relay(reports, who_leads, serving.issued.clone(), shutdown.clone()));
+    tokio::spawn(tenants::run(client, leads, tenant_settings, shutdown.clone()));
+    let web = tokio::spawn(http::serve(http_address, metrics, is_synced, shutdown.clone()));
+
+    let listener = TcpListener::bind(xds_address).await.with_context(|| format!("listen on {xds_address}"))?;
+    tracing::info!(address = %xds_address, "serving Envoys");
+    serve_xds(&server, listener, serving, inbox, traffic, shutdown.clone()).await?;
+    shutdown.cancel();
+    let _ = tokio::time::timeout(FAREWELL, electing).await;
+    web.await.context("serve /metrics, /healthz and /readyz")?
+}
+
+/// Envoys and other managers, until shut down.
+async fn serve_xds(
+    server: &Server,
+    listener: TcpListener,
+    serving: Serving,
+    inbox: Inbox,
+    traffic: Traffic,
+    shutdown: CancellationToken,
+) -> anyhow::Result<()> {
+    let routes = Routes::new(server.service())
+        .add_service(FleetServer::new(peers::Leader::new(inbox)))
+        .add_service(MetricsServiceServer::new(traffic).max_decoding_message_size(64 * 1024 * 1024));
+    let tls = TlsSource::Mutual(serving.config);
+    server.serve(listener, tls, routes, shutdown.cancelled_owned()).await.context("serve Envoys")
+}
+
+/// Stands for election once everything has been seen: who has not cannot lead.
+#[allow(clippy::too_many_arguments, reason = "they go on to `election::run` as they are")]
+async fn elect(
+    client: kube::Client,
+    namespace: String,
+    name: String,
+    advertise: String,
+    timing: Timing,
+    leadership: watch::Sender<Leadership>,
+    mut synced: watch::Receiver<bool>,
+    shutdown: CancellationToken,
+) {
+    let seen = shutdown.run_until_cancelled(async { synced.wait_for(|synced| *synced).await.is_ok() }).await;
+    if seen == Some(true) {
+        election::run(client, namespace, name, advertise, timing, leadership, shutdown).await;
+    }
+}
+
+/// Whether we lead, for those to whom nothing else of it matters.
+fn tell_who_leads(
+    mut leadership: watch::Receiver<Leadership>,
+    inbox: Inbox,
+    metrics: Metrics,
+) -> watch::Receiver<bool> {
+    let (sender, receiver) = watch::channel(false);
+    tokio::spawn(async move {
+        while leadership.changed().await.is_ok() {
+            let ours = leadership.borrow_and_update().ours;
+            if sender.send_replace(ours) != ours {
+                metrics.lead(ours);
+                inbox.send(Input::Lead(ours));
+            }
+        }
+    });
+    receiver
+}
+
+/// Cancelled by SIGTERM or Ctrl-C. A second signal ends the process at once.
+fn on_signal() -> anyhow::Result<CancellationToken> {
+    let shutdown = CancellationToken::new();
+    let token = shutdown.clone();
+    let mut terminate = signal(SignalKind::terminate()).context("listen for SIGTERM")?;
+    let mut interrupt = signal(SignalKind::interrupt()).context("listen for SIGINT")?;
+    tokio::spawn(async move {
+        for last in [false, true] {
+            tokio::select! {
+                _ = terminate.recv() => {}
+                _ = interrupt.recv() => {}
+            }
+            if last {
+                std::process::exit(1);
+            }
+            tracing::info!("stopping");
+            token.cancel();
+        }
+    });
+    Ok(shutdown)
+}
+
+/// A name of this process among all managers there ever were.
+fn instance() -> String {
+    let host =
+        std::env::var("POD_NAME").or_else(|_| std::env::var("HOSTNAME")).unwrap_or_else(|_| "manager".to_owned());
+    let word: String = host.chars().filter(|c| c.is_ascii_alphanumeric() || matches!(c, '-' | '.')).collect();
+    let life = std::time::SystemTime::now().duration_since(std::time::UNIX_EPOCH).unwrap_or_default();
+    format!("{word}-{:x}-{:x}", std::process::id(), life.as_millis())
+}

@@ -1,0 +1,177 @@
+//! The watches of the hub: one per kind, each for ever. Knows the API; hands on what it sees.
+
+use std::fmt::Debug;
+use std::net::IpAddr;
+use std::time::Duration;
+
+use backon::ExponentialBuilder;
+use futures::StreamExt;
+use ipnet::IpNet;
+use k8s_openapi::api::core::v1::Node;
+use k8s_openapi::api::networking::v1::ServiceCIDR;
+use kube::runtime::WatchStreamExt;
+use kube::runtime::watcher::{self, Event, ExponentialBackoff};
+use kube::{Api, Client, Resource};
+use nave_api::{Fleet, IPAllocation, IPPool, NodeSet, TCPLoadBalancer, Tenant};
+use nave_manager_core::{Key, Seen, Sight};
+use serde::de::DeserializeOwned;
+use tokio::sync::watch;
+
+use crate::conductor::{Inbox, Input};
+use crate::traffic::Traffic;
+
+/// Starts all watches; they end with the process.
+pub(crate) fn start(client: &Client, inbox: &Inbox, traffic: &Traffic) {
+    follow::<Tenant>(client, inbox.clone(), |sight| Input::Seen(Box::new(Seen::Tenants(sight))));
+    follow::<NodeSet>(client, inbox.clone(), |sight| Input::Seen(Box::new(Seen::NodeSets(sight))));
+    follow::<IPPool>(client, inbox.clone(), |sight| Input::Seen(Box::new(Seen::Pools(sight))));
+    follow::<Fleet>(client, inbox.clone(), |sight| Input::Seen(Box::new(Seen::Fleets(sight))));
+    let traffic = traffic.clone();
+    follow::<TCPLoadBalancer>(client, inbox.clone(), move |sight| {
+        if let Sight::Gone(key) = &sight {
+            traffic.forget(key);
+        }
+        Input::Seen(Box::new(Seen::LoadBalancers(sight)))
+    });
+    allocations(client, inbox.clone());
+    networks(client, inbox.clone());
+}
+
+/// Sees every object of a kind, whole lists first and after each interruption.
+fn follow<K>(client: &Client, inbox: Inbox, hand_on: impl Fn(Sight<K>) -> Input + Send + 'static)
+where
+    K: Resource<DynamicType = ()> + Clone + DeserializeOwned + Debug + Send + 'static,
+{
+    let mut events = events::<K>(client);
+    tokio::spawn(async move {
+        let mut listed = Vec::new();
+        while let Some(event) = events.next().await {
+            match event {
+                Event::Init => listed.clear(),
+                Event::InitApply(object) => listed.push(object),
+                Event::InitDone => inbox.send(hand_on(Sight::All(std::mem::take(&mut listed)))),
+                Event::Apply(object) => inbox.send(hand_on(Sight::One(object))),
+                Event::Delete(object) => inbox.send(hand_on(Sight::Gone(Key::of(&object)))),
+            }
+        }
+    });
+}
+
+/// Allocations keep their resourceVersions on the way: our own writes tell of them as well, and sooner.
+fn allocations(client: &Client, inbox: Inbox) {
+    let mut events = events::<IPAllocation>(client);
+    tokio::spawn(async move {
+        let mut listed = Vec::new();
+        while let Some(event) = events.next().await {
+            match event {
+                Event::Init => listed.clear(),
+                Event::InitApply(object) => listed.push(object),
+                Event::InitDone => inbox.send(Input::Allocations(std::mem::take(&mut listed))),
+                Event::Apply(object) => inbox.send(Input::Allocation(Box::new(object))),
+                Event::Delete(object) => inbox.send(gone(object)),
+            }
+        }
+    });
+}
+
+/// The end of an allocation.
+pub(crate) fn gone(object: IPAllocation) -> Input {
+    let metadata = object.metadata;
+    Input::AllocationGone {
+        name: metadata.name.unwrap_or_default(),
+        version: metadata.resource_version.unwrap_or_default(),
+    }
+}
+
+/// The hub's own networks: those of its Nodes, and of its Services where the API tells (Kubernetes 1.33 and later).
+fn networks(client: &Client, inbox: Inbox) {
+    let (nodes, mut of_nodes) = watch::channel(None);
+    let (services, mut of_services) = watch::channel(Some(Vec::new()));
+    collect::<Node>(client, nodes, node_networks);
+    collect::<ServiceCIDR>(client, services, service_networks);
+    tokio::spawn(async move {
+        loop {
+            let both = of_nodes.borrow_and_update().clone().zip(of_services.borrow_and_update().clone());
+            if let Some((mut all, services)) = both {
+                all.extend(services);
+                all.sort_unstable();
+                all.dedup();
+                inbox.seen(Seen::HubNetworks(all));
+            }
+            let changed = tokio::select! {
+                changed = of_nodes.changed() => changed,
+                changed = of_services.changed() => changed,
+            };
+            if changed.is_err() {
+                return;
+            }
+        }
+    });
+}
+
+/// Keeps the networks of all objects of a kind; tells only when they change.
+fn collect<K>(client: &Client, into: watch::Sender<Option<Vec<IpNet>>>, read: fn(&K) -> Vec<IpNet>)
+where
+    K: Resource<DynamicType = ()> + Clone + DeserializeOwned + Debug + Send + 'static,
+{
+    let mut events = events::<K>(client);
+    tokio::spawn(async move {
+        let mut known = std::collections::BTreeMap::new();
+        let mut listed = false;
+        while let Some(event) = events.next().await {
+            match event {
+                Event::Init => known.clear(),
+                Event::InitApply(object) | Event::Apply(object) => {
+                    known.insert(Key::of(&object), read(&object));
+                }
+                Event::Delete(object) => {
+                    known.remove(&Key::of(&object));
+                }
+                Event::InitDone => listed = true,
+            }
+            if listed {
+                let all: Vec<IpNet> = known.values().flatten().copied().collect();
+                into.send_if_modified(|before| {
+                    let changed = before.as_ref() != Some(&all);
+                    *before = Some(all);
+                    changed
+                });
+            }
+        }
+    });
+}
+
+fn events<K>(client: &Client) -> futures::stream::BoxStream<'static, Event<K>>
+where
+    K: Resource<DynamicType = ()> + Clone + DeserializeOwned + Debug + Send + 'static,
+{
+    // A manager comes back soon after the API does: everybody's changes wait for it.
+    let backoff = ExponentialBuilder::default()
+        .with_min_delay(Duration::from_millis(100))
+        .with_max_delay(Duration::from_secs(2))
+        .with_jitter()
+        .without_max_times();
+    // A watch of an API server that hangs is given up a little after this: soon, and cheap where nothing hangs.
+    let config = watcher::Config::default().timeout(60);
+    watcher::watcher(Api::<K>::all(client.clone()), config)
+        .modify(|object| object.meta_mut().managed_fields = None)
+        .backoff(ExponentialBackoff::from(backoff))
+        .filter_map(|event| async {
+            event.inspect_err(|error| {
+                tracing::warn!(kind = %K::kind(&()), error = error as &dyn std::error::Error, "a watch is interrupted");
+            }).ok()
+        })
+        .boxed()
+}
+
+fn node_networks(node: &Node) -> Vec<IpNet> {
+    let pods = node.spec.iter().flat_map(|spec| spec.pod_cidrs.iter().flatten());
+    let addresses = node.status.iter().flat_map(|status| status.addresses.iter().flatten());
+    let addresses = addresses.filter_map(|entry| entry.address.parse::<IpAddr>().ok().map(IpNet::from));
+    pods.filter_map(|network| network.parse().ok()).chain(addresses).collect()
+}
+
+fn service_networks(service: &ServiceCIDR) -> Vec<IpNet> {
+    let networks = service.spec.iter().flat_map(|spec| spec.cidrs.iter().flatten());
+    networks.filter_map(|network| network.parse().ok()).collect()
+}
