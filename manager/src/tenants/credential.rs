@@ -1,117 +1,222 @@
-//! The Secret with the agent's kubeconfig: when it must be made anew, and what it says. The token is bound to the Secret,
-//! and ends with it. Never logs or shows what it holds.
+//! The agent's credential: a kubeconfig with a token, in a Secret. Knows when a new one is due and how it is made; never
+//! keeps a token, and never shows one.
+
+use std::collections::BTreeMap;
+use std::time::Duration;
 
 use base64::Engine as _;
 use base64::engine::general_purpose::STANDARD;
 use k8s_openapi::ByteString;
-use k8s_openapi::api::core::v1::Secret;
-use k8s_openapi::jiff::{SignedDuration, Timestamp};
-use nave_api::names;
-use serde_json::{Value, json};
+use k8s_openapi::api::authentication::v1::{BoundObjectReference, TokenRequest, TokenRequestSpec};
+use k8s_openapi::api::core::v1::{Secret, ServiceAccount};
+use k8s_openapi::apimachinery::pkg::apis::meta::v1::{ObjectMeta, Time};
+use k8s_openapi::jiff::Timestamp;
+use kube::api::{Patch, PatchParams, PostParams};
+use kube::{Api, Client};
+use nave_api::names::{AGENT, KUBECONFIG_KEY, MANAGER_MANAGER, tenant_namespace};
+use serde_json::json;
 
 use super::Settings;
-use super::desired;
+use super::call::{Error, call, call_if_there};
+use super::children;
 
-/// How long a token lives.
-pub(super) const LIFE: SignedDuration = SignedDuration::from_hours(7 * 24);
-/// Annotation: when the token in the Secret ends.
+/// Annotation: when the token in a Secret ends.
 const EXPIRES: &str = "nave.dev/expires-at";
 /// Annotation: when it was issued.
 const ISSUED: &str = "nave.dev/issued-at";
-/// Annotation: the uid of the ServiceAccount that it was issued for.
+/// Annotation: the uid of the account whose token it is; that of an account that is gone is void.
 const ACCOUNT: &str = "nave.dev/account-uid";
+/// Annotation: where the kubeconfig leads and whom it trusts, shortened.
+const HUB: &str = "nave.dev/hub";
 
-/// What a Secret says of the token in it.
+/// What a Secret says about the credential in it.
 #[derive(Clone, Debug, PartialEq, Eq)]
-pub(super) struct Term {
-    /// When it was issued.
-    pub(super) issued: Timestamp,
-    /// When it ends.
-    pub(super) expires: Timestamp,
+pub(super) struct Issued {
+    at: Timestamp,
+    expires: Timestamp,
+    account: String,
+    hub: String,
 }
 
-impl Term {
-    /// When the token is replaced: when two thirds of its life are over.
-    pub(super) fn renew_at(&self) -> Timestamp {
-        let life = self.expires.duration_since(self.issued);
-        self.issued.checked_add(life / 3 * 2).unwrap_or(self.issued)
+impl Issued {
+    /// What the annotations say, if they say it all.
+    pub(super) fn read(metadata: &ObjectMeta) -> Option<Self> {
+        let text = |key: &str| metadata.annotations.as_ref()?.get(key).cloned();
+        Some(Self {
+            at: text(ISSUED)?.parse().ok()?,
+            expires: text(EXPIRES)?.parse().ok()?,
+            account: text(ACCOUNT)?,
+            hub: text(HUB)?,
+        })
+    }
+
+    /// How long this credential may stay: until two thirds of its life are over, as long as account and hub are the same.
+    /// `None`: a new one is due.
+    pub(super) fn remaining(&self, account: &str, hub: &str, now: Timestamp) -> Option<Duration> {
+        if self.account != account || self.hub != hub {
+            return None;
+        }
+        let (at, expires) = (self.at.as_second(), self.expires.as_second());
+        let renew = at + expires.saturating_sub(at) / 3 * 2;
+        u64::try_from(renew - now.as_second()).ok().filter(|left| *left > 0).map(Duration::from_secs)
+    }
+
+    /// When the token ends.
+    pub(super) fn expires(&self) -> Time {
+        Time(self.expires)
     }
 }
 
-/// The term of the credential in `secret`, when it is a good one: for this account, this hub and not yet to be renewed.
-pub(super) fn current(secret: &Secret, account: &str, settings: &Settings, now: Timestamp) -> Option<Term> {
-    let annotation = |key: &str| secret.metadata.annotations.as_ref()?.get(key);
-    let term = Term { issued: annotation(ISSUED)?.parse().ok()?, expires: annotation(EXPIRES)?.parse().ok()? };
-    let ByteString(text) = secret.data.as_ref()?.get(names::KUBECONFIG_KEY)?;
-    let held: Value = serde_json::from_slice(text).ok()?;
-    let ours = held["clusters"] == kubeconfig(settings, "", "")["clusters"];
-    (annotation(ACCOUNT)? == account && ours && now < term.renew_at()).then_some(term)
+/// The mark of a hub in a Secret: where it is and whom to trust.
+pub(super) fn hub_mark(settings: &Settings) -> String {
+    let Settings { hub_api_url, hub_ca, token_life: _, quota_after: _ } = settings;
+    // Not for secrecy, only to notice a change: the API's address and the length of its certificates would nearly do.
+    nave_api::names::intent_name("hub", "hub", &format!("{hub_api_url}\n{}", STANDARD.encode(hub_ca)))
 }
 
-/// The Secret without a token: what a token is bound to must be there first.
-pub(super) fn empty(tenant: &str) -> Value {
-    json!({"apiVersion": "v1", "kind": "Secret", "type": "Opaque", "metadata": desired::metadata(tenant)})
+/// What the Secret says, asked of the API.
+pub(super) async fn present(client: &Client, tenant: &str) -> Result<Option<Issued>, Error> {
+    let secrets: Api<Secret> = Api::namespaced(client.clone(), &tenant_namespace(tenant));
+    let secret = call_if_there("look for the credential", secrets.get_metadata(AGENT)).await?;
+    Ok(secret.and_then(|secret| Issued::read(&secret.metadata)))
 }
 
-/// The Secret with a token.
-pub(super) fn filled(tenant: &str, uid: &str, account: &str, settings: &Settings, token: &str, term: &Term) -> Value {
-    let mut secret = empty(tenant);
-    secret["metadata"]["uid"] = uid.into();
-    secret["metadata"]["annotations"] =
-        json!({EXPIRES: term.expires.to_string(), ISSUED: term.issued.to_string(), ACCOUNT: account});
-    let text = kubeconfig(settings, &names::tenant_namespace(tenant), token).to_string();
-    secret["data"] = json!({names::KUBECONFIG_KEY: STANDARD.encode(text)});
-    secret
+/// Makes a credential: the Secret first, so that the token's life is bound to it.
+pub(super) async fn issue(
+    client: &Client,
+    settings: &Settings,
+    tenant: &str,
+    account_uid: &str,
+) -> Result<Issued, Error> {
+    let namespace = tenant_namespace(tenant);
+    let secrets: Api<Secret> = Api::namespaced(client.clone(), &namespace);
+    let uid = secret_uid(&secrets, tenant).await?;
+    let accounts: Api<ServiceAccount> = Api::namespaced(client.clone(), &namespace);
+    let (token, expires) = token(&accounts, &uid, settings.token_life).await?;
+    let issued = Issued {
+        at: Timestamp::now().round(k8s_openapi::jiff::Unit::Second).unwrap_or_default(),
+        expires,
+        account: account_uid.to_owned(),
+        hub: hub_mark(settings),
+    };
+    let kubeconfig = kubeconfig(settings, &namespace, &token)?;
+    let secret = secret(tenant, uid, &issued, kubeconfig);
+    let apply = PatchParams::apply(MANAGER_MANAGER).force();
+    call("write the credential", secrets.patch(AGENT, &apply, &Patch::Apply(&secret))).await?;
+    tracing::info!(tenant, expires = %issued.expires, "issued a credential");
+    Ok(issued)
 }
 
-/// A kubeconfig that carries everything in itself. JSON is YAML, too.
-fn kubeconfig(settings: &Settings, namespace: &str, token: &str) -> Value {
-    let Settings { hub_api_url, hub_ca } = settings;
+/// The Secret's uid; an empty Secret is made where there is none.
+async fn secret_uid(secrets: &Api<Secret>, tenant: &str) -> Result<String, Error> {
+    let present = call_if_there("look for the credential", secrets.get_metadata(AGENT)).await?;
+    let metadata = match present {
+        Some(secret) => secret.metadata,
+        None => {
+            let empty = Secret { metadata: children::metadata(tenant), ..Secret::default() };
+            call("make room for the credential", secrets.create(&PostParams::default(), &empty)).await?.metadata
+        }
+    };
+    metadata.uid.ok_or(Error::Answer { act: "make room for the credential", lacks: "a uid" })
+}
+
+async fn token(accounts: &Api<ServiceAccount>, secret: &str, life: Duration) -> Result<(String, Timestamp), Error> {
+    const ACT: &str = "ask for a token";
+    let bound = BoundObjectReference {
+        api_version: Some("v1".to_owned()),
+        kind: Some("Secret".to_owned()),
+        name: Some(AGENT.to_owned()),
+        uid: Some(secret.to_owned()),
+    };
+    let request = TokenRequest {
+        spec: TokenRequestSpec {
+            audiences: Vec::new(),
+            bound_object_ref: Some(bound),
+            expiration_seconds: Some(i64::try_from(life.as_secs()).unwrap_or(i64::MAX)),
+        },
+        ..TokenRequest::default()
+    };
+    let answer = call(ACT, accounts.create_token_request(AGENT, &PostParams::default(), &request)).await?;
+    let status = answer.status.ok_or(Error::Answer { act: ACT, lacks: "a status" })?;
+    Ok((status.token, status.expiration_timestamp.0))
+}
+
+fn secret(tenant: &str, uid: String, issued: &Issued, kubeconfig: String) -> Secret {
+    let Issued { at, expires, account, hub } = issued;
+    let annotations =
+        [(ISSUED, at.to_string()), (EXPIRES, expires.to_string()), (ACCOUNT, account.clone()), (HUB, hub.clone())];
+    // With the uid, the write is refused when somebody has deleted the Secret meanwhile: the token was bound to that one.
+    let metadata = ObjectMeta {
+        uid: Some(uid),
+        annotations: Some(annotations.map(|(key, value)| (key.to_owned(), value)).into()),
+        ..children::metadata(tenant)
+    };
+    let data = BTreeMap::from([(KUBECONFIG_KEY.to_owned(), ByteString(kubeconfig.into_bytes()))]);
+    Secret { metadata, data: Some(data), ..Secret::default() }
+}
+
+/// A kubeconfig that needs nothing beside it: certificates and token are in it.
+fn kubeconfig(settings: &Settings, namespace: &str, token: &str) -> Result<String, Error> {
+    let Settings { hub_api_url, hub_ca, token_life: _, quota_after: _ } = settings;
     let mut cluster = json!({"server": hub_api_url});
     if !hub_ca.is_empty() {
         cluster["certificate-authority-data"] = STANDARD.encode(hub_ca).into();
     }
-    json!({
-        "apiVersion": "v1", "kind": "Config", "current-context": "hub",
-        "contexts": [{"name": "hub", "context": {"cluster": "hub", "user": names::AGENT, "namespace": namespace}}],
+    let config = json!({
+        "apiVersion": "v1",
+        "kind": "Config",
         "clusters": [{"name": "hub", "cluster": cluster}],
-        "users": [{"name": names::AGENT, "user": {"token": token}}],
-    })
+        "users": [{"name": AGENT, "user": {"token": token}}],
+        "contexts": [{"name": "hub", "context": {"cluster": "hub", "user": AGENT, "namespace": namespace}}],
+        "current-context": "hub",
+    });
+    serde_saphyr::to_string(&config).map_err(|error| Error::Kubeconfig { source: Box::new(error) })
 }
 
 #[cfg(test)]
 mod tests {
     use super::*;
 
-    fn at(second: i64) -> Timestamp {
-        Timestamp::from_second(second).unwrap()
+    fn issued() -> Issued {
+        let second = |number| Timestamp::from_second(number).unwrap();
+        Issued { at: second(1000), expires: second(4000), account: "a".into(), hub: "h".into() }
     }
 
-    fn hub(url: &str) -> Settings {
-        Settings { hub_api_url: url.into(), hub_ca: b"pem".to_vec() }
+    fn remaining(account: &str, hub: &str, now: i64) -> Option<u64> {
+        issued().remaining(account, hub, Timestamp::from_second(now).unwrap()).map(|left| left.as_secs())
     }
 
-    fn secret() -> Secret {
-        let term = Term { issued: at(0), expires: at(900) };
-        serde_json::from_value(filled("shop", "u", "account-1", &hub("https://hub"), "t", &term)).unwrap()
-    }
-
-    #[test]
-    fn a_credential_is_good_until_two_thirds_of_its_life_are_over() {
-        let held = |now| current(&secret(), "account-1", &hub("https://hub"), at(now)).is_some();
-        assert!(held(0) && held(599));
-        assert!(!held(600));
+    fn settings() -> Settings {
+        Settings::new("https://hub.example.com:6443".into(), b"PEM".to_vec())
     }
 
     #[test]
-    fn another_account_or_another_hub_needs_another_credential() {
-        assert_eq!(current(&secret(), "account-2", &hub("https://hub"), at(1)), None);
-        assert_eq!(current(&secret(), "account-1", &hub("https://elsewhere"), at(1)), None);
+    fn a_credential_stays_for_two_thirds_of_its_life() {
+        assert_eq!([1000, 2999, 3000, 9000].map(|now| remaining("a", "h", now)), [Some(2000), Some(1), None, None]);
     }
 
     #[test]
-    fn a_secret_that_somebody_emptied_is_no_credential() {
-        let emptied = Secret { data: None, ..secret() };
-        assert_eq!(current(&emptied, "account-1", &hub("https://hub"), at(1)), None);
+    fn another_account_or_another_hub_makes_a_new_credential_due() {
+        assert_eq!((remaining("b", "h", 1000), remaining("a", "i", 1000)), (None, None));
+        let moved = Settings::new("https://other.example.com".into(), b"PEM".to_vec());
+        let trusts_another = Settings::new("https://hub.example.com:6443".into(), b"OTHER".to_vec());
+        assert_ne!(hub_mark(&settings()), hub_mark(&moved));
+        assert_ne!(hub_mark(&settings()), hub_mark(&trusts_another));
+    }
+
+    #[test]
+    fn what_a_secret_is_told_is_read_from_it_again() {
+        let secret = secret("shop", "u".into(), &issued(), "text".into());
+        assert_eq!(Issued::read(&secret.metadata), Some(issued()));
+        assert_eq!(Issued::read(&ObjectMeta::default()), None);
+    }
+
+    #[test]
+    fn a_kubeconfig_leads_to_the_tenants_own_namespace() {
+        let text = kubeconfig(&settings(), "tenant-shop", "secret-token").unwrap();
+        let read: serde_json::Value = serde_saphyr::from_str(&text).unwrap();
+        assert_eq!(read["contexts"][0]["context"]["namespace"], "tenant-shop");
+        assert_eq!(read["clusters"][0]["cluster"]["certificate-authority-data"], STANDARD.encode("PEM"));
+        assert_eq!(read["users"][0]["user"]["token"], "secret-token");
     }
 }

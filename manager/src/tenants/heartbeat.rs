@@ -1,107 +1,128 @@
-//! Whether a tenant's agent is heard. Judges the Lease that it renews by our own clock: spokes' clocks may be wrong.
+//! Whether an agent is alive, by its Lease. Knows the Lease's words; both clocks are arguments.
+//!
+//! The agent's clock is another cluster's: its `renewTime` is believed only once, when a manager sees a Lease for the first
+//! time. After that, what counts is when we saw it change.
 
 use std::time::{Duration, Instant};
 
 use k8s_openapi::api::coordination::v1::Lease;
 use k8s_openapi::jiff::Timestamp;
 
-/// An agent that was not heard for so long, three of its renewals, is not connected.
+/// An agent that was silent for so long is not connected; it renews its Lease every 30 s.
 pub(super) const PATIENCE: Duration = Duration::from_secs(90);
 
-/// The last word of an agent.
+/// What the Lease said when we last saw it change.
 #[derive(Clone, Debug, PartialEq, Eq)]
-pub(super) struct Word {
-    /// The version that it says it is.
-    pub(super) version: Option<String>,
-    /// When it spoke, by its own clock.
-    pub(super) at: Timestamp,
-}
-
-/// What is remembered of an agent: its last word and when it came in, if it came since we listen.
-#[derive(Clone, Debug)]
 pub(super) struct Heard {
-    word: Word,
-    until: Option<Instant>,
-}
-
-impl Word {
-    /// The word in a Lease whose holder is `<version>/<random>`. `None`: no agent has renewed it yet.
-    pub(super) fn read(lease: &Lease) -> Option<Self> {
-        let spec = lease.spec.as_ref()?;
-        let holder = spec.holder_identity.as_deref().filter(|holder| !holder.is_empty())?;
-        let at = spec.renew_time.as_ref()?.0;
-        let version =
-            holder.split('/').next().filter(|version| !version.is_empty()).map(|v| v.chars().take(63).collect());
-        Some(Self { version, at })
-    }
+    holder: String,
+    renewed: Option<Timestamp>,
+    at: Option<Instant>,
 }
 
 impl Heard {
-    /// Takes a word in at `now`, which is `clock` on the wall. The first one may be old: it counts as fresh when its time
-    /// says so, or when the agent was `believed` to be connected, so that a new leader changes nobody's mind.
-    pub(super) fn hear(before: Option<&Self>, word: Word, believed: bool, now: Instant, clock: Timestamp) -> Self {
-        let until = match before {
-            Some(before) if before.word == word => before.until,
-            Some(_) => Some(now + PATIENCE),
-            None if believed => Some(now + PATIENCE),
-            None => {
-                let age = Duration::try_from(clock.duration_since(word.at).abs()).unwrap_or(Duration::MAX);
-                PATIENCE.checked_sub(age).map(|left| now + left)
-            }
+    /// What is heard from a Lease at `now` (and `wall`), after what was heard before. `was_connected`: the Tenant's own
+    /// status says so, which is believed for one more patience when a manager has just begun to look.
+    pub(super) fn listen(
+        before: Option<&Self>,
+        lease: &Lease,
+        was_connected: bool,
+        now: Instant,
+        wall: Timestamp,
+    ) -> Self {
+        let spec = lease.spec.as_ref();
+        let holder = spec.and_then(|spec| spec.holder_identity.clone()).unwrap_or_default();
+        let renewed = spec.and_then(|spec| spec.renew_time.as_ref()).map(|time| time.0);
+        let at = match (before, renewed) {
+            (_, None) => None,
+            (Some(known), _) if known.holder == holder && known.renewed == renewed => known.at,
+            (Some(_), Some(_)) => Some(now),
+            (None, Some(renewed)) => (was_connected || is_fresh(renewed, wall)).then_some(now),
         };
-        Self { word, until }
+        Self { holder, renewed, at }
     }
 
-    /// How much longer the agent counts as connected. `None`: it does not.
-    pub(super) fn left(&self, now: Instant) -> Option<Duration> {
-        self.until.and_then(|until| until.checked_duration_since(now)).filter(|left| !left.is_zero())
+    /// How long the agent still counts as connected.
+    pub(super) fn remaining(&self, now: Instant) -> Option<Duration> {
+        let silent = now.saturating_duration_since(self.at?);
+        PATIENCE.checked_sub(silent).filter(|left| !left.is_zero())
     }
 
-    /// The last word.
-    pub(super) fn word(&self) -> &Word {
-        &self.word
+    /// The version that the agent says it is: its identity is `<version>/<random>`.
+    pub(super) fn version(&self) -> Option<String> {
+        let version = self.holder.split('/').next().unwrap_or_default();
+        (!version.is_empty()).then(|| version.chars().take(64).collect())
     }
+
+    /// When the agent last renewed its Lease, by its own clock.
+    pub(super) fn renewed(&self) -> Option<Timestamp> {
+        self.renewed
+    }
+}
+
+fn is_fresh(renewed: Timestamp, wall: Timestamp) -> bool {
+    wall.as_second().saturating_sub(renewed.as_second()) < PATIENCE.as_secs().cast_signed()
 }
 
 #[cfg(test)]
 mod tests {
     use super::*;
+    use k8s_openapi::api::coordination::v1::LeaseSpec;
+    use k8s_openapi::apimachinery::pkg::apis::meta::v1::MicroTime;
 
-    fn word(second: i64) -> Word {
-        Word { version: Some("0.1.0".into()), at: Timestamp::from_second(second).unwrap() }
+    fn second(number: i64) -> Timestamp {
+        Timestamp::from_second(number).unwrap()
     }
 
-    fn clock(second: i64) -> Timestamp {
-        Timestamp::from_second(second).unwrap()
-    }
-
-    #[test]
-    fn an_agent_is_connected_for_ninety_seconds_after_each_word() {
-        let now = Instant::now();
-        let first = Heard::hear(None, word(1000), false, now, clock(1000));
-        let same = Heard::hear(Some(&first), word(1000), false, now + Duration::from_secs(60), clock(1060));
-        assert_eq!(same.left(now + Duration::from_secs(60)), Some(Duration::from_secs(30)));
-        assert_eq!(same.left(now + PATIENCE), None);
-        let next = Heard::hear(Some(&same), word(1100), false, now + Duration::from_secs(100), clock(1100));
-        assert_eq!(next.left(now + Duration::from_secs(100)), Some(PATIENCE));
+    fn lease(renewed: i64) -> Lease {
+        let spec = LeaseSpec {
+            holder_identity: Some("0.1.0/7f3a".into()),
+            renew_time: Some(MicroTime(second(renewed))),
+            ..LeaseSpec::default()
+        };
+        Lease { spec: Some(spec), ..Lease::default() }
     }
 
     #[test]
-    fn a_wrong_clock_of_a_spoke_matters_only_to_the_first_word() {
-        let now = Instant::now();
-        let first = Heard::hear(None, word(0), false, now, clock(10_000));
-        assert_eq!(first.left(now), None);
-        assert_eq!(Heard::hear(Some(&first), word(30), false, now, clock(10_030)).left(now), Some(PATIENCE));
+    fn an_agent_is_connected_for_ninety_seconds_after_its_lease_changed() {
+        let start = Instant::now();
+        let first = Heard::listen(None, &lease(1000), false, start, second(1010));
+        let again = Heard::listen(Some(&first), &lease(1000), true, start + Duration::from_secs(60), second(1070));
+        assert_eq!(again.remaining(start + Duration::from_secs(60)), Some(Duration::from_secs(30)));
+        assert_eq!(again.remaining(start + Duration::from_secs(90)), None);
+        let renewed = Heard::listen(Some(&again), &lease(1075), true, start + Duration::from_secs(75), second(1085));
+        assert_eq!(renewed.remaining(start + Duration::from_secs(90)), Some(Duration::from_secs(75)));
     }
 
     #[test]
-    fn a_new_leader_believes_what_the_last_one_said_until_it_knows_better() {
-        let now = Instant::now();
-        assert_eq!(Heard::hear(None, word(0), true, now, clock(10_000)).left(now), Some(PATIENCE));
+    fn a_lease_that_was_left_behind_says_nothing() {
+        let start = Instant::now();
+        assert_eq!(Heard::listen(None, &lease(1000), false, start, second(9000)).remaining(start), None);
     }
 
     #[test]
-    fn a_lease_that_nobody_renewed_is_no_word() {
-        assert_eq!(Word::read(&Lease::default()), None);
+    fn an_agent_whose_clock_is_wrong_is_heard_when_its_lease_changes() {
+        let start = Instant::now();
+        let first = Heard::listen(None, &lease(1000), false, start, second(9000));
+        let renewed = Heard::listen(Some(&first), &lease(1030), false, start + Duration::from_secs(30), second(9030));
+        assert_eq!(renewed.remaining(start + Duration::from_secs(30)), Some(PATIENCE));
+    }
+
+    #[test]
+    fn a_new_manager_gives_a_connected_agent_one_more_patience() {
+        let start = Instant::now();
+        assert_eq!(Heard::listen(None, &lease(1000), true, start, second(9000)).remaining(start), Some(PATIENCE));
+    }
+
+    #[test]
+    fn a_lease_without_a_renewal_is_nobody() {
+        let start = Instant::now();
+        let heard = Heard::listen(None, &Lease::default(), true, start, second(1));
+        assert_eq!((heard.remaining(start), heard.version(), heard.renewed()), (None, None, None));
+    }
+
+    #[test]
+    fn the_version_is_what_precedes_the_slash() {
+        let heard = Heard::listen(None, &lease(1000), false, Instant::now(), second(1000));
+        assert_eq!(heard.version().as_deref(), Some("0.1.0"));
     }
 }

@@ -1,0 +1,116 @@
+//! The end of a tenant, in order: its right to write, its intents, its addresses, its rights, its namespace, and last our
+//! finalizer. Knows the order and what to wait for; gives no address back itself.
+
+use std::fmt::Debug;
+use std::time::Duration;
+
+use k8s_openapi::NamespaceResourceScope;
+use k8s_openapi::api::core::v1::{Namespace, ServiceAccount};
+use k8s_openapi::api::rbac::v1::RoleBinding;
+use k8s_openapi::jiff::Timestamp;
+use kube::api::{DeleteParams, ListParams, Patch, PatchParams};
+use kube::core::PartialObjectMeta;
+use kube::runtime::controller::Action;
+use kube::{Api, Client, Resource, ResourceExt};
+use nave_api::names::{AGENT, TENANT_FINALIZER, tenant_namespace};
+use nave_api::{HTTPLoadBalancer, IPAllocation, NodeSet, TCPLoadBalancer, Tenant};
+use serde::de::DeserializeOwned;
+use serde_json::json;
+
+use super::call::{Error, call, call_if_there};
+use super::children;
+use super::keep::Keeper;
+use super::reconcile::apply_role;
+use super::status::{Ours, unready};
+
+/// How soon to look again for what tells us nothing when it goes.
+const SOON: Duration = Duration::from_secs(1);
+
+/// Goes as far towards the end as it may now.
+pub(super) async fn end(tenant: &Tenant, keeper: &Keeper) -> Result<Action, Error> {
+    if !tenant.finalizers().iter().any(|finalizer| finalizer == TENANT_FINALIZER) {
+        return Ok(Action::await_change());
+    }
+    if let Some(waits) = clear(tenant, keeper).await? {
+        let status = Ours::read(tenant).with(unready("Deleting", waits), tenant.metadata.generation, Timestamp::now());
+        status.write(&keeper.client, tenant).await?;
+        return Ok(Action::requeue(SOON));
+    }
+    finish(&keeper.client, tenant).await?;
+    keeper.forget(&tenant.name_any());
+    tracing::info!(tenant = tenant.name_any(), "a tenant has ended");
+    Ok(Action::await_change())
+}
+
+/// Takes the room apart; answers what has to be waited for before it can go on.
+async fn clear(tenant: &Tenant, keeper: &Keeper) -> Result<Option<&'static str>, Error> {
+    let name = tenant.name_any();
+    let namespace = tenant_namespace(&name);
+    let namespaces: Api<Namespace> = Api::all(keeper.client.clone());
+    let Some(present) = call_if_there("look for the namespace", namespaces.get(&namespace)).await? else {
+        return addresses(&keeper.client, &namespace).await;
+    };
+    if !children::is_ours(&present, &name) {
+        return Ok(None); // Somebody else's: nothing in it is ours to delete.
+    }
+    if present.metadata.deletion_timestamp.is_some() {
+        return Ok(Some("the namespace is being deleted by the API's own controllers"));
+    }
+    apply_role(keeper, &name, &children::role_at_the_end(&name)).await?;
+    if intents(&keeper.client, &namespace).await? {
+        return Ok(Some("its load balancers are being deleted"));
+    }
+    if let Some(waits) = addresses(&keeper.client, &namespace).await? {
+        return Ok(Some(waits));
+    }
+    let gone = DeleteParams::default();
+    let bindings: Api<RoleBinding> = Api::namespaced(keeper.client.clone(), &namespace);
+    call_if_there("delete the agent's binding", bindings.delete(AGENT, &gone)).await?;
+    let accounts: Api<ServiceAccount> = Api::namespaced(keeper.client.clone(), &namespace);
+    call_if_there("delete the agent's account", accounts.delete(AGENT, &gone)).await?;
+    call_if_there("delete the namespace", namespaces.delete(&namespace, &gone)).await?;
+    Ok(Some("the namespace is being deleted by the API's own controllers"))
+}
+
+/// Deletes the intents; whether any are left.
+async fn intents(client: &Client, namespace: &str) -> Result<bool, Error> {
+    let balancers = sweep::<TCPLoadBalancer>(client, namespace).await?;
+    let sites = sweep::<HTTPLoadBalancer>(client, namespace).await?;
+    if balancers || sites {
+        return Ok(true);
+    }
+    sweep::<NodeSet>(client, namespace).await
+}
+
+async fn sweep<K>(client: &Client, namespace: &str) -> Result<bool, Error>
+where
+    K: Resource<DynamicType = (), Scope = NamespaceResourceScope> + Clone + DeserializeOwned + Debug,
+{
+    let objects: Api<K> = Api::namespaced(client.clone(), namespace);
+    let any = |list: &kube::api::ObjectList<PartialObjectMeta<K>>| !list.items.is_empty();
+    let one = ListParams::default().limit(1);
+    if !any(&call("look for intents", objects.list_metadata(&one)).await?) {
+        return Ok(false);
+    }
+    call("delete the intents", objects.delete_collection(&DeleteParams::default(), &ListParams::default())).await?;
+    Ok(any(&call("look for intents", objects.list_metadata(&one)).await?))
+}
+
+/// Waits for the manager's other rooms to release the addresses.
+async fn addresses(client: &Client, namespace: &str) -> Result<Option<&'static str>, Error> {
+    let allocations: Api<IPAllocation> = Api::all(client.clone());
+    let all = call("look for the tenant's addresses", allocations.list(&ListParams::default())).await?;
+    let held = all.items.iter().any(|one| one.spec.owners.iter().any(|owner| owner.namespace == namespace));
+    Ok(held.then_some("its addresses are being released"))
+}
+
+/// Takes our finalizer off. The resourceVersion makes sure that it is the one object and the others' finalizers stay.
+async fn finish(client: &Client, tenant: &Tenant) -> Result<(), Error> {
+    let others: Vec<&String> = tenant.finalizers().iter().filter(|one| *one != TENANT_FINALIZER).collect();
+    let patch = json!({"metadata": {"finalizers": others, "resourceVersion": tenant.metadata.resource_version}});
+    let tenants: Api<Tenant> = Api::all(client.clone());
+    let name = tenant.name_any();
+    call_if_there("let the Tenant go", tenants.patch(&name, &PatchParams::default(), &Patch::Merge(&patch)))
+        .await
+        .map(drop)
+}

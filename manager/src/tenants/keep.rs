@@ -1,0 +1,104 @@
+//! The loop over all tenants while we lead. Knows order and patience; decides nothing about a tenant.
+
+use std::collections::BTreeMap;
+use std::sync::{Arc, Mutex, PoisonError};
+use std::time::{Duration, Instant};
+
+use futures::StreamExt;
+use k8s_openapi::jiff::Timestamp;
+use kube::runtime::controller::{Action, Config, Error as Trouble};
+use kube::{Client, ResourceExt};
+use nave_api::Tenant;
+
+use super::Settings;
+use super::call::Error;
+use super::heartbeat::Heard;
+use super::reconcile;
+use super::view::View;
+
+/// Tenants that are seen to at once; one tenant is never seen to twice at once.
+const CONCURRENCY: u16 = 16;
+/// A failing tenant is tried again after a second, then two, and so on until this.
+const LONGEST: Duration = Duration::from_mins(5);
+
+/// What every visit to a tenant needs.
+pub(super) struct Keeper {
+    pub(super) client: Client,
+    pub(super) settings: Settings,
+    pub(super) view: View,
+    memory: Mutex<BTreeMap<String, Memory>>,
+}
+
+/// What is remembered of a tenant between visits, and may be forgotten.
+#[derive(Clone, Debug, Default)]
+struct Memory {
+    heard: Option<Heard>,
+    failures: u32,
+}
+
+impl Keeper {
+    /// What the agent's Lease says, as remembered and as it is now.
+    pub(super) fn listen(&self, tenant: &str, was_connected: bool) -> Option<Heard> {
+        let lease = self.view.room(tenant).lease;
+        let mut memory = self.memory.lock().unwrap_or_else(PoisonError::into_inner);
+        let memory = memory.entry(tenant.to_owned()).or_default();
+        let (now, wall) = (Instant::now(), Timestamp::now());
+        memory.heard = lease.map(|lease| Heard::listen(memory.heard.as_ref(), &lease, was_connected, now, wall));
+        memory.heard.clone()
+    }
+
+    /// Forgets a tenant that has ended.
+    pub(super) fn forget(&self, tenant: &str) {
+        self.memory.lock().unwrap_or_else(PoisonError::into_inner).remove(tenant);
+    }
+
+    fn went_well(&self, tenant: &str) {
+        if let Some(memory) = self.memory.lock().unwrap_or_else(PoisonError::into_inner).get_mut(tenant) {
+            memory.failures = 0;
+        }
+    }
+
+    /// How long to wait after one more failure.
+    fn failed(&self, tenant: &str) -> Duration {
+        let mut memory = self.memory.lock().unwrap_or_else(PoisonError::into_inner);
+        let memory = memory.entry(tenant.to_owned()).or_default();
+        let wait = Duration::from_secs(1 << memory.failures.min(16)).min(LONGEST);
+        memory.failures = memory.failures.saturating_add(1);
+        wait
+    }
+}
+
+/// Sees to every tenant for as long as it is polled.
+pub(super) async fn keep(client: &Client, settings: &Settings) {
+    let (view, controller) = View::open(client);
+    let memory = Mutex::new(BTreeMap::new());
+    let keeper = Arc::new(Keeper { client: client.clone(), settings: settings.clone(), view, memory });
+    let config = Config::default().concurrency(CONCURRENCY);
+    let visits = controller.with_config(config).run(visit, later, keeper);
+    visits
+        .for_each(|visit| async move {
+            match visit {
+                // A namespace may be named like a tenant's, and the tenant be gone or never have been.
+                Ok(_) | Err(Trouble::ObjectNotFound(_)) => {}
+                Err(Trouble::ReconcilerFailed(error, tenant)) => {
+                    tracing::warn!(tenant = %tenant.name, error = &error as &dyn std::error::Error, "a tenant is not in order yet");
+                }
+                Err(error) => tracing::warn!(error = &error as &dyn std::error::Error, "watching tenants"),
+            }
+        })
+        .await;
+}
+
+async fn visit(tenant: Arc<Tenant>, keeper: Arc<Keeper>) -> Result<Action, Error> {
+    if !keeper.view.ready().await {
+        return Ok(Action::await_change());
+    }
+    let action = reconcile::visit(&tenant, &keeper).await?;
+    keeper.went_well(&tenant.name_any());
+    Ok(action)
+}
+
+#[allow(clippy::needless_pass_by_value, reason = "the controller's signature")]
+fn later(tenant: Arc<Tenant>, _error: &Error, keeper: Arc<Keeper>) -> Action {
+    Action::requeue(keeper.failed(&tenant.name_any()))
+}

@@ -1,0 +1,229 @@
+//! One visit to one tenant. Compares what is there with what is wanted, and makes up the difference; knows nothing of other
+//! tenants.
+
+use std::fmt::Debug;
+use std::time::{Duration, Instant};
+
+use k8s_openapi::NamespaceResourceScope;
+use k8s_openapi::api::core::v1::Namespace;
+use k8s_openapi::api::rbac::v1::{Role, RoleBinding};
+use k8s_openapi::jiff::Timestamp;
+use kube::api::{DeleteParams, Patch, PatchParams, PostParams};
+use kube::runtime::controller::Action;
+use kube::{Api, Resource, ResourceExt};
+use nave_api::Tenant;
+use nave_api::names::{AGENT, MANAGER_MANAGER, TENANT_FINALIZER, tenant_namespace};
+use serde::Serialize;
+use serde::de::DeserializeOwned;
+use serde_json::json;
+
+use super::call::{Error, call, call_if_there};
+use super::credential::{self, Issued};
+use super::keep::Keeper;
+use super::status::{Ours, ready, unready};
+use super::view::Room;
+use super::{children, ending};
+
+/// What nobody tells us of is looked at this often: a namespace that is in the way, the age of a namespace.
+const OFTEN: Duration = Duration::from_mins(1);
+/// And a tenant in order this often, in case a watch missed something.
+const SELDOM: Duration = Duration::from_hours(1);
+
+/// How the namespace stands.
+enum Home {
+    /// It is there; we know it for so long.
+    Ours(Option<Duration>),
+    /// It was made just now: the watch will tell of it.
+    New,
+    /// It is being deleted.
+    Ending,
+    /// Somebody else made it.
+    Foreign,
+}
+
+/// Visits a tenant. What the API refuses for good is written on the Tenant, too.
+pub(super) async fn visit(tenant: &Tenant, keeper: &Keeper) -> Result<Action, Error> {
+    let outcome = if tenant.metadata.deletion_timestamp.is_some() {
+        ending::end(tenant, keeper).await
+    } else {
+        furnish(tenant, keeper).await
+    };
+    if let Err(error) = &outcome
+        && let Some((act, refusal)) = error.refusal()
+    {
+        let message = format!("the hub's API refuses to {act}: {}", refusal.message);
+        let status = Ours::read(tenant).with(unready("Refused", message), tenant.metadata.generation, Timestamp::now());
+        status.write(&keeper.client, tenant).await?;
+    }
+    outcome
+}
+
+async fn furnish(tenant: &Tenant, keeper: &Keeper) -> Result<Action, Error> {
+    let name = tenant.name_any();
+    if !tenant.finalizers().iter().any(|finalizer| finalizer == TENANT_FINALIZER) {
+        hold(tenant, keeper).await?;
+        return Ok(Action::await_change()); // The watch shows the Tenant with the finalizer.
+    }
+    let room = keeper.view.room(&name);
+    let age = match home(&name, &room, keeper).await? {
+        Home::Ours(age) => age,
+        Home::New => None,
+        Home::Ending => {
+            return homeless(
+                tenant,
+                keeper,
+                "NamespaceTerminating",
+                "its namespace is being deleted; it will be made again",
+            )
+            .await;
+        }
+        Home::Foreign => {
+            let namespace = tenant_namespace(&name);
+            let message = format!(
+                "the namespace {namespace} exists and is not ours: delete it, or hand it over with the label nave.dev/tenant={name}"
+            );
+            return homeless(tenant, keeper, "NamespaceTaken", &message).await;
+        }
+    };
+    let quota_in = furniture(tenant, &room, keeper, age).await?;
+    let Some((issued, renew_in)) = credential(&name, &room, keeper).await? else {
+        return Ok(Action::requeue(OFTEN)); // The watch will show the account that was made just now.
+    };
+    let status = Ours::read(tenant);
+    let heard = keeper.listen(&name, status.is_connected());
+    let (now, wall) = (Instant::now(), Timestamp::now());
+    let silent_in = heard.as_ref().and_then(|heard| heard.remaining(now));
+    let status = status.with_credential(&name, &issued).with(ready(), tenant.metadata.generation, wall).with_agent(
+        heard.as_ref(),
+        tenant,
+        now,
+        wall,
+    );
+    status.write(&keeper.client, tenant).await?;
+    let next = [Some(SELDOM), Some(renew_in), quota_in, silent_in].into_iter().flatten().min();
+    Ok(Action::requeue(next.unwrap_or(SELDOM)))
+}
+
+/// Puts our finalizer on.
+async fn hold(tenant: &Tenant, keeper: &Keeper) -> Result<(), Error> {
+    let mut finalizers = tenant.finalizers().to_vec();
+    finalizers.push(TENANT_FINALIZER.to_owned());
+    let patch = json!({"metadata": {"finalizers": finalizers, "resourceVersion": tenant.metadata.resource_version}});
+    let tenants: Api<Tenant> = Api::all(keeper.client.clone());
+    let name = tenant.name_any();
+    call_if_there("hold the Tenant", tenants.patch(&name, &PatchParams::default(), &Patch::Merge(&patch)))
+        .await
+        .map(drop)
+}
+
+/// Finds or makes the namespace. It is created, never applied: what exists without our label is not ours.
+async fn home(tenant: &str, room: &Room, keeper: &Keeper) -> Result<Home, Error> {
+    let namespaces: Api<Namespace> = Api::all(keeper.client.clone());
+    let name = tenant_namespace(tenant);
+    let present = match &room.namespace {
+        Some(seen) => Some(seen.as_ref().clone()),
+        None => call_if_there("look for the namespace", namespaces.get(&name)).await?,
+    };
+    let Some(present) = present else {
+        call("make the namespace", namespaces.create(&PostParams::default(), &children::namespace(tenant))).await?;
+        return Ok(Home::New);
+    };
+    if !children::is_ours(&present, tenant) {
+        return Ok(Home::Foreign);
+    }
+    if present.metadata.deletion_timestamp.is_some() {
+        return Ok(Home::Ending);
+    }
+    let made = present.metadata.creation_timestamp.map(|time| time.0.as_second());
+    let age = made.and_then(|made| u64::try_from(Timestamp::now().as_second() - made).ok());
+    Ok(Home::Ours(age.map(Duration::from_secs)))
+}
+
+/// The tenant has no namespace now, and its status says why.
+async fn homeless(tenant: &Tenant, keeper: &Keeper, reason: &str, message: &str) -> Result<Action, Error> {
+    let status = Ours::read(tenant).without_room();
+    let status = status.with(unready(reason, message), tenant.metadata.generation, Timestamp::now());
+    status.write(&keeper.client, tenant).await?;
+    Ok(Action::requeue(OFTEN))
+}
+
+/// Account, role, binding and, once the namespace is old enough, the quota; how long that takes yet.
+async fn furniture(
+    tenant: &Tenant,
+    room: &Room,
+    keeper: &Keeper,
+    age: Option<Duration>,
+) -> Result<Option<Duration>, Error> {
+    let name = tenant.name_any();
+    let account = children::account(&name);
+    if !room.account.as_deref().is_some_and(|present| children::same_account(present, &account)) {
+        apply(keeper, &name, "apply the agent's account", &account).await?;
+    }
+    apply_role(keeper, &name, &children::role(&name)).await?;
+    bind(&name, room, keeper).await?;
+    let left = keeper.settings.quota_after.saturating_sub(age.unwrap_or_default());
+    if !left.is_zero() {
+        return Ok(Some(left));
+    }
+    let quota = children::quota(&name, &tenant.spec);
+    if !room.quota.as_deref().is_some_and(|present| children::same_quota(present, &quota)) {
+        apply(keeper, &name, "apply the quota of objects", &quota).await?;
+    }
+    Ok(None)
+}
+
+/// Makes the agent's role as it is wanted, if it is not.
+pub(super) async fn apply_role(keeper: &Keeper, tenant: &str, wanted: &Role) -> Result<(), Error> {
+    let present = keeper.view.room(tenant).role;
+    if present.is_some_and(|present| children::same_role(&present, wanted)) {
+        return Ok(());
+    }
+    apply(keeper, tenant, "apply the agent's role", wanted).await
+}
+
+/// A binding to another role cannot be changed, only replaced.
+async fn bind(tenant: &str, room: &Room, keeper: &Keeper) -> Result<(), Error> {
+    let wanted = children::binding(tenant);
+    match room.binding.as_deref() {
+        Some(present) if children::same_binding(present, &wanted) => return Ok(()),
+        Some(present) if present.role_ref != wanted.role_ref => {
+            let bindings: Api<RoleBinding> = Api::namespaced(keeper.client.clone(), &tenant_namespace(tenant));
+            call_if_there("delete a binding to another role", bindings.delete(AGENT, &DeleteParams::default())).await?;
+        }
+        Some(_) | None => {}
+    }
+    apply(keeper, tenant, "apply the agent's binding", &wanted).await
+}
+
+async fn apply<K>(keeper: &Keeper, tenant: &str, act: &'static str, wanted: &K) -> Result<(), Error>
+where
+    K: Resource<DynamicType = (), Scope = NamespaceResourceScope> + Clone + Debug + Serialize + DeserializeOwned,
+{
+    let api: Api<K> = Api::namespaced(keeper.client.clone(), &tenant_namespace(tenant));
+    let parameters = PatchParams::apply(MANAGER_MANAGER).force();
+    call(act, api.patch(AGENT, &parameters, &Patch::Apply(wanted))).await.map(drop)
+}
+
+/// The credential that is there, or a new one where that is due, and when the next one is. `None`: the account has yet to
+/// be seen.
+async fn credential(tenant: &str, room: &Room, keeper: &Keeper) -> Result<Option<(Issued, Duration)>, Error> {
+    let Some(account) = room.account.as_ref().and_then(|account| account.metadata.uid.as_ref()) else {
+        return Ok(None);
+    };
+    let hub = credential::hub_mark(&keeper.settings);
+    let standing = |issued: Issued| {
+        let left = issued.remaining(account, &hub, Timestamp::now());
+        left.map(|left| (issued, left))
+    };
+    let seen = room.secret.as_ref().and_then(|secret| Issued::read(&secret.metadata));
+    if let Some(standing) = seen.and_then(standing) {
+        return Ok(Some(standing));
+    }
+    // The view may be behind what we wrote ourselves: before a token is issued, the API is asked.
+    let present = credential::present(&keeper.client, tenant).await?;
+    if let Some(standing) = present.and_then(standing) {
+        return Ok(Some(standing));
+    }
+    let issued = credential::issue(&keeper.client, &keeper.settings, tenant, account).await?;
+    Ok(Some((issued, keeper.settings.token_life / 3 * 2)))
+}
