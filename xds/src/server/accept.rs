@@ -29,6 +29,8 @@ const GRACE: Duration = Duration::from_secs(5);
 /// Connections whose handshake is done and that wait to be served.
 const BACKLOG: usize = 16;
 const KEEPALIVE: Duration = Duration::from_secs(30);
+/// What a client may send before it is read: a client that comes back lists all that it holds.
+const WINDOW: u32 = 1024 * 1024;
 
 /// How clients prove who they are.
 #[derive(Clone)]
@@ -76,6 +78,8 @@ impl Server {
         let serving = tonic::transport::Server::builder()
             .http2_keepalive_interval(Some(KEEPALIVE))
             .http2_keepalive_timeout(Some(Duration::from_secs(20)))
+            .initial_stream_window_size(Some(WINDOW))
+            .initial_connection_window_size(Some(WINDOW))
             .add_routes(routes)
             .serve_with_incoming_shutdown(ReceiverStream::new(incoming), async move {
                 let _ = closing.wait_for(|closing| *closing).await;

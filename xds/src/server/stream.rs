@@ -47,8 +47,9 @@ async fn run<D: Dialect>(
     head.mark_unchanged();
     let mut dialect = session.store.read(|catalog| D::begin(settings.patience, catalog));
     loop {
-        let patience_ends = dialect.unanswered_since().map(|since| began + since + settings.answer_within);
-        let wake = dialect.wake().map(|at| began + at).into_iter().chain(patience_ends).min();
+        let patience_ends =
+            dialect.unanswered_since().and_then(|since| began.checked_add(since + settings.answer_within));
+        let wake = dialect.wake().and_then(|at| began.checked_add(at)).into_iter().chain(patience_ends).min();
         tokio::select! {
             request = requests.message() => match request? {
                 Some(request) => take(session, &mut dialect, request)?,

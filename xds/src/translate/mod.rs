@@ -68,3 +68,44 @@ fn socket(protocol: Protocol, address: std::net::IpAddr, port: u16) -> core::Add
         })),
     }
 }
+
+#[cfg(test)]
+mod tests {
+    use ipnet::IpNet;
+
+    use super::*;
+    use crate::model::Bind;
+
+    fn shop(source_ranges: &[&str]) -> Listener {
+        Listener {
+            bind: Bind { protocol: Protocol::Tcp, address: std::net::Ipv4Addr::new(203, 0, 113, 7).into(), port: 443 },
+            cluster: "shop".to_owned(),
+            stat_prefix: "shop".to_owned(),
+            idle_timeout: Duration::from_mins(1),
+            source_ranges: source_ranges.iter().map(|range| range.parse::<IpNet>().expect("a network")).collect(),
+            hash_source: false,
+        }
+    }
+
+    #[test]
+    fn the_same_input_gives_the_same_bytes_in_whatever_order_it_comes() {
+        let one = listener(&shop(&["10.0.0.0/8", "2001:db8::/32", "10.0.0.0/8"]));
+        let other = listener(&shop(&["2001:db8::1/32", "10.1.2.3/8"]));
+        assert_eq!(one, other);
+        let endpoints = |addresses: &[&str]| {
+            let addresses = addresses.iter().map(|address| address.parse().expect("an address")).collect();
+            super::endpoints(&Endpoints { cluster: "shop".to_owned(), addresses, health_port: None })
+        };
+        assert_eq!(
+            endpoints(&["10.0.0.1:80", "10.0.0.2:80"]),
+            endpoints(&["10.0.0.2:80", "10.0.0.1:80", "10.0.0.2:80"])
+        );
+    }
+
+    #[test]
+    fn a_listener_is_named_after_its_bind_and_says_where_it_leads() {
+        let resource = listener(&shop(&[]));
+        assert_eq!(&**resource.name(), "tcp/203.0.113.7/443");
+        assert_eq!(resource.clusters().iter().map(|cluster| &**cluster).collect::<Vec<_>>(), ["shop"]);
+    }
+}
