@@ -8,7 +8,7 @@ use tokio::io::{AsyncReadExt, AsyncWriteExt};
 use tokio::net::{TcpListener, TcpStream};
 
 use crate::support::envoy::{Envoy, backend, banner, free_port};
-use crate::support::server::{LoadBalancer, Running, cluster, endpoints, listener, removed, tcp};
+use crate::support::server::{LoadBalancer, Running, cluster, endpoints, listener, removed, tcp, udp};
 
 #[tokio::test]
 async fn a_listener_serves_once_it_is_acknowledged_and_refuses_once_it_is_removed() {
@@ -49,6 +49,21 @@ async fn an_envoy_that_starts_late_gets_everything_that_is_there() {
         running.record.until_accepted(&balancer.listener).await;
         let port = balancer.listener.name().rsplit('/').next().and_then(|port| port.parse().ok()).expect("a port");
         assert_eq!(banner(([127, 0, 0, 1], port).into()).await.expect("connects"), "here");
+    }
+    assert_eq!(envoy.failures().await, BTreeMap::new());
+}
+
+#[tokio::test]
+async fn an_address_that_is_not_there_yet_is_bound_all_the_same() {
+    let running = Running::start().await;
+    let store = running.server.fleet("default");
+    store.open();
+    let envoy = Envoy::start(&[running.address]);
+    for bind in [tcp("203.0.113.7", 443), udp("203.0.113.7", 443), tcp("2001:db8::7", 443), udp("2001:db8::7", 443)] {
+        let name = format!("shop-{}", bind.to_string().replace(['/', ':'], "-"));
+        let balancer = LoadBalancer::of(&listener(bind, &name), &cluster(&name), &endpoints(&name, &[]));
+        store.apply(balancer.added());
+        running.record.until_accepted(&balancer.listener).await;
     }
     assert_eq!(envoy.failures().await, BTreeMap::new());
 }

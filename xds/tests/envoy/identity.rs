@@ -62,6 +62,39 @@ async fn fleet_and_node_are_what_the_certificate_says_whatever_envoy_says() {
 }
 
 #[tokio::test]
+async fn envoy_uses_a_renewed_certificate_without_a_restart() {
+    let authority = Authority::new();
+    let (running, config_of) = start(config(&authority, &authority.issue(&manager()))).await;
+    let address = running.address;
+    running.server.fleet("lab").open();
+    let envoy = envoy(&running, &authority, &authority.issue(&edge("lab")));
+    running.record.until("Envoy connects", |events| !events.is_empty()).await;
+
+    let renewed = authority.issue(&Peer::Envoy { fleet: "lab".into(), node: "edge-8".into() });
+    for (name, content) in [("tls.key", &renewed.key), ("tls.crt", &renewed.certificate)] {
+        let new = envoy.directory.path().join(format!("{name}.new"));
+        std::fs::write(&new, content).expect("writes");
+        std::fs::rename(new, envoy.directory.path().join(name)).expect("renames");
+    }
+    // Each new connection shows the certificate that Envoy has then.
+    let renewed = async move {
+        let mut running = running;
+        loop {
+            running.stop().await;
+            let listener = TcpListener::bind(address).await.expect("the port is free again");
+            let tls = TlsSource::Mutual(config_of.subscribe());
+            running = Running::start_on(listener, Settings::default(), tls);
+            running.server.fleet("lab").open();
+            running.record.until("Envoy connects", |events| !events.is_empty()).await;
+            if running.record.reports().iter().any(|report| *report.node == *"edge-8") {
+                return;
+            }
+        }
+    };
+    tokio::time::timeout(std::time::Duration::from_secs(20), renewed).await.expect("the renewed certificate is used");
+}
+
+#[tokio::test]
 async fn an_envoy_does_not_talk_to_a_server_whose_certificate_is_no_managers() {
     let authority = Authority::new();
     let (running, config_of) = start(config(&authority, &authority.issue(&edge("lab")))).await;
