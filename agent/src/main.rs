@@ -37,7 +37,7 @@ async fn run(options: Options) -> anyhow::Result<()> {
     let spoke = connect::spoke(options.kubeconfig.as_deref()).await.context("connect to the spoke")?;
     let metrics = metrics::Metrics::new();
     let (sights, seen) = tokio::sync::mpsc::channel(SIGHTS);
-    let (keeper, hub) = hub::Keeper::new(options.source(&spoke), sights.clone(), metrics.clone());
+    let (keeper, hub) = hub::Keeper::new(options.source(&spoke), options.renew_age(), sights.clone(), metrics.clone());
     let (health, state) = page::Health::new(hub.trouble());
     let listener = tokio::net::TcpListener::bind(options.http_address).await.context("listen for /metrics")?;
     tracing::info!(address = %options.http_address, version = env!("CARGO_PKG_VERSION"), "serving /metrics, /healthz, /readyz");

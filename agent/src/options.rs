@@ -3,6 +3,7 @@
 use std::net::SocketAddr;
 use std::path::PathBuf;
 use std::str::FromStr;
+use std::time::Duration;
 
 use clap::{ArgGroup, Parser, ValueEnum};
 use nave_agent_core::nodes::AddressType;
@@ -29,6 +30,10 @@ pub struct Options {
     /// Secret of the spoke whose key `kubeconfig` is the kubeconfig of the hub; renewed tokens are written back to it.
     #[arg(long, env = "NAVE_HUB_SECRET", value_name = "NAMESPACE/NAME")]
     pub hub_secret: Option<SecretName>,
+
+    /// Renew the token of the hub when it is so many seconds old. Default, and at the latest: at two thirds of its life.
+    #[arg(long, env = "NAVE_HUB_TOKEN_AGE", value_name = "SECONDS")]
+    pub hub_token_age: Option<u64>,
 
     /// Serve Services that name no load balancer class, too. Default: only those of class nave.dev/load-balancer.
     #[arg(long, env = "NAVE_DEFAULT_LOAD_BALANCER")]
@@ -90,6 +95,11 @@ impl Options {
     /// What the core must know.
     pub fn policy(&self) -> Policy {
         Policy { default_load_balancer: self.default_load_balancer, address_types: self.node_address_types.clone() }
+    }
+
+    /// At what age tokens are renewed.
+    pub fn renew_age(&self) -> Option<Duration> {
+        self.hub_token_age.map(Duration::from_secs)
     }
 
     /// Where the credential of the hub is; clap has seen to it that there is one.

@@ -69,9 +69,11 @@ impl Claims {
         (self.expires - self.issued).max(SHORTEST)
     }
 
-    /// How long to wait at `now` before it is renewed, at two thirds of its life.
-    pub fn renew_in(&self, now: i64) -> Duration {
-        let at = self.issued.saturating_add((self.expires - self.issued).max(0) / 3 * 2);
+    /// How long to wait at `now` before it is renewed: until it is as old as `age`, by default two thirds of its life.
+    pub fn renew_in(&self, now: i64, age: Option<Duration>) -> Duration {
+        let thirds = (self.expires - self.issued).max(0) / 3 * 2;
+        let age = age.map_or(thirds, |age| i64::try_from(age.as_secs()).unwrap_or(i64::MAX).min(thirds));
+        let at = self.issued.saturating_add(age);
         Duration::from_secs(u64::try_from(at.saturating_sub(now)).unwrap_or_default())
     }
 }
@@ -112,9 +114,11 @@ mod tests {
     #[test]
     fn it_is_renewed_at_two_thirds_of_its_life_and_at_once_after_that() {
         let claims = claims(1000, 4600);
-        assert_eq!(claims.renew_in(1000), Duration::from_mins(40));
-        assert_eq!(claims.renew_in(3000), Duration::from_secs(400));
-        assert_eq!(claims.renew_in(5000), Duration::ZERO);
+        assert_eq!(claims.renew_in(1000, None), Duration::from_mins(40));
+        assert_eq!(claims.renew_in(3000, None), Duration::from_secs(400));
+        assert_eq!(claims.renew_in(5000, None), Duration::ZERO);
+        assert_eq!(claims.renew_in(1000, Some(Duration::from_mins(10))), Duration::from_mins(10));
+        assert_eq!(claims.renew_in(1000, Some(Duration::from_hours(10))), Duration::from_mins(40));
         assert!(claims.is_valid(4599) && !claims.is_valid(4600));
     }
 

@@ -55,6 +55,8 @@ enum KeepError {
 /// Owner of the session; [`Hub`] is what others have of it.
 pub struct Keeper {
     source: Source,
+    /// Renew tokens at this age; absent: at two thirds of their life.
+    renew_age: Option<Duration>,
     /// The credential in use, to see whether the source has another one.
     text: String,
     sessions: watch::Sender<Option<Arc<Session>>>,
@@ -72,7 +74,12 @@ pub struct Keeper {
 
 impl Keeper {
     /// A keeper without a session yet.
-    pub fn new(source: Source, sights: mpsc::Sender<Sight>, metrics: Metrics) -> (Self, Hub) {
+    pub fn new(
+        source: Source,
+        renew_age: Option<Duration>,
+        sights: mpsc::Sender<Sight>,
+        metrics: Metrics,
+    ) -> (Self, Hub) {
         let (sessions, session) = watch::channel(None);
         let (answers, heard) = mpsc::channel(ANSWERS);
         let (trouble, troubled) = watch::channel("the hub's credential has not been read yet".to_owned());
@@ -80,6 +87,7 @@ impl Keeper {
         let hub = Hub { sessions: session, heard: answers, trouble: troubled, suspicious: suspected };
         let this = Self {
             source,
+            renew_age,
             text: String::new(),
             sessions,
             heard,
@@ -182,7 +190,8 @@ impl Keeper {
         self.suspicious.send_replace(false);
         let claims = session.claims.clone();
         let now = Timestamp::now().as_second();
-        self.renew_at = claims.as_ref().map(|claims| tokio::time::Instant::now() + claims.renew_in(now));
+        self.renew_at =
+            claims.as_ref().map(|claims| tokio::time::Instant::now() + claims.renew_in(now, self.renew_age));
         self.sessions.send_replace(Some(Arc::new(session)));
         self.expires(claims.as_ref());
         self.believe(Tenancy::There).await;

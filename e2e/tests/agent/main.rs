@@ -2,6 +2,7 @@
 
 #![allow(clippy::unwrap_used, clippy::expect_used, clippy::panic, reason = "a test that cannot go on has failed")]
 
+mod breaking;
 mod pair;
 
 use std::panic::AssertUnwindSafe;
@@ -24,7 +25,7 @@ static PAIR: OnceCell<Pair> = OnceCell::const_new();
 
 fn in_pair(test: impl AsyncFnOnce(&Pair)) {
     RUNTIME.block_on(async {
-        let pair = PAIR.get_or_init(|| Pair::start(3600)).await;
+        let pair = PAIR.get_or_init(|| Pair::start(&[])).await;
         if let Err(panic) = AssertUnwindSafe(test(pair)).catch_unwind().await {
             eprintln!("{}", pair.agent.process().tail(40));
             std::panic::resume_unwind(panic);
@@ -42,7 +43,9 @@ fn a_service_becomes_an_intent_of_its_origin_with_node_ports() {
         assert_eq!(intent.labels()[names::ORIGIN_UID_LABEL], service.uid().unwrap());
         let node_port = service.spec.unwrap().ports.unwrap()[0].node_port.unwrap();
         assert_eq!((intent.spec.ports[0].port, i32::from(intent.spec.ports[0].backend_port)), (443, node_port));
-        assert!(matches!(&intent.spec.backends, Backends::Nodes(nodes) if nodes.node_set == "default" && nodes.only.is_none()));
+        assert!(
+            matches!(&intent.spec.backends, Backends::Nodes(nodes) if nodes.node_set == "default" && nodes.only.is_none())
+        );
         assert_eq!(intent.spec.traffic.unwrap().source_ranges, ["198.51.100.0/24"]);
         pair.until("our finalizer is on the Service", async || {
             let finalizers = pair.services().get("made").await.unwrap().finalizers().to_vec();
@@ -68,7 +71,10 @@ fn the_hubs_answer_shows_in_the_service_once_programmed_and_stays() {
         let events: Api<Event> = Api::namespaced(pair.spoke.client(), "default");
         pair.until("the Service has an Event for each transition", async || {
             let listed = events.list(&ListParams::default()).await.map_err(|error| error.to_string())?;
-            let about = listed.items.iter().filter(|event| event.regarding.as_ref().is_some_and(|r| r.name.as_deref() == Some("shown")));
+            let about = listed
+                .items
+                .iter()
+                .filter(|event| event.regarding.as_ref().is_some_and(|r| r.name.as_deref() == Some("shown")));
             let reasons: std::collections::BTreeSet<&str> = about.filter_map(|event| event.reason.as_deref()).collect();
             if reasons.into_iter().eq(["NoEnvoy", "Programmed"]) { Ok(()) } else { Err(format!("{:?}", listed.items)) }
         })
@@ -163,5 +169,56 @@ fn the_ready_nodes_are_one_object_in_the_hub() {
         expect("the ready node is there", &["n1"]).await;
         status("False").await;
         expect("the node that is not ready is not", &[]).await;
+    });
+}
+
+#[test]
+fn local_traffic_follows_the_endpoints() {
+    in_pair(async |pair| {
+        pair.service("local", json!({"externalTrafficPolicy": "Local"})).await;
+        let only = async |what: &str, nodes: &[&str]| {
+            pair.until(what, async || {
+                let intent = pair.intents().get(&intent_name("local")).await.map_err(|error| error.to_string())?;
+                match intent.spec.backends {
+                    Backends::Nodes(backends) if backends.only.as_deref().is_some_and(|only| only == nodes) => Ok(()),
+                    other => Err(format!("{other:?}")),
+                }
+            })
+            .await;
+        };
+        only("nobody has endpoints", &[]).await;
+        let labels = json!({"kubernetes.io/service-name": "local"});
+        let endpoints = json!([{"addresses": ["10.1.0.1"], "nodeName": "n1"}, {"addresses": ["10.1.0.2"], "nodeName": "n2", "conditions": {"ready": false}}]);
+        let slice = json!({"apiVersion": "discovery.k8s.io/v1", "kind": "EndpointSlice", "addressType": "IPv4",
+            "metadata": {"name": "local-1", "namespace": "default", "labels": labels}, "endpoints": endpoints});
+        nave_e2e::apply(&pair.spoke.client(), &slice).await.unwrap();
+        only("the node with a ready endpoint is used", &["n1"]).await;
+        let slices: Api<k8s_openapi::api::discovery::v1::EndpointSlice> =
+            Api::namespaced(pair.spoke.client(), "default");
+        slices.delete("local-1", &DeleteParams::default()).await.unwrap();
+        only("nobody has endpoints again", &[]).await;
+    });
+}
+
+#[test]
+fn a_bad_annotation_is_an_event_and_the_service_is_served() {
+    in_pair(async |pair| {
+        pair.service("misspelled", json!({})).await;
+        let patch = Patch::Merge(json!({"metadata": {"annotations": {"nave.dev/balancing": "fastest"}}}));
+        pair.services().patch("misspelled", &PatchParams::default(), &patch).await.unwrap();
+        pair.intent("misspelled").await;
+        let events: Api<Event> = Api::namespaced(pair.spoke.client(), "default");
+        pair.until("the Event names what is accepted", async || {
+            let listed = events.list(&ListParams::default()).await.map_err(|error| error.to_string())?;
+            let found = listed.items.iter().any(|event| {
+                let about = event.regarding.as_ref().and_then(|object| object.name.as_deref());
+                let note = event.note.as_deref().unwrap_or_default();
+                about == Some("misspelled")
+                    && event.reason.as_deref() == Some("InvalidAnnotation")
+                    && note.contains("RoundRobin")
+            });
+            if found { Ok(()) } else { Err(format!("{} Events", listed.items.len())) }
+        })
+        .await;
     });
 }

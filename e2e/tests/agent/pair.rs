@@ -11,8 +11,8 @@ use base64::engine::general_purpose::STANDARD;
 use k8s_openapi::ByteString;
 use k8s_openapi::api::authentication::v1::{TokenRequest, TokenRequestSpec};
 use k8s_openapi::api::core::v1::{Secret, Service, ServiceAccount};
-use kube::Api;
 use kube::api::{Patch, PatchParams, PostParams};
+use kube::{Api, CustomResourceExt as _};
 use nave_api::{NodeSet, TCPLoadBalancer, names};
 use nave_e2e::agent::HUB_SECRET;
 use nave_e2e::manager::NAMESPACE;
@@ -29,17 +29,19 @@ pub struct Pair {
     pub agent: Agent,
     pub hub: ControlPlane,
     pub spoke: ControlPlane,
+    /// The agent's kubeconfig of the spoke.
+    pub account: PathBuf,
 }
 
 impl Pair {
-    /// Starts everything; the agent is ready. Its token of the hub lives for `seconds`.
-    pub async fn start(seconds: i64) -> Self {
+    /// Starts everything, the agent with more flags; it is ready.
+    pub async fn start(flags: &[&str]) -> Self {
         let supervisor = Supervisor::start().unwrap();
-        let outcome = Self::start_in(&supervisor, seconds).await;
+        let outcome = Self::start_in(&supervisor, flags).await;
         supervisor.judge(outcome).unwrap()
     }
 
-    async fn start_in(supervisor: &Arc<Supervisor>, seconds: i64) -> nave_e2e::Result<Self> {
+    async fn start_in(supervisor: &Arc<Supervisor>, flags: &[&str]) -> nave_e2e::Result<Self> {
         let options = |name: &str| control_plane::Options { name: name.into(), audit: true, ..Default::default() };
         let (hub, spoke) = tokio::try_join!(
             ControlPlane::start_in(supervisor, options("hub")),
@@ -47,11 +49,11 @@ impl Pair {
         )?;
         prepare_hub(&hub).await?;
         let account = prepare_spoke(&spoke).await?;
-        let this_credential = credential(&hub, seconds).await;
-        keep(&spoke, &this_credential).await;
-        let agent = Agent::start(supervisor, "spoke", &account, &[])?;
+        keep(&spoke, &credential(&hub).await).await;
+        let flags: Vec<String> = flags.iter().map(ToString::to_string).collect();
+        let agent = Agent::start(supervisor, "spoke", &account, &flags)?;
         agent.ready().await?;
-        Ok(Self { agent, hub, spoke })
+        Ok(Self { agent, hub, spoke, account })
     }
 
     /// Services of the namespace `default`.
@@ -149,7 +151,8 @@ pub fn intent_name(name: &str) -> String {
 pub const HUB_USER: &str = "system:serviceaccount:tenant-shop:agent";
 
 async fn prepare_hub(hub: &ControlPlane) -> nave_e2e::Result<()> {
-    for kind in nave_api::crds() {
+    // The agent's own kinds: it knows no others.
+    for kind in [TCPLoadBalancer::crd(), NodeSet::crd()] {
         nave_e2e::apply(&hub.client(), &serde_json::to_value(kind).unwrap()).await?;
     }
     let served = async || {
@@ -215,9 +218,9 @@ async fn prepare_spoke(spoke: &ControlPlane) -> nave_e2e::Result<PathBuf> {
 }
 
 /// A kubeconfig of the agent's account in the hub, as the manager makes it.
-pub async fn credential(hub: &ControlPlane, seconds: i64) -> String {
+pub async fn credential(hub: &ControlPlane) -> String {
     let accounts: Api<ServiceAccount> = Api::namespaced(hub.client(), TENANT);
-    let spec = TokenRequestSpec { expiration_seconds: Some(seconds), ..TokenRequestSpec::default() };
+    let spec = TokenRequestSpec { expiration_seconds: Some(3600), ..TokenRequestSpec::default() };
     let request = TokenRequest { spec, ..TokenRequest::default() };
     let issued = accounts.create_token_request("agent", &PostParams::default(), &request).await.unwrap();
     let authority = STANDARD.encode(hub.authority().certificate());
@@ -233,7 +236,8 @@ pub async fn credential(hub: &ControlPlane, seconds: i64) -> String {
 /// Puts the credential where the agent finds it.
 pub async fn keep(spoke: &ControlPlane, kubeconfig: &str) {
     let metadata = json!({"name": HUB_SECRET, "namespace": NAMESPACE});
-    let secret = json!({"apiVersion": "v1", "kind": "Secret", "metadata": metadata, "stringData": {"kubeconfig": kubeconfig}});
+    let secret =
+        json!({"apiVersion": "v1", "kind": "Secret", "metadata": metadata, "stringData": {"kubeconfig": kubeconfig}});
     nave_e2e::apply(&spoke.client(), &secret).await.unwrap();
 }
 
