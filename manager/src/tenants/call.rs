@@ -72,10 +72,26 @@ pub(super) async fn call_if_there<T>(
     act: &'static str,
     request: impl Future<Output = Result<T, kube::Error>>,
 ) -> Result<Option<T>, Error> {
+    unless(act, &[404], request).await
+}
+
+/// Awaits the answer to a write on an object as we saw it: `None` when it is gone or has changed. The watch will show it.
+pub(super) async fn call_if_same<T>(
+    act: &'static str,
+    request: impl Future<Output = Result<T, kube::Error>>,
+) -> Result<Option<T>, Error> {
+    unless(act, &[404, 409], request).await
+}
+
+async fn unless<T>(
+    act: &'static str,
+    codes: &[u16],
+    request: impl Future<Output = Result<T, kube::Error>>,
+) -> Result<Option<T>, Error> {
     let answer = call(act, async {
         match request.await {
             Ok(answer) => Ok(Some(answer)),
-            Err(kube::Error::Api(status)) if status.code == 404 => Ok(None),
+            Err(kube::Error::Api(status)) if codes.contains(&status.code) => Ok(None),
             Err(error) => Err(error),
         }
     });

@@ -108,10 +108,22 @@ pub(super) fn quota(tenant: &str, spec: &TenantSpec) -> ResourceQuota {
             Some(limit) if kind != "nodesets" => most.min(limit.saturating_mul(2).saturating_add(HEADROOM)),
             Some(_) | None => most,
         };
-        (format!("count/{kind}.nave.dev"), Quantity(most.to_string()))
+        (format!("count/{kind}.nave.dev"), quantity(most))
     });
     let spec = ResourceQuotaSpec { hard: Some(hard.collect()), ..ResourceQuotaSpec::default() };
     ResourceQuota { metadata: metadata(tenant), spec: Some(spec), ..ResourceQuota::default() }
+}
+
+/// A count as the API spells it, so that what it shows compares with what we want.
+fn quantity(count: u32) -> Quantity {
+    let thousands = count / 1000;
+    let whole = count > 0 && count.is_multiple_of(1000);
+    Quantity(match whole {
+        true if thousands.is_multiple_of(1_000_000) => format!("{}G", thousands / 1_000_000),
+        true if thousands.is_multiple_of(1000) => format!("{}M", thousands / 1000),
+        true => format!("{thousands}k"),
+        false => count.to_string(),
+    })
 }
 
 /// Whether an account is as wanted; what others add to it is theirs.
@@ -161,16 +173,22 @@ mod tests {
 
     #[test]
     fn the_quota_on_objects_leaves_room_above_the_tenants_own() {
-        let counts = |balancers: u32| {
+        let counts = |balancers: &str| {
             vec![
                 format!("count/httploadbalancers.nave.dev={balancers}"),
                 "count/nodesets.nave.dev=100".to_owned(),
                 format!("count/tcploadbalancers.nave.dev={balancers}"),
             ]
         };
-        assert_eq!(hard(None), counts(10_000));
-        assert_eq!(hard(Some(5)), counts(110));
-        assert_eq!(hard(Some(u32::MAX)), counts(10_000));
+        assert_eq!(hard(None), counts("10k"));
+        assert_eq!(hard(Some(5)), counts("110"));
+        assert_eq!(hard(Some(u32::MAX)), counts("10k"));
+    }
+
+    #[test]
+    fn a_count_is_spelled_as_the_api_spells_it() {
+        let spelled = [0, 110, 1000, 1500, 10_000, 2_000_000, 1_000_000_000].map(|count| quantity(count).0);
+        assert_eq!(spelled, ["0", "110", "1k", "1500", "10k", "2M", "1G"]);
     }
 
     #[test]

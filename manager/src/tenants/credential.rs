@@ -70,7 +70,7 @@ impl Issued {
 /// The mark of a hub in a Secret: where it is and whom to trust.
 pub(super) fn hub_mark(settings: &Settings) -> String {
     let Settings { hub_api_url, hub_ca, token_life: _, quota_after: _ } = settings;
-    // Not for secrecy, only to notice a change: the API's address and the length of its certificates would nearly do.
+    // Its hash is short: it only has to differ when these do, and nobody gains by making it not.
     nave_api::names::intent_name("hub", "hub", &format!("{hub_api_url}\n{}", STANDARD.encode(hub_ca)))
 }
 
@@ -110,12 +110,11 @@ pub(super) async fn issue(
 /// The Secret's uid; an empty Secret is made where there is none.
 async fn secret_uid(secrets: &Api<Secret>, tenant: &str) -> Result<String, Error> {
     let present = call_if_there("look for the credential", secrets.get_metadata(AGENT)).await?;
-    let metadata = match present {
-        Some(secret) => secret.metadata,
-        None => {
-            let empty = Secret { metadata: children::metadata(tenant), ..Secret::default() };
-            call("make room for the credential", secrets.create(&PostParams::default(), &empty)).await?.metadata
-        }
+    let metadata = if let Some(secret) = present {
+        secret.metadata
+    } else {
+        let empty = Secret { metadata: children::metadata(tenant), ..Secret::default() };
+        call("make room for the credential", secrets.create(&PostParams::default(), &empty)).await?.metadata
     };
     metadata.uid.ok_or(Error::Answer { act: "make room for the credential", lacks: "a uid" })
 }
@@ -170,7 +169,10 @@ fn kubeconfig(settings: &Settings, namespace: &str, token: &str) -> Result<Strin
         "contexts": [{"name": "hub", "context": {"cluster": "hub", "user": AGENT, "namespace": namespace}}],
         "current-context": "hub",
     });
-    serde_saphyr::to_string(&config).map_err(|error| Error::Kubeconfig { source: Box::new(error) })
+    // Long strings on one line: a folded token is hard to copy.
+    let options = serde_saphyr::ser_options! { prefer_block_scalars: false };
+    serde_saphyr::to_string_with_options(&config, options)
+        .map_err(|error| Error::Kubeconfig { source: Box::new(error) })
 }
 
 #[cfg(test)]

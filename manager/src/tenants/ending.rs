@@ -8,7 +8,7 @@ use k8s_openapi::NamespaceResourceScope;
 use k8s_openapi::api::core::v1::{Namespace, ServiceAccount};
 use k8s_openapi::api::rbac::v1::RoleBinding;
 use k8s_openapi::jiff::Timestamp;
-use kube::api::{DeleteParams, ListParams, Patch, PatchParams};
+use kube::api::{DeleteParams, ListParams, Patch, PatchParams, Preconditions};
 use kube::core::PartialObjectMeta;
 use kube::runtime::controller::Action;
 use kube::{Api, Client, Resource, ResourceExt};
@@ -17,7 +17,7 @@ use nave_api::{HTTPLoadBalancer, IPAllocation, NodeSet, TCPLoadBalancer, Tenant}
 use serde::de::DeserializeOwned;
 use serde_json::json;
 
-use super::call::{Error, call, call_if_there};
+use super::call::{Error, call, call_if_same, call_if_there};
 use super::children;
 use super::keep::Keeper;
 use super::reconcile::apply_role;
@@ -36,9 +36,10 @@ pub(super) async fn end(tenant: &Tenant, keeper: &Keeper) -> Result<Action, Erro
         status.write(&keeper.client, tenant).await?;
         return Ok(Action::requeue(SOON));
     }
-    finish(&keeper.client, tenant).await?;
-    keeper.forget(&tenant.name_any());
-    tracing::info!(tenant = tenant.name_any(), "a tenant has ended");
+    if finish(&keeper.client, tenant).await? {
+        keeper.forget(&tenant.name_any());
+        tracing::info!(tenant = tenant.name_any(), "a tenant has ended");
+    }
     Ok(Action::await_change())
 }
 
@@ -68,7 +69,10 @@ async fn clear(tenant: &Tenant, keeper: &Keeper) -> Result<Option<&'static str>,
     call_if_there("delete the agent's binding", bindings.delete(AGENT, &gone)).await?;
     let accounts: Api<ServiceAccount> = Api::namespaced(keeper.client.clone(), &namespace);
     call_if_there("delete the agent's account", accounts.delete(AGENT, &gone)).await?;
-    call_if_there("delete the namespace", namespaces.delete(&namespace, &gone)).await?;
+    // Exactly this one: if somebody has replaced it meanwhile, it is looked at again.
+    let exactly = Preconditions { uid: present.metadata.uid.clone(), resource_version: None };
+    let this = DeleteParams { preconditions: Some(exactly), ..DeleteParams::default() };
+    call_if_same("delete the namespace", namespaces.delete(&namespace, &this)).await?;
     Ok(Some("the namespace is being deleted by the API's own controllers"))
 }
 
@@ -104,13 +108,14 @@ async fn addresses(client: &Client, namespace: &str) -> Result<Option<&'static s
     Ok(held.then_some("its addresses are being released"))
 }
 
-/// Takes our finalizer off. The resourceVersion makes sure that it is the one object and the others' finalizers stay.
-async fn finish(client: &Client, tenant: &Tenant) -> Result<(), Error> {
+/// Takes our finalizer off; whether that could be done. The resourceVersion makes sure that it is the one object and the
+/// others' finalizers stay; when it has changed meanwhile, the watch brings us back.
+async fn finish(client: &Client, tenant: &Tenant) -> Result<bool, Error> {
     let others: Vec<&String> = tenant.finalizers().iter().filter(|one| *one != TENANT_FINALIZER).collect();
     let patch = json!({"metadata": {"finalizers": others, "resourceVersion": tenant.metadata.resource_version}});
     let tenants: Api<Tenant> = Api::all(client.clone());
     let name = tenant.name_any();
-    call_if_there("let the Tenant go", tenants.patch(&name, &PatchParams::default(), &Patch::Merge(&patch)))
+    call_if_same("let the Tenant go", tenants.patch(&name, &PatchParams::default(), &Patch::Merge(&patch)))
         .await
-        .map(drop)
+        .map(|answer| answer.is_some())
 }

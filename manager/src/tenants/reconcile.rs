@@ -17,7 +17,7 @@ use serde::Serialize;
 use serde::de::DeserializeOwned;
 use serde_json::json;
 
-use super::call::{Error, call, call_if_there};
+use super::call::{Error, call, call_if_same, call_if_there};
 use super::credential::{self, Issued};
 use super::keep::Keeper;
 use super::status::{Ours, ready, unready};
@@ -111,7 +111,7 @@ async fn hold(tenant: &Tenant, keeper: &Keeper) -> Result<(), Error> {
     let patch = json!({"metadata": {"finalizers": finalizers, "resourceVersion": tenant.metadata.resource_version}});
     let tenants: Api<Tenant> = Api::all(keeper.client.clone());
     let name = tenant.name_any();
-    call_if_there("hold the Tenant", tenants.patch(&name, &PatchParams::default(), &Patch::Merge(&patch)))
+    call_if_same("hold the Tenant", tenants.patch(&name, &PatchParams::default(), &Patch::Merge(&patch)))
         .await
         .map(drop)
 }
