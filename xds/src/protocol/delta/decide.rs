@@ -62,7 +62,10 @@ impl Delta {
         }
         let due = std::mem::take(&mut subscription.due);
         let (resources, removed) = self.sort(kind, due, Outside { catalog, quarantine, now }, events);
-        let nothing = resources.is_empty() && removed.is_empty();
+        // A fresh client that wants everything would wait in vain to hear of nothing: Envoy, fifteen seconds per type.
+        let subscription = self.subscriptions[kind.index()].as_ref()?;
+        let expects = subscription.wildcard && subscription.expectant && catalog.count(kind) == 0;
+        let nothing = resources.is_empty() && removed.is_empty() && !expects;
         (!nothing).then(|| self.send(kind, resources, removed, now))
     }
 

@@ -157,6 +157,7 @@ impl Delta {
         let mut held: Vec<_> = listed.filter(|held| !doubted.contains(&held.name)).collect();
         held.sort_unstable();
         let mut subscription = Subscription::new(kind);
+        subscription.expectant = held.is_empty();
         for Held { kind: _, name, version } in &held {
             let current = catalog.find(kind, name).filter(|resource| resource.version() == *version);
             let clusters = current.map(|resource| Arc::clone(resource.clusters()));
@@ -290,6 +291,7 @@ impl Delta {
         }
         if let Some(subscription) = &mut self.subscriptions[kind.index()] {
             subscription.in_flight = Some(in_flight);
+            subscription.expectant = false;
         }
         Response { kind, resources, removed, nonce }
     }

@@ -11,6 +11,8 @@ use crate::resource::{ResourceType, Version};
 pub(super) struct Subscription {
     kind: ResourceType,
     pub(super) wildcard: bool,
+    /// The client came with nothing and has heard nothing: it waits for an answer, be it that there is nothing.
+    pub(super) expectant: bool,
     pub(super) names: BTreeSet<Arc<str>>,
     /// What the client holds, once it has what is on its way.
     pub(super) held: BTreeMap<Arc<str>, Holding>,
@@ -82,6 +84,7 @@ impl Subscription {
         Self {
             kind,
             wildcard: false,
+            expectant: false,
             names: BTreeSet::new(),
             held: BTreeMap::new(),
             due: BTreeSet::new(),
