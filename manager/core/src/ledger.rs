@@ -53,8 +53,9 @@ impl Ledger {
         let Report { fleet, node, stream: number, event } = report;
         let nodes = self.fleets.entry(fleet).or_default();
         if let Event::Disconnected = event {
-            let known = nodes.get_mut(&node);
-            known.into_iter().for_each(|known| known.streams.retain(|stream| stream.number != number));
+            if let Some(known) = nodes.get_mut(&node) {
+                known.streams.retain(|stream| stream.number != number);
+            }
             return Touched::Nodes;
         }
         let Node { streams } = nodes.entry(node).or_default();
@@ -70,13 +71,13 @@ impl Ledger {
     }
 
     /// How the fleet's connected Envoys take these resources.
-    pub fn standing<'a>(&self, fleet: &str, resources: impl Iterator<Item = &'a Resource> + Clone) -> Standing {
+    pub fn standing(&self, fleet: &str, resources: &[Resource]) -> Standing {
         let mut standing = Standing::NoEnvoy;
         for (name, stream) in self.connected(fleet) {
-            if let Some(message) = resources.clone().find_map(|resource| stream.refusal(resource)) {
+            if let Some(message) = resources.iter().find_map(|resource| stream.refusal(resource)) {
                 return Standing::Refused { node: Arc::clone(name), message: Arc::clone(message) };
             }
-            let holds = resources.clone().all(|resource| stream.held.get(&resource.key()) == Some(&resource.version()));
+            let holds = resources.iter().all(|resource| stream.held.get(&resource.key()) == Some(&resource.version()));
             standing = match standing {
                 Standing::NoEnvoy | Standing::Held if holds => Standing::Held,
                 Standing::NoEnvoy | Standing::Held | Standing::Awaited | Standing::Refused { .. } => Standing::Awaited,
@@ -155,7 +156,7 @@ mod tests {
         for report in reports {
             ledger.note(report);
         }
-        ledger.standing("default", [resource()].iter())
+        ledger.standing("default", &[resource()])
     }
 
     #[test]

@@ -151,6 +151,11 @@ impl Records {
         self.flights.get(&address)
     }
 
+    /// Whether the address is being released.
+    pub fn is_leaving(&self, address: IpAddr) -> bool {
+        matches!(self.flights.get(&address), Some(Flight::Release { .. }))
+    }
+
     pub fn depart(&mut self, address: IpAddr, flight: Flight) {
         if let Flight::Create { owner } = &flight {
             self.count(&owner.namespace, 1);

@@ -45,7 +45,7 @@ fn a_load_balancer_is_recorded_before_it_is_served_and_then_acknowledged() {
     let steps = hub.decide();
     assert_eq!(hub.names("default"), Vec::<String>::new());
     for step in steps.into_iter().filter(is_create) {
-        hub.perform(step);
+        hub.perform(&step);
     }
     hub.decide();
     let served = ["cluster tenant-shop/web/tcp/80", "endpoints tenant-shop/web/tcp/80", "listener tcp/203.0.113.0/80"];
@@ -71,7 +71,7 @@ fn a_creation_costs_one_status_write() {
                 }
                 _ => {}
             }
-            hub.perform(step);
+            hub.perform(&step);
         }
         hub.acknowledge();
     }
@@ -130,7 +130,7 @@ fn a_refusal_is_told_and_taken_back_when_it_ends() {
     hub.settle();
     hub.refuse("default", "edge-1", "tcp/203.0.113.0/80", "cannot bind '203.0.113.0:80'");
     for step in hub.decide() {
-        hub.perform(step);
+        hub.perform(&step);
     }
     assert_eq!(hub.condition(NS, "web", "Programmed"), "False/Refused");
     assert_eq!(hub.addresses(NS, "web"), ["203.0.113.0"]);
@@ -148,7 +148,7 @@ fn a_node_change_touches_endpoints_alone_and_no_status_says_less() {
     let changed: Vec<String> = outcome.publish["default"].upsert.iter().map(|r| r.kind().to_string()).collect();
     assert_eq!(changed, ["endpoints"]);
     for step in outcome.steps {
-        hub.perform(step);
+        hub.perform(&step);
     }
     assert_eq!(hub.condition(NS, "web", "Programmed"), "True/Programmed");
 }

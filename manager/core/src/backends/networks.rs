@@ -66,7 +66,7 @@ pub(super) fn is_public(address: IpAddr) -> bool {
 
 /// IANA's special-purpose IPv4 networks that are not global, and everything from multicast up.
 const NOT_PUBLIC_V4: [(Ipv4Addr, u32); 14] = [
-    (Ipv4Addr::new(0, 0, 0, 0), 8),
+    (Ipv4Addr::UNSPECIFIED, 8),
     (Ipv4Addr::new(10, 0, 0, 0), 8),
     (Ipv4Addr::new(100, 64, 0, 0), 10),
     (Ipv4Addr::new(127, 0, 0, 0), 8),

@@ -47,9 +47,22 @@ pub struct Engine {
 /// What was said of objects that have no entry of their own, until the world says the same.
 #[derive(Debug, Default)]
 struct Said {
-    pools: BTreeMap<Arc<str>, IPPoolStatus>,
-    tenants: BTreeMap<Arc<str>, Usage>,
-    fleets: BTreeMap<Arc<str>, FleetStatus>,
+    pools: Sayings<IPPoolStatus>,
+    tenants: Sayings<Usage>,
+    fleets: Sayings<FleetStatus>,
+}
+
+/// What was said of objects of a kind, by name, with the uid of the object: one made later under the name is another one.
+type Sayings<T> = BTreeMap<Arc<str>, (String, T)>;
+
+/// What was said of this object and is not yet seen. Forgotten when it is seen, or was said of another.
+fn unseen<T: PartialEq + Clone>(said: &mut Sayings<T>, name: &str, uid: &str, seen: Option<&T>) -> Option<T> {
+    let (of, saying) = said.get(name)?;
+    if of == uid && Some(saying) != seen {
+        return Some(saying.clone());
+    }
+    said.remove(name);
+    None
 }
 
 impl Engine {
@@ -121,7 +134,9 @@ impl Engine {
             Step::ReleaseAllocation { name, uid: _, resource_version: _ } => {
                 let flying = self.world.records.flying();
                 let address = flying.into_iter().find(|address| allocation_name(*address) == *name);
-                address.into_iter().for_each(|address| self.abort(address));
+                if let Some(address) = address {
+                    self.abort(address);
+                }
             }
             Step::WriteLoadBalancerStatus { key, .. } => {
                 self.entries.get_mut(key).into_iter().for_each(Entry::forget_said);
@@ -153,6 +168,11 @@ impl Engine {
     /// Forgets what is under way on the address.
     fn abort(&mut self, address: IpAddr) {
         self.dirt.addresses.insert(address);
+        for owner in self.world.records.find(address).into_iter().flat_map(|object| &object.spec.owners) {
+            if let Some(owner) = crate::records::owner_key(owner) {
+                self.dirt.balancer(&owner);
+            }
+        }
         let promised = self.world.records.abort(address);
         if let Some(owner) = promised {
             self.dirt.wanting.insert(owner.clone());

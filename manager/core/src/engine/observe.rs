@@ -8,6 +8,7 @@ use nave_api::{IPAllocation, NodeSet, TCPLoadBalancer, Tenant};
 use nave_xds::report::Report;
 
 use super::Engine;
+use super::serve::has_shown_addresses;
 use crate::ledger::Touched;
 use crate::seen::Seen;
 use crate::shelf::Moved;
@@ -18,7 +19,7 @@ impl Engine {
         match seen {
             Seen::Tenants(sight) => self.world.tenants.look(sight).iter().for_each(|moved| self.tenant_moved(moved)),
             Seen::NodeSets(sight) => {
-                self.world.node_sets.look(sight).iter().for_each(|moved| self.node_set_moved(moved))
+                self.world.node_sets.look(sight).iter().for_each(|moved| self.node_set_moved(moved));
             }
             Seen::LoadBalancers(sight) => {
                 self.world.balancers.look(sight).iter().for_each(|moved| self.balancer_moved(moved));
@@ -76,6 +77,9 @@ impl Engine {
         let same = before.as_ref().map(weighs) == after.as_ref().map(weighs)
             && before.as_ref().map(|b| &b.spec) == after.as_ref().map(|b| &b.spec);
         self.dirt.statuses.insert(key.clone());
+        if before.as_deref().map(has_shown_addresses) != after.as_deref().map(has_shown_addresses) {
+            self.dirt.balancers.insert(key.clone());
+        }
         if same {
             return;
         }
@@ -106,11 +110,13 @@ impl Engine {
         self.dirt.addresses.insert(address);
         let pools = [&moved.before, &moved.after].into_iter().flatten().map(|a| Arc::from(a.spec.pool.as_str()));
         self.dirt.pool_statuses.extend(pools);
+        self.dirt.pool_statuses.extend(self.world.pools.offering(address).map(|(name, _)| Arc::clone(name)));
     }
 
     /// The address may be given to somebody else.
     pub(super) fn free(&mut self, address: IpAddr) {
         self.world.pools.give_back(address);
+        self.dirt.pool_statuses.extend(self.world.pools.offering(address).map(|(name, _)| Arc::clone(name)));
         self.dirt.freed.insert(address);
     }
 

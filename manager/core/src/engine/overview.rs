@@ -10,7 +10,7 @@ use nave_api::fleet::{EnvoyStatus, FleetNode};
 use nave_api::names::tenant_of;
 use nave_api::{Fleet, FleetStatus, IPPool, IPPoolStatus};
 
-use super::Engine;
+use super::{Engine, unseen};
 use crate::key::uid;
 use crate::pool::Pool;
 use crate::step::{Announcement, Step, Tone};
@@ -38,10 +38,9 @@ impl Engine {
             return;
         };
         let Some(pool) = self.world.pools.find(name) else { return };
-        if self.said.pools.get(name) == object.status.as_ref() {
-            self.said.pools.remove(name);
-        }
-        let before = self.said.pools.get(name).or(object.status.as_ref()).cloned().unwrap_or_default();
+        let uid = uid(&object.metadata);
+        let said = unseen(&mut self.said.pools, name, uid, object.status.as_ref());
+        let before = said.or_else(|| object.status.clone()).unwrap_or_default();
         let tally = self.world.records.tally(name);
         let verdict = ready(pool);
         let status = IPPoolStatus {
@@ -60,13 +59,8 @@ impl Engine {
             return;
         }
         announce(&object, &before, &verdict, steps);
-        self.said.pools.insert(Arc::clone(name), status.clone());
-        steps.push(Step::WritePoolStatus {
-            name: name.to_string(),
-            uid: uid(&object.metadata).to_owned(),
-            status,
-            patience: PATIENCE,
-        });
+        self.said.pools.insert(Arc::clone(name), (uid.to_owned(), status.clone()));
+        steps.push(Step::WritePoolStatus { name: name.to_string(), uid: uid.to_owned(), status, patience: PATIENCE });
     }
 
     fn write_usage(&mut self, namespace: &Arc<str>, steps: &mut Vec<Step>) {
@@ -75,18 +69,15 @@ impl Engine {
             self.said.tenants.remove(&name);
             return;
         };
+        let uid = uid(&tenant.metadata).to_owned();
         let seen = tenant.status.as_ref().and_then(|status| status.used);
-        if self.said.tenants.get(&name).copied() == seen {
-            self.said.tenants.remove(&name);
-        }
-        let before = self.said.tenants.get(&name).copied().or(seen);
+        let before = unseen(&mut self.said.tenants, &name, &uid, seen.as_ref()).or(seen);
         let used = self.used(namespace);
         if before == Some(used) {
             return;
         }
-        let uid = uid(&tenant.metadata).to_owned();
-        steps.push(Step::WriteTenantUsage { name: name.to_string(), uid, used, patience: PATIENCE });
-        self.said.tenants.insert(name, used);
+        steps.push(Step::WriteTenantUsage { name: name.to_string(), uid: uid.clone(), used, patience: PATIENCE });
+        self.said.tenants.insert(name, (uid, used));
     }
 
     /// Nothing is said of a fleet's Envoys before one was heard in this life: they come back by themselves.
@@ -100,10 +91,9 @@ impl Engine {
         if heard.is_empty() && object.status.is_some() {
             return;
         }
-        if self.said.fleets.get(name) == object.status.as_ref() {
-            self.said.fleets.remove(name);
-        }
-        let before = self.said.fleets.get(name).or(object.status.as_ref()).cloned().unwrap_or_default();
+        let uid = uid(&object.metadata);
+        let said = unseen(&mut self.said.fleets, name, uid, object.status.as_ref());
+        let before = said.or_else(|| object.status.clone()).unwrap_or_default();
         let verdict = serves(&object, &heard);
         let status = FleetStatus {
             nodes: heard,
@@ -112,13 +102,8 @@ impl Engine {
         if status == before {
             return;
         }
-        self.said.fleets.insert(Arc::clone(name), status.clone());
-        steps.push(Step::WriteFleetStatus {
-            name: name.to_string(),
-            uid: uid(&object.metadata).to_owned(),
-            status,
-            patience: PATIENCE,
-        });
+        self.said.fleets.insert(Arc::clone(name), (uid.to_owned(), status.clone()));
+        steps.push(Step::WriteFleetStatus { name: name.to_string(), uid: uid.to_owned(), status, patience: PATIENCE });
     }
 }
 

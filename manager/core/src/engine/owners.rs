@@ -39,6 +39,7 @@ impl Engine {
         if owners.is_empty() {
             let uid = uid(&object.metadata).to_owned();
             self.world.records.depart(address, Flight::Release { uid: uid.clone() });
+            self.dirt.balancers.extend(object.spec.owners.iter().filter_map(owner_key));
             steps.push(Step::ReleaseAllocation {
                 name: object.metadata.name.clone().unwrap_or_default(),
                 uid,

@@ -95,7 +95,8 @@ enum Wanted {
 /// What to do about the addresses of a load balancer that is accepted.
 pub(super) fn plan(world: &World, key: &Key, balancer: &TCPLoadBalancer, tenant: &Tenant) -> Plan {
     let uid = uid(&balancer.metadata);
-    let own: Vec<IpAddr> = world.records.of(key, uid).map(|(address, _)| address).collect();
+    let own = world.records.of(key, uid).map(|(address, _)| address);
+    let own: Vec<IpAddr> = own.filter(|address| !world.records.is_leaving(*address)).collect();
     let request = match Request::of(balancer) {
         Ok(request) => request,
         Err(shortage) => return Plan { shortage: Some(shortage), ..Plan::default() },

@@ -21,6 +21,8 @@ use crate::records::find_owner;
 /// What was decided of a load balancer.
 #[derive(Debug, Default)]
 pub(super) struct Entry {
+    /// The uid of the load balancer: one made later under the name inherits what is served and nothing that was said.
+    pub uid: String,
     /// The fleet that serves it.
     pub fleet: Arc<str>,
     /// What Envoy gets.
@@ -50,6 +52,27 @@ pub(super) enum Programmed {
 }
 
 impl Entry {
+    fn of(self, uid: &str) -> Self {
+        if self.uid == uid {
+            return self;
+        }
+        let Self {
+            uid: _,
+            fleet,
+            fragment,
+            problems: _,
+            refused,
+            total,
+            ready,
+            weight,
+            shortage: _,
+            programmed: _,
+            said: _,
+        } = self;
+        let uid = uid.to_owned();
+        Self { uid, fleet, fragment, refused, total, ready, weight, ..Self::default() }
+    }
+
     pub fn forget_said(&mut self) {
         self.said = None;
     }
@@ -90,7 +113,7 @@ impl Engine {
         let Some(balancer) = self.world.balancers.find(key).cloned() else { return };
         let entry = self.entries.remove(key).unwrap_or_default();
         let before = entry.weight;
-        let mut entry = Entry { problems: Vec::new(), weight: Usage::default(), ..entry };
+        let mut entry = Entry { problems: Vec::new(), weight: Usage::default(), ..entry.of(uid(&balancer.metadata)) };
         let tenant = self.world.tenant(&key.namespace).cloned();
         let (settled, problems) = compile::traffic(&balancer.spec);
         entry.problems.extend(problems);
@@ -166,8 +189,10 @@ impl Engine {
     /// Where the load balancer is reached: its ports on the addresses that are recorded as its own.
     fn openings(&self, key: &Key, balancer: &TCPLoadBalancer) -> Vec<Opening> {
         let uid = uid(&balancer.metadata);
-        let own: Vec<_> = self.world.records.of(key, uid).collect();
-        if own.len() < 2 && needs_both(balancer) && !has_shown_addresses(balancer) {
+        // What is being released is served no more: its record must not end first.
+        let own: Vec<_> =
+            self.world.records.of(key, uid).filter(|(address, _)| !self.world.records.is_leaving(*address)).collect();
+        if self.is_half(key, balancer) {
             return Vec::new();
         }
         let mut openings = Vec::new();
@@ -182,6 +207,12 @@ impl Engine {
             }
         }
         openings
+    }
+
+    /// Whether it has one address where it needs both families, and never had more to show: it gets both or none.
+    pub(super) fn is_half(&self, key: &Key, balancer: &TCPLoadBalancer) -> bool {
+        let own = self.world.records.of(key, uid(&balancer.metadata)).count();
+        own < 2 && needs_both(balancer) && !has_shown_addresses(balancer)
     }
 
     /// Whether only recorded ports of the address may be served.
@@ -229,7 +260,8 @@ fn needs_both(balancer: &TCPLoadBalancer) -> bool {
     }
 }
 
-fn has_shown_addresses(balancer: &TCPLoadBalancer) -> bool {
+/// Whether its status ever showed an address, and still does.
+pub(super) fn has_shown_addresses(balancer: &TCPLoadBalancer) -> bool {
     balancer.status.as_ref().is_some_and(|status| !status.addresses.is_empty())
 }
 

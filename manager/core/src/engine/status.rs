@@ -86,6 +86,9 @@ impl Engine {
 
     /// The addresses that are recorded as its own.
     fn addresses(&self, key: &Key, balancer: &TCPLoadBalancer) -> Vec<Address> {
+        if self.is_half(key, balancer) {
+            return Vec::new();
+        }
         let uid = uid(&balancer.metadata);
         let own = self.world.records.of(key, uid);
         own.map(|(value, object)| {
@@ -146,7 +149,7 @@ impl Engine {
             Programmed::No => false,
             Programmed::Unknown => says_programmed(balancer, true),
         };
-        match self.world.ledger.standing(fleet, entry.fragment.iter()) {
+        match self.world.ledger.standing(fleet, &entry.fragment) {
             Standing::Refused { node, message } => {
                 entry.programmed = Programmed::No;
                 let message = format!("the Envoy of {node} refuses it: {message}");

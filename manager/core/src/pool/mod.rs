@@ -188,7 +188,7 @@ impl Pools {
     /// The pools as they are now. Who overlaps an older one gives nothing; who has the same age yields to the lower name.
     pub fn rebuild<'a>(objects: impl Iterator<Item = &'a Arc<IPPool>>, taken: impl Iterator<Item = IpAddr>) -> Self {
         let mut pools: Vec<Pool> = objects.map(|object| Pool::parse(Arc::clone(object))).collect();
-        pools.sort_by(|a, b| age(a).cmp(&age(b)));
+        pools.sort_by_key(age);
         for newer in 1..pools.len() {
             let (older, rest) = pools.split_at_mut(newer);
             let Some(pool) = rest.first_mut().filter(|pool| pool.is_ready()) else { continue };

@@ -83,20 +83,20 @@ mod tests {
         text.parse::<Range>().map(|r| (r.low.to_string(), r.high.to_string()))
     }
 
-    fn pair(low: &str, high: &str) -> Result<(String, String), InvalidRange> {
-        Ok((low.to_owned(), high.to_owned()))
+    fn ends_at(text: &str, low: &str, high: &str) -> bool {
+        ends(text) == Ok((low.to_owned(), high.to_owned()))
     }
 
     #[test]
     fn networks_ranges_and_single_addresses_are_ranges() {
-        assert_eq!(ends("203.0.113.0/24"), pair("203.0.113.0", "203.0.113.255"));
-        assert_eq!(ends("203.0.113.4 - 203.0.113.9"), pair("203.0.113.4", "203.0.113.9"));
-        assert_eq!(ends("2001:db8::7"), pair("2001:db8::7", "2001:db8::7"));
+        assert!(ends_at("203.0.113.0/24", "203.0.113.0", "203.0.113.255"));
+        assert!(ends_at("203.0.113.4 - 203.0.113.9", "203.0.113.4", "203.0.113.9"));
+        assert!(ends_at("2001:db8::7", "2001:db8::7", "2001:db8::7"));
     }
 
     #[test]
     fn an_unaligned_network_is_masked() {
-        assert_eq!(ends("1.2.3.0/22"), pair("1.2.0.0", "1.2.3.255"));
+        assert!(ends_at("1.2.3.0/22", "1.2.0.0", "1.2.3.255"));
     }
 
     #[test]

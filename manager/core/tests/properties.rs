@@ -1,0 +1,380 @@
+//! What holds after any history: random creations, edits, deletions, restarts, resyncs and Envoys. Knows laws; knows no case.
+
+mod support;
+
+use std::collections::{BTreeMap, BTreeSet};
+
+use nave_api::TCPLoadBalancer;
+use nave_manager_core::{Engine, Key, Role, Seen, Settings, Sight, Step};
+use nave_xds::resource::ResourceType;
+use proptest::prelude::*;
+use serde_json::{Value, json};
+use support::hub::Hub;
+use support::objects::{balancer, fleet, nodes, pool, tenant};
+
+const TENANTS: [&str; 3] = ["shop", "news", "blog"];
+const POOLS: [&str; 3] = ["public", "spare", "six"];
+const NODES: [&str; 2] = ["edge-1", "edge-2"];
+
+/// One event of a history. Numbers are taken modulo what there is to choose from.
+#[derive(Clone, Debug)]
+enum Act {
+    Put {
+        tenant: usize,
+        name: u8,
+        spec: usize,
+    },
+    Delete {
+        tenant: usize,
+        name: u8,
+    },
+    Pool {
+        which: usize,
+        spec: usize,
+    },
+    DeletePool {
+        which: usize,
+    },
+    Tenant {
+        which: usize,
+        spec: usize,
+    },
+    DeleteTenant {
+        which: usize,
+    },
+    Nodes {
+        tenant: usize,
+        count: usize,
+    },
+    Connect {
+        which: usize,
+    },
+    Disconnect {
+        which: usize,
+    },
+    Acknowledge,
+    Refuse {
+        which: usize,
+    },
+    /// Decide, and leave the steps to be performed later.
+    Decide,
+    /// Perform the oldest step of one of the objects that steps wait for.
+    Perform {
+        which: usize,
+    },
+    /// The steps that wait are lost with their leader.
+    Restart,
+    /// A watch that begins anew.
+    Relist,
+    Replan,
+    Settle,
+}
+
+fn act() -> impl Strategy<Value = Act> {
+    let n = 0..1000_usize;
+    let name = 0..5_u8;
+    prop_oneof![
+        8 => (n.clone(), name.clone(), n.clone()).prop_map(|(tenant, name, spec)| Act::Put { tenant, name, spec }),
+        4 => (n.clone(), name).prop_map(|(tenant, name)| Act::Delete { tenant, name }),
+        2 => (n.clone(), n.clone()).prop_map(|(which, spec)| Act::Pool { which, spec }),
+        1 => n.clone().prop_map(|which| Act::DeletePool { which }),
+        2 => (n.clone(), n.clone()).prop_map(|(which, spec)| Act::Tenant { which, spec }),
+        1 => n.clone().prop_map(|which| Act::DeleteTenant { which }),
+        2 => (n.clone(), n.clone()).prop_map(|(tenant, count)| Act::Nodes { tenant, count }),
+        1 => n.clone().prop_map(|which| Act::Connect { which }),
+        1 => n.clone().prop_map(|which| Act::Disconnect { which }),
+        2 => Just(Act::Acknowledge),
+        1 => n.clone().prop_map(|which| Act::Refuse { which }),
+        6 => Just(Act::Decide),
+        10 => n.prop_map(|which| Act::Perform { which }),
+        1 => Just(Act::Restart),
+        1 => Just(Act::Relist),
+        1 => Just(Act::Replan),
+        2 => Just(Act::Settle),
+    ]
+}
+
+fn balancer_spec(which: usize) -> Value {
+    let specs = [
+        json!({}),
+        json!({}),
+        json!({"ports": [{"port": 80, "backendPort": 1}, {"port": 53, "protocol": "UDP", "backendPort": 2}]}),
+        json!({"address": {"pool": "spare"}}),
+        json!({"address": {"requested": ["203.0.113.2"]}}),
+        json!({"address": {"families": ["IPv6"]}}),
+        json!({"address": {"familyPolicy": "PreferDualStack"}}),
+        json!({"address": {"pool": "public", "familyPolicy": "RequireDualStack"}}),
+        json!({"address": {"requested": ["nonsense"]}}),
+        json!({"backends": {"endpoints": [{"addresses": ["10.1.1.1", "127.0.0.1", "junk"]}]}}),
+        json!({"traffic": {"balancing": {"policy": "Maglev"}, "sourceRanges": ["198.51.100.0/24"], "timeouts": {"idle": "x"}}}),
+    ];
+    specs[which % specs.len()].clone()
+}
+
+fn pool_spec(which: usize, spec: usize) -> Value {
+    let specs: &[Value] = &match which % POOLS.len() {
+        0 => [
+            json!({"addresses": {"include": ["203.0.113.0/29", "2001:db8::/126"]}}),
+            json!({"addresses": {"include": ["203.0.113.0/30"]}}),
+            json!({"addresses": {"include": ["203.0.113.0/29"], "exclude": ["203.0.113.1"], "dynamic": ["203.0.113.4/30"]}}),
+            json!({"addresses": {"include": ["203.0.113.9-203.0.113.1"]}}),
+        ],
+        1 => [
+            json!({"addresses": {"include": ["203.0.113.16/31"]}}),
+            json!({"addresses": {"include": ["203.0.113.4/30"]}}),
+            json!({"addresses": {"include": ["203.0.113.16/31"]}, "use": {"tenants": {"names": ["shop"]}}}),
+            json!({"source": {"service": {}}}),
+        ],
+        _ => [
+            json!({"addresses": {"include": ["2001:db8:6::/126"]}, "use": {"default": true, "priority": -1}}),
+            json!({"addresses": {"include": ["2001:db8:6::/127"]}}),
+            json!({"addresses": {"include": ["2001:db8:6::/127", "203.0.113.32"]}, "fleet": "other"}),
+            json!({"addresses": {"include": ["2001:db8::/125"]}}),
+        ],
+    };
+    specs[spec % specs.len()].clone()
+}
+
+fn tenant_spec(which: usize) -> Value {
+    let specs = [
+        json!({}),
+        json!({}),
+        json!({"state": "Suspended"}),
+        json!({"quota": {"loadBalancers": 2, "addresses": 2}}),
+        json!({"quota": {"ports": 3, "endpoints": 4}}),
+        json!({"backends": null}),
+        json!({"pools": ["spare"]}),
+        json!({"fleet": "other"}),
+    ];
+    specs[which % specs.len()].clone()
+}
+
+/// A history as it unfolds: the hub, the steps that wait to be performed, and what must not be lost.
+struct History {
+    hub: Hub,
+    waiting: Vec<Step>,
+    /// What each load balancer has recorded, by uid, for what it asks.
+    owned: BTreeMap<String, (BTreeSet<String>, Value)>,
+}
+
+fn namespace(tenant: usize) -> String {
+    format!("tenant-{}", TENANTS[tenant % TENANTS.len()])
+}
+
+impl History {
+    fn begin() -> Self {
+        let mut hub = Hub::default();
+        hub.fleet(fleet("default"));
+        hub.fleet(fleet("other"));
+        for which in 0..TENANTS.len() {
+            hub.tenant(tenant(TENANTS[which], &tenant_spec(0)));
+            hub.node_set(nodes(&namespace(which), "default", &[("n0", "10.20.0.1")]));
+        }
+        hub.pool(pool("public", &pool_spec(0, 0)));
+        Self { hub, waiting: Vec::new(), owned: BTreeMap::new() }
+    }
+
+    fn act(&mut self, act: &Act) {
+        self.hub.now += 1;
+        let hub = &mut self.hub;
+        match act {
+            Act::Put { tenant, name, spec } => {
+                hub.balancer(balancer(&namespace(*tenant), &format!("lb-{name}"), &balancer_spec(*spec)));
+            }
+            Act::Delete { tenant, name } => hub.delete_balancer(&namespace(*tenant), &format!("lb-{name}")),
+            Act::Pool { which, spec } => hub.pool(pool(POOLS[which % POOLS.len()], &pool_spec(*which, *spec))),
+            Act::DeletePool { which } => hub.delete_pool(POOLS[which % POOLS.len()]),
+            Act::Tenant { which, spec } => hub.tenant(tenant(TENANTS[which % TENANTS.len()], &tenant_spec(*spec))),
+            Act::DeleteTenant { which } => hub.delete_tenant(TENANTS[which % TENANTS.len()]),
+            Act::Nodes { tenant, count } => {
+                let all = [("n0", "10.20.0.1"), ("n1", "10.20.0.2"), ("n2", "169.254.0.1")];
+                hub.node_set(nodes(&namespace(*tenant), "default", &all[..count % 4]));
+            }
+            Act::Connect { which } => hub.connect("default", NODES[which % NODES.len()]),
+            Act::Disconnect { which } => hub.disconnect("default", NODES[which % NODES.len()]),
+            Act::Acknowledge => hub.acknowledge(),
+            Act::Refuse { which } => {
+                let listeners: Vec<_> = hub
+                    .names("default")
+                    .into_iter()
+                    .filter_map(|n| n.strip_prefix("listener ").map(str::to_owned))
+                    .collect();
+                if !listeners.is_empty() {
+                    hub.refuse(
+                        "default",
+                        NODES[which % NODES.len()],
+                        &listeners[which % listeners.len()],
+                        "cannot bind",
+                    );
+                }
+            }
+            Act::Decide => self.waiting.extend(self.hub.decide()),
+            Act::Perform { which } => self.perform(*which),
+            Act::Restart => {
+                self.waiting.clear();
+                hub.restart();
+            }
+            Act::Relist => hub.list_all(),
+            Act::Replan => hub.engine.replan(),
+            Act::Settle => self.settle(),
+        }
+    }
+
+    /// Performs the oldest step of the object that one of the waiting steps is about.
+    fn perform(&mut self, which: usize) {
+        if self.waiting.is_empty() {
+            return;
+        }
+        let object = about(&self.waiting[which % self.waiting.len()]);
+        if let Some(i) = self.waiting.iter().position(|step| about(step) == object) {
+            let step = self.waiting.remove(i);
+            self.hub.perform(&step);
+        }
+    }
+
+    fn settle(&mut self) {
+        while !self.waiting.is_empty() {
+            self.perform(0);
+        }
+        self.hub.settle();
+    }
+
+    /// What must hold at every moment.
+    fn check(&mut self) {
+        self.addresses_have_one_owner();
+        self.only_recorded_addresses_are_served();
+        self.nobody_lost_an_address();
+    }
+
+    fn addresses_have_one_owner(&self) {
+        for allocation in self.hub.allocations.values() {
+            assert!(allocation.spec.owners.len() <= 1, "{} has several owners", allocation.spec.address);
+        }
+    }
+
+    fn only_recorded_addresses_are_served(&self) {
+        for served in self.hub.served.values() {
+            for (_, name) in served.keys().filter(|(kind, _)| *kind == ResourceType::Listener) {
+                let address = name.split('/').nth(1).expect("a listener is named after its address");
+                assert!(
+                    self.hub.allocations.values().any(|a| a.spec.address == address),
+                    "{name} is served unrecorded"
+                );
+            }
+        }
+    }
+
+    /// Who lives and asks for the same as before has what it had.
+    fn nobody_lost_an_address(&mut self) {
+        let mut now = BTreeMap::new();
+        for object in self.hub.balancers.values() {
+            let uid = object.metadata.uid.clone().expect("the hub gives uids");
+            let asks = serde_json::to_value(&object.spec.address).expect("serializes");
+            now.insert(uid.clone(), (self.recorded(&uid), asks));
+        }
+        for (uid, (had, asked)) in &self.owned {
+            if let Some((has, asks)) = now.get(uid).filter(|(_, asks)| asks == asked) {
+                // More than it asks for may go again.
+                assert!(has.is_superset(had) || has.len() >= families(asks), "{uid} had {had:?}, has {has:?}");
+            }
+        }
+        self.owned = now;
+    }
+
+    fn recorded(&self, uid: &str) -> BTreeSet<String> {
+        let own = self.hub.allocations.values().filter(|a| a.spec.owners.iter().any(|o| o.uid == uid));
+        own.map(|a| a.spec.address.clone()).collect()
+    }
+
+    /// What must hold when nothing is under way.
+    fn check_rest(&mut self) {
+        for node in NODES {
+            self.hub.connect("default", node);
+        }
+        self.settle();
+        self.check();
+        self.hub.engine.replan();
+        assert_eq!(self.hub.decide(), [], "a replan finds something to do");
+        let served: Vec<_> = self.hub.served.iter().filter(|(_, served)| !served.is_empty()).collect();
+        let mut anew = Engine::new(Settings {
+            hub_networks: vec!["10.96.0.0/12".parse().expect("a network")],
+            ..Settings::default()
+        });
+        self.backwards().into_iter().for_each(|seen| anew.observe(seen));
+        let outcome = anew.settle(Role::Leader, self.hub.time());
+        assert_eq!(outcome.steps, [], "an engine that starts anew finds something to do");
+        for (fleet, served) in served {
+            assert_eq!(anew.resources(fleet), served.values().cloned().collect::<Vec<_>>(), "fleet {fleet}");
+            assert_eq!(self.hub.engine.resources(fleet), anew.resources(fleet), "fleet {fleet}");
+        }
+    }
+
+    /// The lists in another order than ever seen.
+    fn backwards(&self) -> Vec<Seen> {
+        let mut lists = self.hub.lists();
+        lists.reverse();
+        let mut turned = Vec::new();
+        for seen in lists {
+            turned.push(match seen {
+                Seen::LoadBalancers(Sight::All(mut all)) => {
+                    all.reverse();
+                    Seen::LoadBalancers(Sight::All(all))
+                }
+                Seen::Pools(Sight::All(mut all)) => {
+                    all.reverse();
+                    Seen::Pools(Sight::All(all))
+                }
+                other => other,
+            });
+        }
+        turned
+    }
+}
+
+fn families(asks: &Value) -> usize {
+    match asks["familyPolicy"].as_str() {
+        Some("PreferDualStack" | "RequireDualStack") => 2,
+        _ => 1,
+    }
+}
+
+/// The object that a step writes.
+fn about(step: &Step) -> (u8, Key) {
+    match step {
+        Step::CreateAllocation(object) | Step::ReplaceAllocation(object) => (0, Key::of(object)),
+        Step::ReleaseAllocation { name, .. } => (0, Key::cluster(name.as_str())),
+        Step::WriteLoadBalancerStatus { key, .. } => (1, key.clone()),
+        Step::WritePoolStatus { name, .. } => (2, Key::cluster(name.as_str())),
+        Step::WriteTenantUsage { name, .. } => (3, Key::cluster(name.as_str())),
+        Step::WriteFleetStatus { name, .. } => (4, Key::cluster(name.as_str())),
+        Step::Announce(_) => (5, Key::default()),
+    }
+}
+
+fn cases() -> u32 {
+    std::env::var("NAVE_PROPTEST_CASES").ok().and_then(|n| n.parse().ok()).unwrap_or(512)
+}
+
+proptest! {
+    #![proptest_config(ProptestConfig { cases: cases(), failure_persistence: None, ..ProptestConfig::default() })]
+
+    #[test]
+    fn after_any_history_the_engine_is_what_a_new_one_would_be(acts in prop::collection::vec(act(), 1..60)) {
+        let mut history = History::begin();
+        for act in &acts {
+            history.act(act);
+            history.check();
+        }
+        history.check_rest();
+    }
+}
+
+/// The tests above compare load balancers as the API would carry them.
+#[test]
+fn fixtures_read_back_as_written() {
+    for which in 0..11 {
+        let object = balancer("tenant-shop", "web", &balancer_spec(which));
+        let text = serde_json::to_string(&object).expect("serializes");
+        assert_eq!(serde_json::from_str::<TCPLoadBalancer>(&text).expect("reads"), object);
+    }
+}
