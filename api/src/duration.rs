@@ -3,10 +3,15 @@
 use schemars::JsonSchema;
 use serde::{Deserialize, Serialize};
 
-/// A length of time, `metav1.Duration`'s notation without signs and fractions: numbers with the units `ms`, `s`, `m`, `h`.
+/// A length of time, `metav1.Duration`'s notation without signs and fractions: numbers of at most six
+/// digits with the units `ms`, `s`, `m`, `h`, and at most a year (8760h).
 #[derive(Clone, Debug, PartialEq, Eq, PartialOrd, Ord, Hash, Serialize, Deserialize, JsonSchema)]
 #[serde(transparent)]
-pub struct Duration(#[schemars(length(max = 32), regex(pattern = r"^([0-9]{1,9}(ms|s|m|h))+$"))] pub String);
+#[schemars(extend("x-kubernetes-validations" = [{
+    "rule": "self.matches('^([0-9]{1,6}(ms|s|m|h))+$') && duration(self) <= duration('8760h')",
+    "message": "a duration is numbers with the units ms, s, m and h, such as 250ms or 1h30m, and at most 8760h",
+}]))]
+pub struct Duration(#[schemars(length(max = 32))] pub String);
 
 /// Why a text is no duration.
 #[derive(Clone, Copy, Debug, PartialEq, Eq)]

@@ -35,7 +35,7 @@ pub struct FleetSpec {
     /// How long an edge node may answer after its last renewal: whole seconds, 1 s to 60 s. Default: 2 s. Failover takes
     /// this long and 0.1 to 0.9 s more.
     #[serde(default, skip_serializing_if = "Option::is_none")]
-    #[x_kube(validation = Rule::new("duration(self) >= duration('1s') && duration(self) <= duration('60s') && duration(self).getMilliseconds() % 1000 == 0")
+    #[x_kube(validation = Rule::new("!self.matches('^([0-9]{1,6}(ms|s|m|h))+$') || (duration(self) >= duration('1s') && duration(self) <= duration('60s') && !self.contains('ms'))")
         .message("leaseDuration is whole seconds from 1s to 60s"))]
     pub lease_duration: Option<Duration>,
     /// What a holder does while the hub's API does not answer it. Default: Hold.

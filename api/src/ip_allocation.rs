@@ -18,6 +18,8 @@ use crate::tcp_load_balancer::Protocol;
     status = "IPAllocationStatus",
     derive = "PartialEq",
     doc = "One address given to its owners. Written by the manager alone.",
+    validation = Rule::new("!isIP(self.spec.address) || (ip(self.spec.address).family() == 4 ? self.metadata.name == self.spec.address : self.metadata.name.matches('^([0-9a-f]{4}-){7}[0-9a-f]{4}$'))")
+        .message("an IPAllocation is named after its address, IPv6 in full with dashes for colons: the name is the lock"),
     printcolumn(name = "Address", type_ = "string", json_path = ".spec.address"),
     printcolumn(name = "Pool", type_ = "string", json_path = ".spec.pool"),
     printcolumn(name = "Namespace", type_ = "string", json_path = ".spec.owners[0].namespace"),
@@ -27,6 +29,7 @@ use crate::tcp_load_balancer::Protocol;
     printcolumn(name = "Age", type_ = "date", json_path = ".metadata.creationTimestamp")
 )]
 #[serde(rename_all = "camelCase")]
+#[x_kube(validation = Rule::new("!has(oldSelf.group) || (has(self.group) && self.group == oldSelf.group)").message("the group of an allocation is fixed when it is made"))]
 pub struct IPAllocationSpec {
     /// The address, IPv4 or IPv6. Immutable.
     #[schemars(length(max = 45))]

@@ -7,7 +7,7 @@ use kube::{CustomResource, KubeSchema};
 use schemars::JsonSchema;
 use serde::{Deserialize, Serialize};
 
-use crate::{Duration, names};
+use crate::{Duration, names, rules};
 
 /// Addresses to give, where they come from and who may have them.
 #[derive(CustomResource, KubeSchema, Serialize, Deserialize, Clone, Debug, PartialEq, Eq)]
@@ -31,8 +31,10 @@ use crate::{Duration, names};
     printcolumn(name = "Age", type_ = "date", json_path = ".metadata.creationTimestamp")
 )]
 #[serde(rename_all = "camelCase")]
+#[x_kube(validation = Rule::new("!has(self.source.static) || has(self.addresses)").message("a static pool lists its addresses in addresses.include"))]
 pub struct IPPoolSpec {
-    /// Where the addresses come from; exactly one.
+    /// Where the addresses come from; exactly one, and always the same one.
+    #[x_kube(validation = Rule::new("has(self.static) == has(oldSelf.static) && has(self.service) == has(oldSelf.service) && has(self.external) == has(oldSelf.external)").message("a pool keeps its source: make another pool"))]
     pub source: Source,
     /// The addresses. Sources that buy need none.
     #[serde(default, skip_serializing_if = "Option::is_none")]
@@ -52,6 +54,7 @@ pub struct IPPoolSpec {
     /// The fleet that these addresses lead to. Default: `default`.
     #[serde(default, skip_serializing_if = "Option::is_none")]
     #[schemars(length(min = 1, max = 40))]
+    #[x_kube(validation = rules::label("fleet"))]
     pub fleet: Option<String>,
     /// Who makes the network send these addresses to the fleet. Default: external.
     #[serde(default, skip_serializing_if = "Option::is_none")]
@@ -68,6 +71,7 @@ impl IPPoolSpec {
 /// Where the addresses of a pool come from; exactly one.
 #[derive(JsonSchema, Serialize, Deserialize, Clone, Debug, PartialEq, Eq)]
 #[serde(rename_all = "camelCase")]
+#[schemars(transform = rules::exactly_one)]
 pub enum Source {
     /// They are ours.
     Static {},
@@ -83,14 +87,17 @@ pub enum Source {
 pub struct Addresses {
     /// Networks (`203.0.113.0/24`, unaligned ones are masked), ranges (`198.51.100.10-198.51.100.20`) and single addresses.
     #[schemars(length(min = 1, max = 256), inner(length(min = 2, max = 91)))]
+    #[x_kube(validation = rules::spans("include"))]
     pub include: Vec<String>,
     /// What of it is never given. Default: nothing.
     #[serde(default)]
     #[schemars(length(max = 256), inner(length(min = 2, max = 91)))]
+    #[x_kube(validation = rules::spans("exclude"))]
     pub exclude: Vec<String>,
     /// What of it is given to those who ask for no address; the rest is given by request only. Default: all.
     #[serde(default, skip_serializing_if = "Option::is_none")]
     #[schemars(length(max = 256), inner(length(min = 2, max = 91)))]
+    #[x_kube(validation = rules::spans("dynamic"))]
     pub dynamic: Option<Vec<String>>,
 }
 
@@ -110,6 +117,7 @@ pub struct Use {
     /// Only for objects of these namespaces of the spoke, as its agent says. Absent: all.
     #[serde(default, skip_serializing_if = "Option::is_none")]
     #[schemars(length(max = 100), inner(length(min = 1, max = 63)))]
+    #[x_kube(validation = rules::labels("namespaces"))]
     pub namespaces: Option<Vec<String>>,
 }
 
@@ -120,6 +128,7 @@ pub struct TenantSelection {
     /// By name.
     #[serde(default)]
     #[schemars(length(max = 1000), inner(length(min = 1, max = 40)))]
+    #[x_kube(validation = rules::labels("names"))]
     pub names: Vec<String>,
     /// By all of these labels. Absent or empty: none.
     #[serde(default, skip_serializing_if = "Option::is_none")]
@@ -152,6 +161,7 @@ pub struct PortRange {
 /// Who makes the network send a pool's addresses to the fleet; exactly one.
 #[derive(JsonSchema, Serialize, Deserialize, Clone, Debug, PartialEq, Eq)]
 #[serde(rename_all = "camelCase")]
+#[schemars(transform = rules::exactly_one)]
 pub enum Announce {
     /// Nave's operator on the edge nodes.
     Operator(OperatorAnnounce),
@@ -166,6 +176,7 @@ pub struct OperatorAnnounce {
     /// The interface that gets the addresses, at most 15 characters. Default: the uplink.
     #[serde(default, skip_serializing_if = "Option::is_none")]
     #[schemars(length(min = 1, max = 15))]
+    #[x_kube(validation = Rule::new("self.matches('^[a-zA-Z0-9_.-]+$') && self != '.' && self != '..'").message("interface is the name of a network interface, such as eth0"))]
     pub interface: Option<String>,
     /// Whether to make the interface as a bridge where it is missing. Default: false.
     #[serde(default)]

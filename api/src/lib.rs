@@ -15,6 +15,7 @@ pub mod ip_allocation;
 pub mod ip_pool;
 pub mod names;
 pub mod node_set;
+mod rules;
 pub mod tcp_load_balancer;
 pub mod tenant;
 

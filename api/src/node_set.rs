@@ -10,13 +10,14 @@ use serde::{Deserialize, Serialize};
     version = "v1alpha1",
     kind = "NodeSet",
     plural = "nodesets",
-    shortname = "ns-nave",
+    shortname = "nset",
     category = "nave",
     namespaced,
     derive = "PartialEq",
     doc = "The ready nodes of a spoke and their addresses, written by its agent.",
-    validation = Rule::new("self.metadata.name.size() <= 63").message("the name of a NodeSet has at most 63 characters"),
-    printcolumn(name = "First", type_ = "string", json_path = ".spec.nodes[0].name", description = "The first node"),
+    validation = Rule::new("self.metadata.name.size() <= 63 && self.metadata.name.matches('^[a-z0-9]([-a-z0-9]*[a-z0-9])?$')")
+        .message("the name of a NodeSet is a DNS label of at most 63 characters"),
+    printcolumn(name = "Nodes", type_ = "string", json_path = ".spec.nodes[*].name"),
     printcolumn(name = "Age", type_ = "date", json_path = ".metadata.creationTimestamp")
 )]
 #[serde(rename_all = "camelCase")]

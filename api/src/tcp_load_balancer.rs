@@ -5,7 +5,7 @@ use kube::{CustomResource, KubeSchema};
 use schemars::JsonSchema;
 use serde::{Deserialize, Serialize};
 
-use crate::Duration;
+use crate::{Duration, rules};
 
 /// Ports of addresses in the hub that lead to backends in a spoke.
 #[derive(CustomResource, KubeSchema, Serialize, Deserialize, Clone, Debug, PartialEq, Eq)]
@@ -38,6 +38,7 @@ pub struct TCPLoadBalancerSpec {
     /// The ports to open, 1 to 100; a protocol and port once.
     #[schemars(length(min = 1, max = 100))]
     #[x_kube(merge_strategy = ListMerge::Map(vec!["protocol".into(), "port".into()]))]
+    #[x_kube(validation = Rule::new("self.all(p, !has(p.name) || self.exists_one(q, has(q.name) && q.name == p.name))").message("two ports have the same name: give each its own"))]
     pub ports: Vec<Port>,
     /// Where the traffic goes.
     pub backends: Backends,
@@ -110,6 +111,7 @@ pub struct Port {
 /// Where the traffic goes; exactly one of the two.
 #[derive(JsonSchema, Serialize, Deserialize, Clone, Debug, PartialEq, Eq)]
 #[serde(rename_all = "camelCase")]
+#[schemars(transform = rules::exactly_one)]
 pub enum Backends {
     /// The nodes of the spoke, on each port's `backendPort`.
     Nodes(NodeBackends),
@@ -123,6 +125,7 @@ pub enum Backends {
 pub struct NodeBackends {
     /// The NodeSet in the same namespace.
     #[schemars(length(min = 1, max = 63))]
+    #[x_kube(validation = rules::label("nodeSet"))]
     pub node_set: String,
     /// Only these nodes of it. Absent: all. Empty: none.
     #[serde(default, skip_serializing_if = "Option::is_none")]
@@ -163,15 +166,18 @@ pub struct AddressRequest {
     /// The pool by name. Default: a pool reserved for the tenant, else the default pool.
     #[serde(default, skip_serializing_if = "Option::is_none")]
     #[schemars(length(min = 1, max = 63))]
+    #[x_kube(validation = rules::label("pool"))]
     pub pool: Option<String>,
     /// Exactly these addresses, at most one of a family. Default: any.
     #[serde(default)]
     #[schemars(length(max = 2), inner(length(max = 45)))]
-    #[x_kube(validation = Rule::new("self.all(a, isIP(a))").message("requested lists IPv4 and IPv6 addresses"))]
+    #[x_kube(validation = Rule::new("self.all(a, isIP(a))").message("requested lists IPv4 and IPv6 addresses, such as 203.0.113.7"))]
+    #[x_kube(validation = Rule::new("self.size() < 2 || !self.all(a, isIP(a)) || ip(self[0]).family() != ip(self[1]).family()").message("requested has at most one IPv4 and one IPv6 address"))]
     pub requested: Vec<String>,
     /// The families in order of preference. Default: what the pool has, IPv4 first.
     #[serde(default)]
     #[schemars(length(max = 2))]
+    #[x_kube(validation = Rule::new("self.size() < 2 || self[0] != self[1]").message("families names each family once"))]
     pub families: Vec<IpFamily>,
     /// One address or one of each family. Default: SingleStack.
     #[serde(default, skip_serializing_if = "Option::is_none")]
@@ -213,7 +219,7 @@ pub struct Traffic {
     /// Who may connect, in CIDR notation; everybody else is refused. Default: everybody.
     #[serde(default)]
     #[schemars(length(max = 200), inner(length(max = 49)))]
-    #[x_kube(validation = Rule::new("self.all(n, isCIDR(n))").message("sourceRanges lists networks in CIDR notation, such as 198.51.100.0/24"))]
+    #[x_kube(validation = rules::networks("sourceRanges", "198.51.100.0/24"))]
     pub source_ranges: Vec<String>,
     /// Which backend gets a connection.
     #[serde(default, skip_serializing_if = "Option::is_none")]
@@ -284,9 +290,11 @@ pub struct HealthCheck {
     pub http: Option<HttpCheck>,
     /// Time between checks. Default: 2s.
     #[serde(default, skip_serializing_if = "Option::is_none")]
+    #[x_kube(validation = rules::some_time("interval"))]
     pub interval: Option<Duration>,
     /// Time for an answer. Default: 1s.
     #[serde(default, skip_serializing_if = "Option::is_none")]
+    #[x_kube(validation = rules::some_time("timeout"))]
     pub timeout: Option<Duration>,
     /// Failures in a row that take a backend out. Default: 3.
     #[serde(default, skip_serializing_if = "Option::is_none")]
@@ -309,6 +317,7 @@ pub struct HttpCheck {
     /// The path. Default: /healthz.
     #[serde(default, skip_serializing_if = "Option::is_none")]
     #[schemars(length(min = 1, max = 1024))]
+    #[x_kube(validation = rules::absolute("path"))]
     pub path: Option<String>,
     /// The port, where it is not the backend's. Default: the backend's.
     #[serde(default, skip_serializing_if = "Option::is_none")]
@@ -325,6 +334,7 @@ pub struct Ejection {
     pub consecutive_failures: Option<u32>,
     /// How long the first time; it grows with each time. Default: 5s.
     #[serde(default, skip_serializing_if = "Option::is_none")]
+    #[x_kube(validation = rules::some_time("baseTime"))]
     pub base_time: Option<Duration>,
 }
 
@@ -334,12 +344,14 @@ pub struct Ejection {
 pub struct Timeouts {
     /// To connect to a backend. Default: 5s.
     #[serde(default, skip_serializing_if = "Option::is_none")]
+    #[x_kube(validation = rules::some_time("connect"))]
     pub connect: Option<Duration>,
     /// Without a byte in either direction, before a TCP connection is closed; 0s: never. Default: 1h.
     #[serde(default, skip_serializing_if = "Option::is_none")]
     pub idle: Option<Duration>,
     /// Without a datagram in either direction, before a UDP session is forgotten. Default: 60s.
     #[serde(default, skip_serializing_if = "Option::is_none")]
+    #[x_kube(validation = rules::some_time("udpSession"))]
     pub udp_session: Option<Duration>,
 }
 

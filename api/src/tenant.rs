@@ -5,7 +5,7 @@ use kube::{CustomResource, KubeSchema};
 use schemars::JsonSchema;
 use serde::{Deserialize, Serialize};
 
-use crate::names;
+use crate::{names, rules};
 
 /// One spoke as the hub knows it: its namespace `tenant-<name>`, its credential, what it may use.
 #[derive(CustomResource, KubeSchema, Serialize, Deserialize, Clone, Debug, Default, PartialEq, Eq)]
@@ -33,14 +33,18 @@ pub struct TenantSpec {
     /// The fleet that serves it. Default: `default`.
     #[serde(default, skip_serializing_if = "Option::is_none")]
     #[schemars(length(min = 1, max = 40))]
+    #[x_kube(validation = rules::label("fleet"))]
     pub fleet: Option<String>,
     /// Domains it may claim besides the generated names: `shop.example.com`, `*.shop.example.com`. Default: none.
     #[serde(default)]
     #[schemars(length(max = 100), inner(length(min = 1, max = 253)))]
+    #[x_kube(validation = rules::hostnames("domains"))]
+    #[x_kube(merge_strategy = ListMerge::Set)]
     pub domains: Vec<String>,
     /// The pools it may use, by name. Absent: every pool that lets it in. Empty: none.
     #[serde(default, skip_serializing_if = "Option::is_none")]
     #[schemars(length(max = 100), inner(length(min = 1, max = 63)))]
+    #[x_kube(validation = rules::labels("pools"))]
     pub pools: Option<Vec<String>>,
     /// Where its backends may lie. Absent: public unicast addresses only.
     #[serde(default, skip_serializing_if = "Option::is_none")]
@@ -78,7 +82,7 @@ pub struct TenantBackends {
     /// when a network here covers them.
     #[serde(default)]
     #[schemars(length(max = 64), inner(length(max = 49)))]
-    #[x_kube(validation = Rule::new("self.all(n, isCIDR(n))").message("allow lists networks in CIDR notation, such as 10.20.0.0/16"))]
+    #[x_kube(validation = rules::networks("allow", "10.20.0.0/16"))]
     pub allow: Vec<String>,
     /// Exclusive (default): nobody else's networks may overlap these; Shared: others that say Shared, too, may.
     #[serde(default)]

@@ -1,12 +1,16 @@
 //! HTTPLoadBalancer: what a spoke asks on layer 7, in the vocabulary of Gateway API's HTTPRoute.
 
+pub mod filter;
+pub mod matching;
+
 use k8s_openapi::apimachinery::pkg::apis::meta::v1::{Condition, Time};
 use kube::{CustomResource, KubeSchema};
-use schemars::JsonSchema;
 use serde::{Deserialize, Serialize};
 
-use crate::Duration;
 use crate::tcp_load_balancer::{Address, AddressRequest, NodeBackends, Origin};
+use crate::{Duration, rules};
+use filter::Filter;
+use matching::Match;
 
 /// Hostnames and rules that lead to backends in a spoke.
 #[derive(CustomResource, KubeSchema, Serialize, Deserialize, Clone, Debug, PartialEq, Eq)]
@@ -30,6 +34,8 @@ use crate::tcp_load_balancer::{Address, AddressRequest, NodeBackends, Origin};
     printcolumn(name = "Age", type_ = "date", json_path = ".metadata.creationTimestamp")
 )]
 #[serde(rename_all = "camelCase")]
+#[x_kube(validation = Rule::new("self.rules.all(r, r.backends.all(b, self.backends.exists(known, known.name == b.name)))").message("a rule refers to a backend that backends does not list"))]
+#[x_kube(validation = Rule::new("self.rules.all(r, r.filters.all(f, !has(f.requestMirror) || self.backends.exists(known, known.name == f.requestMirror.backend)))").message("a requestMirror refers to a backend that backends does not list"))]
 pub struct HTTPLoadBalancerSpec {
     /// The object of the spoke that this stands for: for people and for cleaning up, never a right.
     #[serde(default, skip_serializing_if = "Option::is_none")]
@@ -37,6 +43,8 @@ pub struct HTTPLoadBalancerSpec {
     /// The hostnames besides the generated one, lower case, a leading `*.` allowed. Default: none.
     #[serde(default)]
     #[schemars(length(max = 64), inner(length(min = 1, max = 253)))]
+    #[x_kube(validation = rules::hostnames("hostnames"))]
+    #[x_kube(merge_strategy = ListMerge::Set)]
     pub hostnames: Vec<String>,
     /// Certificates. Default: the hub's own for the generated hostname.
     #[serde(default)]
@@ -62,6 +70,7 @@ pub struct HttpTls {
     /// The hostnames; all of the load balancer's when empty.
     #[serde(default)]
     #[schemars(length(max = 64), inner(length(min = 1, max = 253)))]
+    #[x_kube(validation = rules::hostnames("hostnames"))]
     pub hostnames: Vec<String>,
     /// The Secret of type kubernetes.io/tls in the same namespace.
     #[schemars(length(min = 1, max = 253))]
@@ -71,54 +80,26 @@ pub struct HttpTls {
 /// One rule: what it matches, what it does, where it leads.
 #[derive(KubeSchema, Serialize, Deserialize, Clone, Debug, Default, PartialEq, Eq)]
 #[serde(rename_all = "camelCase")]
+#[x_kube(validation = Rule::new("!self.filters.exists(f, has(f.requestRedirect)) || self.backends.size() == 0").message("a rule that redirects has no backends"))]
+#[x_kube(validation = Rule::new("!self.filters.exists(f, (has(f.urlRewrite) && has(f.urlRewrite.path) && has(f.urlRewrite.path.replacePrefixMatch)) || (has(f.requestRedirect) && has(f.requestRedirect.path) && has(f.requestRedirect.path.replacePrefixMatch))) || self.matches.all(m, !has(m.path) || m.path.type == 'PathPrefix')").message("replacePrefixMatch needs a PathPrefix in every match of its rule"))]
 pub struct HttpRule {
     /// Any of these. Default: the prefix `/`.
     #[serde(default)]
-    #[schemars(length(max = 64))]
+    #[schemars(length(max = 16))]
     pub matches: Vec<Match>,
-    /// Where requests go, by weight.
+    /// What is done to requests and responses. Default: nothing.
+    #[serde(default)]
+    #[schemars(length(max = 16))]
+    #[x_kube(validation = Rule::new("self.filter(f, has(f.requestRedirect) || has(f.urlRewrite)).size() <= 1").message("a rule has one requestRedirect or one urlRewrite, not both"))]
+    #[x_kube(validation = Rule::new("self.filter(f, has(f.requestHeaderModifier)).size() <= 1 && self.filter(f, has(f.responseHeaderModifier)).size() <= 1").message("a rule has one requestHeaderModifier and one responseHeaderModifier at most: put the changes together"))]
+    pub filters: Vec<Filter>,
+    /// Where requests go, by weight. None, and no redirect: they get 500.
     #[serde(default)]
     #[schemars(length(max = 16))]
     pub backends: Vec<WeightedBackend>,
     /// How long a request may take. Default: no limit but the connection's.
     #[serde(default, skip_serializing_if = "Option::is_none")]
     pub timeouts: Option<RuleTimeouts>,
-}
-
-/// What a request must look like; all of it.
-#[derive(KubeSchema, Serialize, Deserialize, Clone, Debug, Default, PartialEq, Eq)]
-#[serde(rename_all = "camelCase")]
-pub struct Match {
-    /// The path. Default: the prefix `/`.
-    #[serde(default, skip_serializing_if = "Option::is_none")]
-    pub path: Option<PathMatch>,
-    /// The method. Default: any.
-    #[serde(default, skip_serializing_if = "Option::is_none")]
-    #[schemars(length(min = 1, max = 16))]
-    pub method: Option<String>,
-}
-
-/// A path to match.
-#[derive(KubeSchema, Serialize, Deserialize, Clone, Debug, PartialEq, Eq)]
-#[serde(rename_all = "camelCase")]
-pub struct PathMatch {
-    /// Exact, PathPrefix (whole segments) or RegularExpression (RE2).
-    #[serde(rename = "type")]
-    pub kind: PathMatchType,
-    /// The path, prefix or expression.
-    #[schemars(length(min = 1, max = 1024))]
-    pub value: String,
-}
-
-/// How a path is compared.
-#[derive(JsonSchema, Serialize, Deserialize, Clone, Copy, Debug, PartialEq, Eq)]
-pub enum PathMatchType {
-    /// The whole path.
-    Exact,
-    /// Whole leading segments.
-    PathPrefix,
-    /// An RE2 expression over the whole path.
-    RegularExpression,
 }
 
 /// A backend by name, with its share.
@@ -137,10 +118,14 @@ pub struct WeightedBackend {
 /// How long a request may take.
 #[derive(KubeSchema, Serialize, Deserialize, Clone, Debug, Default, PartialEq, Eq)]
 #[serde(rename_all = "camelCase")]
+#[x_kube(validation = Rule::new("!has(self.request) || !has(self.backendRequest) || duration(self.request) == duration('0s') || duration(self.backendRequest) <= duration(self.request)").message("backendRequest is not longer than request"))]
 pub struct RuleTimeouts {
-    /// From the request's first byte to the response's last.
+    /// From the request's first byte to the response's last; 0s: no limit. Default: no limit.
     #[serde(default, skip_serializing_if = "Option::is_none")]
     pub request: Option<Duration>,
+    /// One try of one backend; 0s: no limit. Default: as `request`.
+    #[serde(default, skip_serializing_if = "Option::is_none")]
+    pub backend_request: Option<Duration>,
 }
 
 /// A backend of HTTP rules.
@@ -149,6 +134,7 @@ pub struct RuleTimeouts {
 pub struct HttpBackend {
     /// Its name in the rules.
     #[schemars(length(min = 1, max = 63))]
+    #[x_kube(validation = rules::label("name"))]
     pub name: String,
     /// The node port.
     #[schemars(range(min = 1))]
