@@ -13,13 +13,18 @@ use serde::{Deserialize, Serialize};
 }]))]
 pub struct Duration(#[schemars(length(max = 32))] pub String);
 
+/// As the schema says: a number has so many digits at most, ...
+const MAX_DIGITS: usize = 6;
+/// ... and the whole is a year or less, in milliseconds.
+const LONGEST: u64 = 8760 * 3_600_000;
+
 /// Why a text is no duration.
 #[derive(Clone, Copy, Debug, PartialEq, Eq)]
 pub struct InvalidDuration;
 
 impl std::fmt::Display for InvalidDuration {
     fn fmt(&self, f: &mut std::fmt::Formatter<'_>) -> std::fmt::Result {
-        f.write_str("not a duration: write numbers with units, such as 250ms, 5s, 1h or 1h30m")
+        f.write_str("not a duration: write numbers with units, such as 250ms, 5s, 1h or 1h30m, and at most 8760h")
     }
 }
 
@@ -41,12 +46,15 @@ impl Duration {
         }
         while !rest.is_empty() {
             let digits = rest.find(|c: char| !c.is_ascii_digit()).ok_or(InvalidDuration)?;
+            if digits > MAX_DIGITS {
+                return Err(InvalidDuration);
+            }
             let number: u64 = rest[..digits].parse().map_err(|_| InvalidDuration)?;
             let (factor, unit) = unit(&rest[digits..]).ok_or(InvalidDuration)?;
             millis = number.checked_mul(factor).and_then(|n| millis.checked_add(n)).ok_or(InvalidDuration)?;
             rest = &rest[digits + unit..];
         }
-        Ok(std::time::Duration::from_millis(millis))
+        if millis > LONGEST { Err(InvalidDuration) } else { Ok(std::time::Duration::from_millis(millis)) }
     }
 }
 
@@ -76,6 +84,6 @@ mod tests {
 
     #[test]
     fn anything_else_is_refused() {
-        assert_eq!(["", "5", "s", "-5s", "1.5s", "5 s", "99999999999999999999h"].map(millis), [None; 7]);
+        assert_eq!(["", "5", "s", "-5s", "1.5s", "5 s", "1000000s", "8761h"].map(millis), [None; 8]);
     }
 }
