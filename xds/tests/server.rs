@@ -14,9 +14,8 @@ use nave_xds::server::{Settings, TlsSource};
 use nave_xds::store::Change;
 use prost::Message as _;
 use support::certificates::{Authority, Issued};
-use support::server::{LoadBalancer, Running, tcp};
+use support::server::{LoadBalancer, Running, own_socket, tcp};
 use support::stream::Stream;
-use tokio::net::TcpListener;
 use tokio::sync::watch;
 use tonic::Code;
 use tonic::transport::{Certificate, Channel, ClientTlsConfig, Identity};
@@ -148,7 +147,7 @@ async fn start_mutual(authority: &Authority) -> (Running, watch::Sender<Arc<rust
     let config =
         server_config(manager.certificate.as_bytes(), manager.key.as_bytes(), authority.certificate().as_bytes());
     let (sender, receiver) = watch::channel(Arc::new(config.expect("a configuration")));
-    let listener = TcpListener::bind("127.0.0.1:0").await.expect("a free port");
+    let listener = own_socket().await;
     (Running::start_on(listener, Settings::default(), TlsSource::Mutual(receiver)), sender)
 }
 

@@ -3,6 +3,7 @@
 
 use std::sync::PoisonError;
 use std::sync::atomic::Ordering;
+use std::time::Duration;
 
 use prost::Message;
 use tokio::sync::mpsc;
@@ -42,8 +43,7 @@ async fn run<D: Dialect>(
         _ = closing.wait_for(|closing| *closing) => return Err(gone()),
         () = out.closed() => return Ok(()),
     }
-    let settings = session.shared.settings;
-    let began = Instant::now();
+    let (settings, began) = (session.shared.settings, Instant::now());
     head.mark_unchanged();
     let mut dialect = session.store.read(|catalog| D::begin(settings.patience, catalog));
     loop {
@@ -67,13 +67,25 @@ async fn run<D: Dialect>(
         if dialect.unanswered_since().is_some_and(|since| since + settings.answer_within <= now) {
             return Err(Status::deadline_exceeded("a response was not answered in time"));
         }
-        let (responses, events) = session.with(|catalog, refused| dialect.give(catalog, refused, now));
-        session.report_all(events);
-        for response in responses {
-            session.shared.sent.fetch_add(response.encoded_len() as u64, Ordering::Relaxed);
-            out.try_send(Ok(response)).map_err(|_| Status::resource_exhausted("the stream does not move"))?;
-        }
+        give(session, &mut dialect, now, out)?;
     }
+}
+
+/// Never waits: a stream whose pipe is full does not take what it is sent.
+#[allow(clippy::result_large_err, reason = "tonic's status is what the client gets")]
+fn give<D: Dialect>(
+    session: &Session,
+    dialect: &mut D,
+    now: Duration,
+    out: &mpsc::Sender<Result<D::Wire, Status>>,
+) -> Result<(), Status> {
+    let (responses, events) = session.with(|catalog, refused| dialect.give(catalog, refused, now));
+    session.report_all(events);
+    for response in responses {
+        session.shared.sent.fetch_add(response.encoded_len() as u64, Ordering::Relaxed);
+        out.try_send(Ok(response)).map_err(|_| Status::resource_exhausted("the stream does not move"))?;
+    }
+    Ok(())
 }
 
 #[allow(clippy::result_large_err, reason = "tonic's status is what the client gets")]

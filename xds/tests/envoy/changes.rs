@@ -1,14 +1,15 @@
 //! Load balancers come, change and go while Envoy serves.
 
 use std::collections::BTreeMap;
+use std::net::SocketAddr;
 
 use nave_xds::store::Change;
 use nave_xds::translate;
 use tokio::io::{AsyncReadExt, AsyncWriteExt};
 use tokio::net::{TcpListener, TcpStream};
 
-use crate::support::envoy::{Envoy, backend, banner, free_port};
-use crate::support::server::{LoadBalancer, Running, cluster, endpoints, listener, removed, tcp, udp};
+use crate::support::envoy::{Envoy, backend, banner};
+use crate::support::server::{LoadBalancer, Running, cluster, endpoints, listener, own_address, removed, tcp, udp};
 
 #[tokio::test]
 async fn a_listener_serves_once_it_is_acknowledged_and_refuses_once_it_is_removed() {
@@ -16,7 +17,7 @@ async fn a_listener_serves_once_it_is_acknowledged_and_refuses_once_it_is_remove
     let store = running.server.fleet("default");
     store.open();
     let envoy = Envoy::start(&[running.address]);
-    let bind = tcp("127.0.0.1", free_port().await);
+    let bind = tcp(&own_address(), 8443);
     let one = LoadBalancer::new(bind, &[backend("one").await]);
     store.apply(one.added());
     running.record.until_accepted(&one.listener).await;
@@ -40,15 +41,15 @@ async fn an_envoy_that_starts_late_gets_everything_that_is_there() {
     let backend = backend("here").await;
     let mut balancers = Vec::new();
     for _ in 0..50 {
-        balancers.push(LoadBalancer::new(tcp("127.0.0.1", free_port().await), &[backend]));
+        balancers.push(LoadBalancer::new(tcp(&own_address(), 8443), &[backend]));
         store.apply(balancers[balancers.len() - 1].added());
     }
     store.open();
     let envoy = Envoy::start(&[running.address]);
     for balancer in &balancers {
         running.record.until_accepted(&balancer.listener).await;
-        let port = balancer.listener.name().rsplit('/').next().and_then(|port| port.parse().ok()).expect("a port");
-        assert_eq!(banner(([127, 0, 0, 1], port).into()).await.expect("connects"), "here");
+        let address = balancer.listener.name().split('/').nth(1).and_then(|address| address.parse().ok());
+        assert_eq!(banner(SocketAddr::new(address.expect("an address"), 8443)).await.expect("connects"), "here");
     }
     assert_eq!(envoy.failures().await, BTreeMap::new());
 }
@@ -72,7 +73,7 @@ async fn an_address_that_is_not_there_yet_is_bound_all_the_same() {
 async fn nothing_is_served_before_the_fleet_is_open() {
     let running = Running::start().await;
     let store = running.server.fleet("default");
-    let bind = tcp("127.0.0.1", free_port().await);
+    let bind = tcp(&own_address(), 8443);
     let balancer = LoadBalancer::new(bind, &[backend("here").await]);
     let _envoy = Envoy::start(&[running.address]);
     running.record.until("Envoy connects", |events| !events.is_empty()).await;
@@ -89,7 +90,7 @@ async fn a_listener_moves_to_a_new_cluster_without_a_failed_connection() {
     let store = running.server.fleet("default");
     store.open();
     let envoy = Envoy::start(&[running.address]);
-    let bind = tcp("127.0.0.1", free_port().await);
+    let bind = tcp(&own_address(), 8443);
     let address = (bind.address, bind.port).into();
     let backend = backend("here").await;
     let mut old = LoadBalancer::of(&listener(bind, "v0"), &cluster("v0"), &endpoints("v0", &[backend]));
@@ -114,7 +115,7 @@ async fn a_change_of_endpoints_leaves_open_connections_alone() {
     let store = running.server.fleet("default");
     store.open();
     let envoy = Envoy::start(&[running.address]);
-    let bind = tcp("127.0.0.1", free_port().await);
+    let bind = tcp(&own_address(), 8443);
     let echo = TcpListener::bind("127.0.0.1:0").await.expect("a free port");
     let balancer = LoadBalancer::new(bind, &[echo.local_addr().expect("an address")]);
     store.apply(balancer.added());

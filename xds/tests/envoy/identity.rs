@@ -10,8 +10,8 @@ use tokio::net::TcpListener;
 use tokio::sync::watch;
 
 use crate::support::certificates::{Authority, Issued};
-use crate::support::envoy::{Envoy, backend, banner, bootstrap, free_port};
-use crate::support::server::{LoadBalancer, Running, tcp};
+use crate::support::envoy::{Envoy, backend, banner, bootstrap};
+use crate::support::server::{LoadBalancer, Running, own_address, own_socket, tcp};
 
 fn manager() -> Peer {
     Peer::Manager { name: "manager-0".into() }
@@ -29,7 +29,7 @@ fn config(authority: &Authority, issued: &Issued) -> Arc<ServerConfig> {
 
 async fn start(config: Arc<ServerConfig>) -> (Running, watch::Sender<Arc<ServerConfig>>) {
     let (sender, receiver) = watch::channel(config);
-    let listener = TcpListener::bind("127.0.0.1:0").await.expect("a free port");
+    let listener = own_socket().await;
     (Running::start_on(listener, Settings::default(), TlsSource::Mutual(receiver)), sender)
 }
 
@@ -47,7 +47,7 @@ fn envoy(running: &Running, authority: &Authority, issued: &Issued) -> Envoy {
 async fn fleet_and_node_are_what_the_certificate_says_whatever_envoy_says() {
     let authority = Authority::new();
     let (running, _config) = start(config(&authority, &authority.issue(&manager()))).await;
-    let bind = tcp("127.0.0.1", free_port().await);
+    let bind = tcp(&own_address(), 8443);
     let balancer = LoadBalancer::new(bind, &[backend("here").await]);
     let store = running.server.fleet("lab");
     store.apply(balancer.added());

@@ -1,10 +1,11 @@
 //! What Envoy refuses harms nobody else.
 
 use nave_xds::store::Change;
-use tokio::net::TcpListener;
 
-use crate::support::envoy::{Envoy, backend, banner, free_port};
-use crate::support::server::{LoadBalancer, Running, cluster, endpoints, listener, refused, tcp};
+use crate::support::envoy::{Envoy, backend, banner};
+use crate::support::server::{
+    LoadBalancer, Running, cluster, endpoints, listener, own_address, own_socket, refused, tcp,
+};
 
 #[tokio::test]
 async fn a_port_that_cannot_be_bound_harms_nobody_else_and_is_not_tried_again_until_it_changes() {
@@ -13,11 +14,12 @@ async fn a_port_that_cannot_be_bound_harms_nobody_else_and_is_not_tried_again_un
     store.open();
     let envoy = Envoy::start(&[running.address]);
     let backend = backend("here").await;
-    let taken = TcpListener::bind("127.0.0.1:0").await.expect("a free port");
-    let taken_bind = tcp("127.0.0.1", taken.local_addr().expect("an address").port());
+    let taken = own_socket().await;
+    let taken_at = taken.local_addr().expect("an address");
+    let taken_bind = tcp(&taken_at.ip().to_string(), taken_at.port());
     let bad = LoadBalancer::new(taken_bind, &[backend]);
-    let before = LoadBalancer::new(tcp("127.0.0.1", free_port().await), &[backend]);
-    let after = LoadBalancer::new(tcp("127.0.0.1", free_port().await), &[backend]);
+    let before = LoadBalancer::new(tcp(&own_address(), 8443), &[backend]);
+    let after = LoadBalancer::new(tcp(&own_address(), 8443), &[backend]);
 
     let together = [&bad, &before].into_iter().flat_map(|balancer| balancer.added().upsert).collect();
     store.apply(Change { upsert: together, remove: Vec::new() });

@@ -7,8 +7,8 @@ use nave_xds::server::{Settings, TlsSource};
 use tokio::io::{AsyncReadExt, AsyncWriteExt};
 use tokio::net::{TcpListener, TcpStream};
 
-use crate::support::envoy::{Envoy, backend, banner, bootstrap, free_port};
-use crate::support::server::{LoadBalancer, Running, removed, tcp};
+use crate::support::envoy::{Envoy, backend, banner, bootstrap};
+use crate::support::server::{LoadBalancer, Running, own_address, removed, tcp};
 
 /// Listens where a server listened a moment ago.
 async fn restart(address: SocketAddr) -> Running {
@@ -28,7 +28,7 @@ async fn a_server_that_restarts_sends_nothing_again() {
     let running = Running::start().await;
     let address = running.address;
     let store = running.server.fleet("default");
-    let bind = tcp("127.0.0.1", free_port().await);
+    let bind = tcp(&own_address(), 8443);
     let balancer = LoadBalancer::new(bind, &[backend("here").await]);
     store.apply(balancer.added());
     store.open();
@@ -59,7 +59,7 @@ async fn a_server_that_restarts_sends_nothing_again() {
 async fn a_second_server_takes_over_while_a_connection_streams_on() {
     let first = Running::start().await;
     let second = Running::start().await;
-    let bind = tcp("127.0.0.1", free_port().await);
+    let bind = tcp(&own_address(), 8443);
     let upstream = TcpListener::bind("127.0.0.1:0").await.expect("a free port");
     let balancer = LoadBalancer::new(bind, &[upstream.local_addr().expect("an address")]);
     for server in [&first.server, &second.server] {
@@ -82,7 +82,7 @@ async fn a_second_server_takes_over_while_a_connection_streams_on() {
     let mut heard = [0; 10];
     client.read_exact(&mut heard).await.expect("reads");
 
-    let new = LoadBalancer::new(tcp("127.0.0.1", free_port().await), &[backend("new").await]);
+    let new = LoadBalancer::new(tcp(&own_address(), 8443), &[backend("new").await]);
     other.server.fleet("default").apply(new.added());
     other.record.until_accepted(&new.listener).await;
 }
@@ -91,7 +91,7 @@ async fn a_second_server_takes_over_while_a_connection_streams_on() {
 async fn an_envoy_that_speaks_state_of_the_world_is_served_as_well() {
     let running = Running::start().await;
     let store = running.server.fleet("default");
-    let bind = tcp("127.0.0.1", free_port().await);
+    let bind = tcp(&own_address(), 8443);
     let balancer = LoadBalancer::new(bind, &[backend("here").await]);
     store.apply(balancer.added());
     store.open();
@@ -102,7 +102,7 @@ async fn an_envoy_that_speaks_state_of_the_world_is_served_as_well() {
     running.record.until_accepted(&balancer.listener).await;
     assert_eq!(banner((bind.address, bind.port).into()).await.expect("connects"), "here");
 
-    let other = LoadBalancer::new(tcp("127.0.0.1", free_port().await), &[backend("new").await]);
+    let other = LoadBalancer::new(tcp(&own_address(), 8443), &[backend("new").await]);
     store.apply(other.added());
     running.record.until_accepted(&other.listener).await;
     store.apply(balancer.removed());

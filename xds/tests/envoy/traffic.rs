@@ -1,7 +1,7 @@
 //! Every setting of the model does to traffic what it says.
 
 use std::collections::BTreeSet;
-use std::net::{IpAddr, SocketAddr};
+use std::net::SocketAddr;
 use std::time::Duration;
 
 use nave_xds::model::{Balancing, Cluster, Ejection, Endpoints, HealthCheck, Listener, Probe, ProxyProtocol};
@@ -10,8 +10,8 @@ use nave_xds::translate;
 use tokio::io::{AsyncReadExt, AsyncWriteExt};
 use tokio::net::{TcpListener, TcpSocket, TcpStream, UdpSocket};
 
-use crate::support::envoy::{Envoy, backend, banner, free_port};
-use crate::support::server::{LoadBalancer, Running, cluster, endpoints, listener, tcp, udp};
+use crate::support::envoy::{Envoy, backend, banner};
+use crate::support::server::{LoadBalancer, Running, cluster, endpoints, listener, own_address, tcp, udp};
 
 /// A server, an Envoy, and one load balancer that is served.
 struct Served {
@@ -55,7 +55,7 @@ async fn eventually<F: Future<Output = bool>>(what: &str, mut is_right: impl FnM
 
 #[tokio::test]
 async fn only_source_ranges_may_connect() {
-    let mut model = listener(tcp("127.0.0.1", free_port().await), "shop");
+    let mut model = listener(tcp(&own_address(), 8443), "shop");
     model.source_ranges = ["127.0.0.2/32", "10.0.0.0/8"].map(|range| range.parse().expect("a network")).to_vec();
     let served = serve(&model, &cluster("shop"), &endpoints("shop", &[backend("here").await])).await;
     assert_eq!(banner_from("127.0.0.2", served.address).await.expect("allowed"), "here");
@@ -80,7 +80,7 @@ async fn is_echoed(source: &str, address: SocketAddr, echo: &UdpSocket) -> bool 
 #[tokio::test]
 async fn datagrams_go_there_and_back() {
     let echo = UdpSocket::bind("127.0.0.1:0").await.expect("a socket");
-    let model = listener(udp("127.0.0.1", free_port().await), "dns");
+    let model = listener(udp(&own_address(), 8443), "dns");
     let backends = [echo.local_addr().expect("an address")];
     let served = serve(&model, &cluster("dns"), &endpoints("dns", &backends)).await;
     assert!(is_echoed("127.0.0.1", served.address, &echo).await);
@@ -90,7 +90,7 @@ async fn datagrams_go_there_and_back() {
 #[tokio::test]
 async fn only_datagrams_of_source_ranges_are_passed_on() {
     let echo = UdpSocket::bind("127.0.0.1:0").await.expect("a socket");
-    let mut model = listener(udp("127.0.0.1", free_port().await), "dns");
+    let mut model = listener(udp(&own_address(), 8443), "dns");
     model.source_ranges = vec!["127.0.0.2/32".parse().expect("a network")];
     let backends = [echo.local_addr().expect("an address")];
     let served = serve(&model, &cluster("dns"), &endpoints("dns", &backends)).await;
@@ -100,7 +100,7 @@ async fn only_datagrams_of_source_ranges_are_passed_on() {
 
 #[tokio::test]
 async fn one_client_stays_with_one_endpoint_under_maglev() {
-    let mut model = listener(tcp("127.0.0.1", free_port().await), "shop");
+    let mut model = listener(tcp(&own_address(), 8443), "shop");
     model.hash_source = true;
     let mut hashed = cluster("shop");
     hashed.balancing = Balancing::Maglev;
@@ -122,7 +122,7 @@ async fn one_client_stays_with_one_endpoint_under_maglev() {
 async fn endpoints_learn_the_clients_address_by_the_proxy_protocol() {
     for version in [ProxyProtocol::V1, ProxyProtocol::V2] {
         let upstream = TcpListener::bind("127.0.0.1:0").await.expect("a free port");
-        let model = listener(tcp("127.0.0.1", free_port().await), "shop");
+        let model = listener(tcp(&own_address(), 8443), "shop");
         let mut announcing = cluster("shop");
         announcing.proxy_protocol = Some(version);
         let backends = [upstream.local_addr().expect("an address")];
@@ -146,7 +146,7 @@ async fn endpoints_learn_the_clients_address_by_the_proxy_protocol() {
 
 #[tokio::test]
 async fn without_endpoints_connections_fail_at_once() {
-    let model = listener(tcp("127.0.0.1", free_port().await), "shop");
+    let model = listener(tcp(&own_address(), 8443), "shop");
     let served = serve(&model, &cluster("shop"), &endpoints("shop", &[])).await;
     let failed = tokio::time::timeout(Duration::from_secs(2), banner(served.address)).await.expect("fails fast");
     assert!(failed.is_err() || failed.is_ok_and(|banner| banner.is_empty()));
@@ -156,7 +156,7 @@ async fn without_endpoints_connections_fail_at_once() {
 #[tokio::test]
 async fn an_endpoint_that_fails_its_health_check_leaves_rotation_and_comes_back() {
     for probe in [Probe::Tcp, Probe::Http { path: "/healthz".to_owned() }] {
-        let model = listener(tcp("127.0.0.1", free_port().await), "shop");
+        let model = listener(tcp(&own_address(), 8443), "shop");
         let mut checked = cluster("shop");
         checked.health_check = Some(HealthCheck {
             probe,
@@ -191,10 +191,10 @@ async fn answer_probes(health: TcpListener) {
 
 #[tokio::test]
 async fn an_endpoint_that_refuses_connections_is_ejected() {
-    let model = listener(tcp("127.0.0.1", free_port().await), "shop");
+    let model = listener(tcp(&own_address(), 8443), "shop");
     let mut ejecting = cluster("shop");
     ejecting.ejection = Some(Ejection { consecutive_failures: 2, base_time: Duration::from_mins(1) });
-    let dead = (IpAddr::from([127, 0, 0, 1]), free_port().await).into();
+    let dead = SocketAddr::new(own_address().parse().expect("an address"), 8443);
     let served = serve(&model, &ejecting, &endpoints("shop", &[backend("here").await, dead])).await;
     for _ in 0..10 {
         assert_eq!(banner(served.address).await.expect("another endpoint is tried"), "here");
@@ -205,7 +205,7 @@ async fn an_endpoint_that_refuses_connections_is_ejected() {
 #[tokio::test]
 async fn a_silent_connection_is_closed() {
     let upstream = TcpListener::bind("127.0.0.1:0").await.expect("a free port");
-    let mut model = listener(tcp("127.0.0.1", free_port().await), "shop");
+    let mut model = listener(tcp(&own_address(), 8443), "shop");
     model.idle_timeout = Duration::from_millis(300);
     let backends = [upstream.local_addr().expect("an address")];
     let served = serve(&model, &cluster("shop"), &endpoints("shop", &backends)).await;
@@ -219,7 +219,7 @@ async fn a_silent_connection_is_closed() {
 #[tokio::test]
 async fn connections_above_the_limit_are_refused() {
     let upstream = TcpListener::bind("127.0.0.1:0").await.expect("a free port");
-    let model = listener(tcp("127.0.0.1", free_port().await), "shop");
+    let model = listener(tcp(&own_address(), 8443), "shop");
     let mut limited = cluster("shop");
     limited.max_connections = 1;
     let backends = [upstream.local_addr().expect("an address")];

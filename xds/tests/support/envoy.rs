@@ -150,11 +150,6 @@ pub async fn validate(config: &std::path::Path) -> Result<(), String> {
     if output.status.success() { Ok(()) } else { Err(String::from_utf8_lossy(&output.stderr).into_owned()) }
 }
 
-/// A port that nobody uses now.
-pub async fn free_port() -> u16 {
-    TcpListener::bind("127.0.0.1:0").await.and_then(|listener| listener.local_addr()).expect("a free port").port()
-}
-
 /// A test that failed shows what Envoy had to say.
 impl Drop for Envoy {
     fn drop(&mut self) {

@@ -2,6 +2,7 @@
 
 use std::net::SocketAddr;
 use std::sync::Arc;
+use std::sync::atomic::{AtomicU8, Ordering};
 use std::time::Duration;
 
 use nave_xds::identity::Peer;
@@ -13,6 +14,19 @@ use nave_xds::store::Change;
 use nave_xds::translate;
 use tokio::net::TcpListener;
 use tokio::sync::{oneshot, watch};
+
+/// A loopback address that no other test uses, nor any connection as its source: its ports are free, and stay so.
+pub fn own_address() -> String {
+    static NEXT: AtomicU8 = AtomicU8::new(1);
+    let [high, low] = u16::try_from(std::process::id() & 0x3fff).expect("14 bits").to_be_bytes();
+    let own = NEXT.fetch_add(1, Ordering::Relaxed);
+    format!("127.{}.{low}.{own}", 64 + high)
+}
+
+/// A socket on an address of its own.
+pub async fn own_socket() -> TcpListener {
+    TcpListener::bind((own_address(), 0)).await.expect("a free port")
+}
 
 /// Everything that was reported so far.
 #[derive(Clone)]
@@ -78,11 +92,7 @@ impl Running {
 
     pub async fn start_with(settings: Settings) -> Self {
         let peer = Peer::Envoy { fleet: "default".into(), node: "edge-1".into() };
-        Self::start_on(
-            TcpListener::bind("127.0.0.1:0").await.expect("a free port"),
-            settings,
-            TlsSource::Insecure(peer),
-        )
+        Self::start_on(own_socket().await, settings, TlsSource::Insecure(peer))
     }
 
     pub fn start_on(listener: TcpListener, settings: Settings, tls: TlsSource) -> Self {
@@ -116,7 +126,7 @@ pub struct LoadBalancer {
 
 impl LoadBalancer {
     pub fn new(bind: Bind, backends: &[SocketAddr]) -> Self {
-        let name = format!("shop-{}-{}", bind.protocol, bind.port);
+        let name = format!("shop-{bind}").replace('/', "-");
         Self::of(&listener(bind, &name), &cluster(&name), &endpoints(&name, backends))
     }
 

@@ -161,31 +161,32 @@ impl Delta {
         for Held { kind: _, name, version } in &held {
             let current = catalog.find(kind, name).filter(|resource| resource.version() == *version);
             let clusters = current.map(|resource| Arc::clone(resource.clusters()));
-            self.holds(
-                &mut subscription,
-                kind,
-                name,
-                Holding { version: *version, clusters, origin: Origin::Listed, tried: None },
-            );
+            let listed = Holding { version: *version, clusters, origin: Origin::Listed, tried: None };
+            self.holds(&mut subscription, kind, name, listed);
         }
         for name in &doubted {
             self.holds(&mut subscription, kind, name, Holding::in_doubt());
         }
-        let names: Vec<_> = subscription.held.keys().map(Arc::clone).collect();
         if names_nothing && kind.has_legacy_wildcard() {
             subscription.take_all(catalog);
         }
         self.subscriptions[kind.index()] = Some(subscription);
-        // What the client holds may be what a listener waits for.
-        for name in names {
+        self.begun(kind);
+        if !held.is_empty() {
+            events.push(Event::Accepted(held));
+        }
+    }
+
+    /// Who waited for what the client brought looks again: listeners for clusters and endpoints that it holds, clusters
+    /// that are to go for news of what leads to them.
+    fn begun(&mut self, kind: ResourceType) {
+        let held = self.subscriptions[kind.index()].as_ref().map(|begun| begun.held.keys().map(Arc::clone).collect());
+        let held: Vec<_> = held.unwrap_or_default();
+        for name in held {
             self.arrived(kind, &name);
         }
         if leads_somewhere(kind) {
-            // Clusters that are to go may have waited to hear whether anything leads to them.
             self.look_at_waiting();
-        }
-        if !held.is_empty() {
-            events.push(Event::Accepted(held));
         }
     }
 
