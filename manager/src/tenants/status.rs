@@ -142,3 +142,79 @@ fn hearing(connected: bool, heard: Option<&Heard>, tenant: &str) -> Verdict {
         }
     }
 }
+
+#[cfg(test)]
+mod tests {
+    use super::*;
+    use k8s_openapi::api::coordination::v1::{Lease, LeaseSpec};
+    use k8s_openapi::apimachinery::pkg::apis::meta::v1::MicroTime;
+    use nave_api::tenant::Usage;
+
+    use super::super::heartbeat::PATIENCE;
+
+    fn clock(second: i64) -> Timestamp {
+        Timestamp::from_second(second).unwrap()
+    }
+
+    fn lease(version: &str, renewed: i64) -> Lease {
+        let spec = LeaseSpec {
+            holder_identity: Some(format!("{version}/7f3a")),
+            renew_time: Some(MicroTime(clock(renewed))),
+            ..LeaseSpec::default()
+        };
+        Lease { spec: Some(spec), ..Lease::default() }
+    }
+
+    /// What is said after each of these renewals, heard at the second they name.
+    fn said(renewals: &[(&str, i64)]) -> Vec<Ours> {
+        let (tenant, start) = (Tenant::new("shop", nave_api::TenantSpec::default()), Instant::now());
+        let mut heard = None;
+        let mut said = vec![Ours::default()];
+        for (version, second) in renewals {
+            let (now, wall) = (start + std::time::Duration::from_secs(second.unsigned_abs()), clock(*second));
+            heard = Some(Heard::listen(heard.as_ref(), &lease(version, *second), false, now, wall));
+            let before = said.last().cloned().unwrap();
+            said.push(before.with_agent(heard.as_ref(), &tenant, now, wall));
+        }
+        said.split_off(1)
+    }
+
+    #[test]
+    fn a_heartbeat_changes_nothing_that_is_said() {
+        let said = said(&[("0.1.0", 100), ("0.1.0", 130), ("0.1.0", 160)]);
+        assert!(said[0].is_connected());
+        assert_eq!((&said[0], &said[0]), (&said[1], &said[2]));
+    }
+
+    #[test]
+    fn a_new_version_is_news() {
+        let said = said(&[("0.1.0", 100), ("0.2.0", 130)]);
+        let agent = |one: &Ours| one.agent.clone().unwrap();
+        assert_eq!(agent(&said[1]).version.as_deref(), Some("0.2.0"));
+        assert_eq!(agent(&said[1]).seen_at, Some(Time(clock(130))));
+    }
+
+    #[test]
+    fn an_agent_that_falls_silent_was_seen_when_it_last_spoke() {
+        let (tenant, start) = (Tenant::new("shop", nave_api::TenantSpec::default()), Instant::now());
+        let heard = Heard::listen(None, &lease("0.1.0", 400), false, start, clock(401));
+        let first = Ours::default().with_agent(Some(&heard), &tenant, start, clock(401));
+        let silent = first.with_agent(Some(&heard), &tenant, start + PATIENCE, clock(491));
+        assert!(!silent.is_connected());
+        assert_eq!(silent.agent.clone().unwrap().seen_at, Some(Time(clock(400))));
+        let later = silent.clone().with_agent(Some(&heard), &tenant, start + 2 * PATIENCE, clock(581));
+        assert_eq!(later, silent);
+    }
+
+    #[test]
+    fn what_other_rooms_say_of_a_tenant_is_not_ours() {
+        let accepted = Verdict::fails(ConditionType::Accepted, "Overlap", "its networks are another's, too");
+        let status = TenantStatus {
+            used: Some(Usage { load_balancers: 3, ..Usage::default() }),
+            conditions: condition::settle(&[], &[accepted], Some(1), &Time(clock(1))),
+            ..TenantStatus::default()
+        };
+        let tenant = Tenant { status: Some(status), ..Tenant::new("shop", nave_api::TenantSpec::default()) };
+        assert_eq!(Ours::read(&tenant), Ours::default());
+    }
+}

@@ -110,7 +110,8 @@ where
     K: Resource<DynamicType = ()> + Clone + Debug + DeserializeOwned + Send + Sync + 'static,
 {
     let (reader, writer) = store();
-    let stream = watcher(Api::<K>::all(client.clone()), config)
+    // A connection that was dropped silently is noticed within a minute.
+    let stream = watcher(Api::<K>::all(client.clone()), config.timeout(60))
         .default_backoff()
         .modify(|object| object.meta_mut().managed_fields = None)
         .reflect(writer)
