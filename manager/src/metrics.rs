@@ -79,6 +79,6 @@ impl Collector for Xds {
         let counter = ConstCounter::new(self.0.sent_bytes());
         let kind = counter.metric_type();
         let help = "Bytes of xDS responses, before framing and encryption";
-        counter.encode(encoder.encode_descriptor("nave_xds_sent_bytes", help, None, kind)?)
+        counter.encode(encoder.encode_descriptor("xds_sent_bytes", help, None, kind)?)
     }
 }

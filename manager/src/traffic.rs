@@ -45,11 +45,11 @@ enum Sum {
 
 impl Sum {
     const ALL: [(Self, &'static str, &'static str); 5] = [
-        (Self::Connections, "nave_connections", "TCP connections accepted for a load balancer"),
-        (Self::Sessions, "nave_udp_sessions", "UDP sessions begun at a load balancer"),
-        (Self::Received, "nave_received_bytes", "Bytes from clients"),
-        (Self::Sent, "nave_sent_bytes", "Bytes to clients"),
-        (Self::Failures, "nave_backend_failures", "Connections to backends that failed, or had none to go to"),
+        (Self::Connections, "connections", "TCP connections accepted for a load balancer"),
+        (Self::Sessions, "udp_sessions", "UDP sessions begun at a load balancer"),
+        (Self::Received, "received_bytes", "Bytes from clients"),
+        (Self::Sent, "sent_bytes", "Bytes to clients"),
+        (Self::Failures, "backend_failures", "Connections to backends that failed, or had none to go to"),
     ];
 
     fn of(self, sums: &Sums) -> u64 {
