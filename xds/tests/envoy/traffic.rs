@@ -196,10 +196,12 @@ async fn an_endpoint_that_refuses_connections_is_ejected() {
     ejecting.ejection = Some(Ejection { consecutive_failures: 2, base_time: Duration::from_mins(1) });
     let dead = SocketAddr::new(own_address().parse().expect("an address"), 8443);
     let served = serve(&model, &ejecting, &endpoints("shop", &[backend("here").await, dead])).await;
-    for _ in 0..10 {
+    for _ in 0..50 {
         assert_eq!(banner(served.address).await.expect("another endpoint is tried"), "here");
     }
-    assert_eq!(served.envoy.stats().await["cluster.shop.upstream_cx_connect_fail"], 2);
+    // Every second connection would go there first. Word of the ejection takes a moment to get round.
+    let failed = served.envoy.stats().await["cluster.shop.upstream_cx_connect_fail"];
+    assert!((2..10).contains(&failed), "{failed}");
 }
 
 #[tokio::test]
