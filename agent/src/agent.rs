@@ -11,11 +11,11 @@ use tokio_util::sync::CancellationToken;
 
 use crate::error::{Error, line};
 use crate::events::Notices;
-use crate::hub::Hub;
 use crate::metrics::Metrics;
 use crate::page::{Condition, Health};
 use crate::perform::{Performer, Report};
 use crate::queue::Queue;
+use crate::resolve::Names;
 use crate::watch::Sight;
 
 /// So many works are performed at a time.
@@ -33,6 +33,7 @@ pub struct Agent {
     queue: Queue<Work>,
     performer: Performer,
     notices: Notices,
+    names: Names,
     health: Health,
     metrics: Metrics,
     start: Instant,
@@ -49,17 +50,10 @@ struct Performed {
 
 impl Agent {
     /// An agent that has seen nothing.
-    pub fn new(
-        policy: Policy,
-        spoke: kube::Client,
-        hub: Hub,
-        notices: Notices,
-        health: Health,
-        metrics: Metrics,
-    ) -> Self {
-        let performer = Performer { spoke, hub, metrics: metrics.clone() };
+    pub fn new(policy: Policy, performer: Performer, notices: Notices, names: Names, health: Health) -> Self {
         let (world, queue, start) = (World::new(policy), Queue::new(), Instant::now());
-        Self { world, queue, performer, notices, health, metrics, start, era: 0 }
+        let metrics = performer.metrics.clone();
+        Self { world, queue, performer, notices, names, health, metrics, start, era: 0 }
     }
 
     /// Runs until told to stop; what is under way then is ended.
@@ -101,6 +95,7 @@ impl Agent {
             Sight::Slice(change) => self.world.see_slice(*change),
             Sight::Intent(change) => self.world.see_intent(*change),
             Sight::NodeSet(change) => self.world.see_node_set(*change),
+            Sight::Resolved(name, addresses) => self.world.see_resolved(&name, addresses),
             Sight::Tenancy(tenancy) => self.world.see_tenancy(tenancy),
             Sight::OtherHub => {
                 self.era += 1;
@@ -176,6 +171,7 @@ impl Agent {
         self.metrics.services.set(count(services));
         self.metrics.intents.set(count(intents));
         self.metrics.nodes.set(count(nodes));
+        self.names.tell(self.world.names());
         self.health.turned();
         self.health.tell(Condition { missing: self.world.missing(), tenancy: self.world.tenancy() });
     }

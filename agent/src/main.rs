@@ -11,6 +11,7 @@ mod options;
 mod page;
 mod perform;
 mod queue;
+mod resolve;
 mod watch;
 
 use anyhow::Context as _;
@@ -43,16 +44,14 @@ async fn run(options: Options) -> anyhow::Result<()> {
     tracing::info!(address = %options.http_address, version = env!("CARGO_PKG_VERSION"), "serving /metrics, /healthz, /readyz");
     tracker.spawn(page::serve(listener, metrics.clone(), state, stop.clone()));
     watch::spoke(&tracker, &stop, &spoke, &sights, &metrics);
-    tracker.spawn(stop.clone().run_until_cancelled_owned(watch::hub(
-        hub.sessions(),
-        sights,
-        hub.clone(),
-        metrics.clone(),
-    )));
+    let names = resolve::start(&tracker, &stop, sights.clone());
+    let watches = watch::hub(hub.sessions(), sights, hub.clone(), metrics.clone());
+    tracker.spawn(stop.clone().run_until_cancelled_owned(watches));
     tracker.spawn(stop.clone().run_until_cancelled_owned(keeper.run()));
     tracker.spawn(stop.clone().run_until_cancelled_owned(heartbeat::run(hub.clone())));
     let notices = events::start(&tracker, &stop, spoke.clone());
-    let agent = agent::Agent::new(options.policy(), spoke, hub, notices, health, metrics);
+    let performer = perform::Performer { spoke, hub, metrics };
+    let agent = agent::Agent::new(options.policy(), performer, notices, names, health);
     tracker.spawn(agent.run(seen, stop.clone()));
     wait_for_signal().await?;
     tracing::info!("stopping");

@@ -6,6 +6,7 @@ use std::str::FromStr;
 use std::time::Duration;
 
 use clap::{ArgGroup, Parser, ValueEnum};
+use nave_agent_core::backends::Mode;
 use nave_agent_core::nodes::AddressType;
 use nave_agent_core::{Key, Policy};
 use tracing_subscriber::EnvFilter;
@@ -48,6 +49,11 @@ pub struct Options {
         default_value = "InternalIP,ExternalIP"
     )]
     pub node_address_types: Vec<AddressType>,
+
+    /// How the hub reaches Services that do not say: `NodePort` (node ports of ready nodes), `PodIP` (the pods themselves) or
+    /// Provider (the load balancer of the spoke's own cloud).
+    #[arg(long, env = "NAVE_BACKENDS", value_name = "MODE", default_value = "NodePort")]
+    pub backends: Mode,
 
     /// Where to serve /metrics, /healthz and /readyz.
     #[arg(long, env = "NAVE_HTTP_ADDRESS", value_name = "ADDRESS:PORT", default_value = "[::]:8080")]
@@ -94,7 +100,11 @@ impl FromStr for SecretName {
 impl Options {
     /// What the core must know.
     pub fn policy(&self) -> Policy {
-        Policy { default_load_balancer: self.default_load_balancer, address_types: self.node_address_types.clone() }
+        Policy {
+            default_load_balancer: self.default_load_balancer,
+            address_types: self.node_address_types.clone(),
+            backends: self.backends,
+        }
     }
 
     /// At what age tokens are renewed.

@@ -1,11 +1,13 @@
 //! Performs one step. Knows the calls; why a step is taken is the core's matter.
 
+use jiff::Timestamp;
 use k8s_openapi::api::core::v1::LoadBalancerIngress;
 use k8s_openapi::api::core::v1::Service;
+use k8s_openapi::apimachinery::pkg::apis::meta::v1::{Condition, Time};
 use kube::api::{DeleteParams, Patch, PatchParams};
 use kube::core::response::Status;
 use kube::{Api, Client};
-use nave_agent_core::{Change, Plan, Step, Target};
+use nave_agent_core::{Change, Plan, Saying, Step, Target, status};
 use nave_api::{NodeSet, TCPLoadBalancer, names};
 use serde_json::{Value, json};
 
@@ -70,6 +72,8 @@ impl Performer {
             Step::Hold(target) => self.hold(&target).await,
             Step::Release(target) => self.release(&target).await,
             Step::Show(target, ingress) => self.show(&target, &ingress).await,
+            Step::Say(target, saying) => self.say(&target, saying).await,
+            Step::Hush(target) => self.hush(&target).await,
             Step::Confirm(key) => self.confirm(&Target { key, uid: String::new() }).await,
             Step::Apply(intent) => self.apply(&intent).await,
             Step::ApplyNodes(nodes) => self.apply_nodes(&nodes).await,
@@ -110,6 +114,27 @@ impl Performer {
         let call = services.patch_status(&target.key.name, &params, &patch);
         let answer = limited("show a Service's addresses", call).await;
         answered(answer)
+    }
+
+    /// Conditions are merged by their type: those of others stay.
+    async fn say(&self, target: &Target, saying: Saying) -> Result<Done, Error> {
+        let Saying { status, reason, message, since } = saying;
+        let since = since.unwrap_or_else(|| Time(Timestamp::now()));
+        let type_ = status::CONDITION.to_owned();
+        let said = Condition { type_, status, reason, message, last_transition_time: since, observed_generation: None };
+        self.conditions(target, json!(said)).await
+    }
+
+    async fn hush(&self, target: &Target) -> Result<Done, Error> {
+        self.conditions(target, json!({"$patch": "delete", "type": status::CONDITION})).await
+    }
+
+    async fn conditions(&self, target: &Target, change: Value) -> Result<Done, Error> {
+        let status = json!({"conditions": [change]});
+        let patch = Patch::Strategic(json!({"metadata": {"uid": target.uid}, "status": status}));
+        let (services, params) = (self.services(target), PatchParams::default());
+        let call = services.patch_status(&target.key.name, &params, &patch);
+        answered(limited("write a condition of a Service", call).await)
     }
 
     /// Goes on only when there is no such Service; one that is there will be seen.
@@ -189,6 +214,8 @@ fn name(step: &Step) -> &'static str {
         Step::Hold(_) => "hold",
         Step::Release(_) => "release",
         Step::Show(..) => "show",
+        Step::Say(..) => "say",
+        Step::Hush(_) => "hush",
         Step::Apply(_) => "apply",
         Step::ApplyNodes(_) => "apply_nodes",
         Step::Confirm(_) => "confirm",

@@ -1,6 +1,8 @@
 //! Watches of both sides, as changes for the agent. Knows how to begin anew; knows no object's meaning.
 
+use std::collections::BTreeSet;
 use std::fmt::Debug;
+use std::net::IpAddr;
 use std::sync::Arc;
 use std::time::Duration;
 
@@ -40,6 +42,8 @@ pub enum Sight {
     Intent(Box<Change<TCPLoadBalancer>>),
     /// A `NodeSet` of ours in the hub.
     NodeSet(Box<Change<NodeSet>>),
+    /// What a name means now.
+    Resolved(String, BTreeSet<IpAddr>),
     /// Whether the hub knows us.
     Tenancy(Tenancy),
     /// From now on it is another hub, or another tenant of it.

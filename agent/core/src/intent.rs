@@ -7,12 +7,13 @@ use ipnet::IpNet;
 use k8s_openapi::api::core::v1::{Service, ServiceSpec};
 use kube::ResourceExt;
 use nave_api::tcp_load_balancer::{
-    AddressRequest, Backends, Balancing, BalancingPolicy, Ejection, FamilyPolicy, HealthCheck, HttpCheck, IpFamily,
-    NodeBackends, Origin, TcpCheck, Timeouts, Traffic,
+    AddressRequest, Balancing, BalancingPolicy, Ejection, FamilyPolicy, HealthCheck, HttpCheck, IpFamily, Origin,
+    TcpCheck, Timeouts, Traffic,
 };
 use nave_api::{TCPLoadBalancer, TCPLoadBalancerSpec, names};
 
 use crate::annotations::{self, Asked, Check};
+use crate::backends::{self, Mode, Ways};
 use crate::{Key, Problem, ports};
 
 /// The kind of the origin, and the first part of what an intent's name is made of.
@@ -22,23 +23,21 @@ const LOCAL_CHECK: &str = "/healthz";
 /// A network in which nobody is: what stays of source ranges that are all bad.
 const NOBODY: &str = "255.255.255.255/32";
 
-/// The intent of a Service, or `None` when nothing of it can be served; and what of it cannot. `local` are the nodes
-/// with endpoints of the Service, sorted: they matter under the policy Local.
-pub fn intent(service: &Service, local: &[String]) -> (Option<TCPLoadBalancer>, Vec<Problem>) {
-    let (ports, mut problems) = ports::ports(service);
+/// The intent of a Service, or `None` when nothing of it can be served; and what of it cannot.
+pub fn intent(service: &Service, mode: Mode, ways: &Ways) -> (Option<TCPLoadBalancer>, Vec<Problem>) {
+    let (ports, mut problems) = ports::ports(service, mode);
     let (asked, more) = annotations::read(service.annotations());
     problems.extend(more);
     let Some(spec) = &service.spec else { return (None, problems) };
     let address = address(spec, &asked, &mut problems);
-    let traffic = traffic(spec, &asked, &mut problems);
+    let traffic = traffic(spec, mode, &asked, &mut problems);
     if ports.is_empty() {
         return (None, problems);
     }
-    let only = is_local(service).then(|| local.to_vec());
     let wanted = TCPLoadBalancerSpec {
         origin: Some(origin(service)),
         ports,
-        backends: Backends::Nodes(NodeBackends { node_set: names::DEFAULT_NODE_SET.to_owned(), only }),
+        backends: backends::backends(service, mode, is_local(service), ways),
         address: (address != AddressRequest::default()).then_some(address),
         traffic: (traffic != Traffic::default()).then_some(traffic),
     };
@@ -115,7 +114,7 @@ fn requested(spec: &ServiceSpec, problems: &mut Vec<Problem>) -> Vec<IpAddr> {
     taken
 }
 
-fn traffic(spec: &ServiceSpec, asked: &Asked, problems: &mut Vec<Problem>) -> Traffic {
+fn traffic(spec: &ServiceSpec, mode: Mode, asked: &Asked, problems: &mut Vec<Problem>) -> Traffic {
     let affinity = (spec.session_affinity.as_deref() == Some("ClientIP")).then_some(BalancingPolicy::Maglev);
     let timeouts = Timeouts {
         connect: asked.connect_timeout.clone(),
@@ -128,7 +127,7 @@ fn traffic(spec: &ServiceSpec, asked: &Asked, problems: &mut Vec<Problem>) -> Tr
         source_ranges: source_ranges(spec, asked, problems),
         balancing: asked.balancing.or(affinity).map(|policy| Balancing { policy }),
         proxy_protocol: asked.proxy_protocol.unwrap_or_default(),
-        health_check: health_check(spec, asked),
+        health_check: health_check(spec, mode, asked),
         ejection: (ejection != Ejection::default()).then_some(ejection),
         timeouts: (timeouts != Timeouts::default()).then_some(timeouts),
         max_connections: asked.max_connections,
@@ -159,9 +158,9 @@ fn parse_ranges(written: &[&String], problems: &mut Vec<Problem>) -> Vec<IpNet> 
 }
 
 /// What the annotations ask for; without them, under the policy Local, kube-proxy's own answer on `healthCheckNodePort`.
-fn health_check(spec: &ServiceSpec, asked: &Asked) -> Option<HealthCheck> {
+fn health_check(spec: &ServiceSpec, mode: Mode, asked: &Asked) -> Option<HealthCheck> {
     let local_port = || {
-        let local = spec.external_traffic_policy.as_deref() == Some("Local");
+        let local = mode == Mode::NodePort && spec.external_traffic_policy.as_deref() == Some("Local");
         spec.health_check_node_port.filter(|_| local).and_then(|port| u16::try_from(port).ok()).filter(|port| *port > 0)
     };
     let (tcp, http) = match asked.health_check {

@@ -11,6 +11,7 @@
 //! ```
 
 pub mod annotations;
+pub mod backends;
 pub mod credential;
 pub mod events;
 pub mod intent;
@@ -28,7 +29,7 @@ pub use events::{Notice, Tone};
 pub use mirror::{Change, Key};
 pub use problem::Problem;
 pub use tenancy::Tenancy;
-pub use world::{Decision, Plan, Step, Target, Touched, Work, World};
+pub use world::{Decision, Plan, Saying, Step, Target, Touched, Work, World};
 
 /// What an agent is told when it starts.
 #[derive(Clone, Debug, PartialEq, Eq)]
@@ -37,11 +38,17 @@ pub struct Policy {
     pub default_load_balancer: bool,
     /// Which addresses of a node to use, most preferred first.
     pub address_types: Vec<nodes::AddressType>,
+    /// The way to backends for Services that do not say.
+    pub backends: backends::Mode,
 }
 
 impl Default for Policy {
     fn default() -> Self {
         use nodes::AddressType::{ExternalIp, InternalIp};
-        Self { default_load_balancer: false, address_types: vec![InternalIp, ExternalIp] }
+        Self {
+            default_load_balancer: false,
+            address_types: vec![InternalIp, ExternalIp],
+            backends: backends::Mode::NodePort,
+        }
     }
 }

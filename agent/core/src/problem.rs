@@ -43,6 +43,8 @@ pub enum Problem {
         /// What it says.
         value: String,
     },
+    /// Another controller writes the Service's load balancer status.
+    ContestedStatus,
     /// The hub does not take the intent at all.
     Refused {
         /// The hub's words.
@@ -65,6 +67,7 @@ impl Problem {
             Self::NoNodePort { .. } => "NoNodePort",
             Self::TooManyPorts { .. } => "TooManyPorts",
             Self::InvalidAddress { .. } => "InvalidAddress",
+            Self::ContestedStatus => "ContestedStatus",
             Self::Refused { .. } => "RefusedByHub",
             Self::InvalidSourceRange { .. } => "InvalidSourceRange",
         }
@@ -91,6 +94,9 @@ impl Problem {
             Self::InvalidAddress { field, value } => {
                 format!("{field}: \"{value}\" is ignored: ask for one IPv4 and one IPv6 address at most")
             }
+            Self::ContestedStatus => "another controller writes the load balancer status of this Service, too: \
+                give it a loadBalancerClass, so that one of them leaves it alone"
+                .to_owned(),
             Self::Refused { message } => format!("The hub does not take it: {message}"),
             Self::InvalidSourceRange { value } => format!(
                 "source range \"{value}\" is no network in CIDR notation, or one of more than 200, and left out; when none remains, nobody may connect"

@@ -1,49 +1,80 @@
-//! Which nodes have endpoints of a Service. Knows EndpointSlices, and keeps of them only what is decided with.
+//! Endpoints of Services. Knows EndpointSlices, and keeps of them only what is decided with.
 
 use std::collections::BTreeSet;
+use std::net::IpAddr;
 
-use k8s_openapi::api::discovery::v1::EndpointSlice;
+use k8s_openapi::api::discovery::v1::{Endpoint, EndpointPort, EndpointSlice};
 use kube::ResourceExt;
+use nave_api::tcp_load_balancer::Protocol;
 
-use crate::Key;
+use crate::{Key, backends};
 
 const SERVICE: &str = "kubernetes.io/service-name";
 
-/// What an EndpointSlice says about nodes.
+/// What an EndpointSlice says.
 #[derive(Clone, Debug, PartialEq, Eq)]
 pub struct Slice {
     /// The Service it belongs to.
     pub service: Key,
-    /// Nodes with ready endpoints.
-    pub ready: BTreeSet<String>,
-    /// Nodes with endpoints that still serve while they end.
-    pub draining: BTreeSet<String>,
+    /// The ports of all its pods, sorted.
+    pub ports: Vec<Port>,
+    /// Those that serve, ready or on their way out.
+    pub pods: Vec<Pod>,
+}
+
+/// A port of the pods of a slice.
+#[derive(Clone, Debug, PartialEq, Eq, PartialOrd, Ord)]
+pub struct Port {
+    /// The Service's port that it belongs to.
+    pub name: Option<String>,
+    /// Absent: one that we do not serve.
+    pub protocol: Option<Protocol>,
+    /// The number.
+    pub port: u16,
+}
+
+/// An endpoint that serves.
+#[derive(Clone, Debug, PartialEq, Eq)]
+pub struct Pod {
+    /// Its addresses.
+    pub addresses: Vec<IpAddr>,
+    /// Where it runs.
+    pub node: Option<String>,
+    /// Otherwise it still serves while it ends.
+    pub ready: bool,
 }
 
 impl Slice {
     /// Of a slice that belongs to a Service.
     pub fn of(slice: &EndpointSlice) -> Option<Self> {
         let service = Key { namespace: slice.namespace()?, name: slice.labels().get(SERVICE)?.clone() };
-        let mut this = Self { service, ready: BTreeSet::new(), draining: BTreeSet::new() };
-        for endpoint in &slice.endpoints {
-            let Some(node) = &endpoint.node_name else { continue };
-            let conditions = endpoint.conditions.clone().unwrap_or_default();
-            if conditions.ready.unwrap_or(true) {
-                this.ready.insert(node.clone());
-            } else if conditions.serving.unwrap_or(false) && conditions.terminating.unwrap_or(false) {
-                this.draining.insert(node.clone());
-            }
-        }
-        Some(this)
+        let mut ports: Vec<Port> = slice.ports.iter().flatten().filter_map(port).collect();
+        ports.sort();
+        Some(Self { service, ports, pods: slice.endpoints.iter().filter_map(pod).collect() })
     }
+}
+
+fn port(port: &EndpointPort) -> Option<Port> {
+    let name = port.name.clone().filter(|name| !name.is_empty());
+    let number = u16::try_from(port.port?).ok().filter(|port| *port > 0)?;
+    Some(Port { name, protocol: backends::protocol(port.protocol.as_deref()), port: number })
+}
+
+fn pod(endpoint: &Endpoint) -> Option<Pod> {
+    let conditions = endpoint.conditions.as_ref();
+    let ready = conditions.and_then(|conditions| conditions.ready).unwrap_or(true);
+    let draining = conditions
+        .is_some_and(|conditions| conditions.serving.unwrap_or(false) && conditions.terminating.unwrap_or(false));
+    let addresses = endpoint.addresses.iter().filter_map(|text| text.parse().ok()).collect();
+    (ready || draining).then(|| Pod { addresses, node: endpoint.node_name.clone(), ready })
 }
 
 /// The nodes that serve by themselves: those with ready endpoints; while there is none, those that still serve.
 pub fn local<'a>(slices: impl Iterator<Item = &'a Slice>) -> Vec<String> {
     let (mut ready, mut draining) = (BTreeSet::new(), BTreeSet::new());
-    for slice in slices {
-        ready.extend(slice.ready.iter().cloned());
-        draining.extend(slice.draining.iter().cloned());
+    for pod in slices.flat_map(|slice| &slice.pods) {
+        let nodes = if pod.ready { &mut ready } else { &mut draining };
+        nodes.extend(pod.node.clone());
     }
     if ready.is_empty() { draining.into_iter().collect() } else { ready.into_iter().collect() }
 }

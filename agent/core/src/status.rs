@@ -2,10 +2,16 @@
 
 use k8s_openapi::api::core::v1::{LoadBalancerIngress, PortStatus, Service};
 use nave_api::tcp_load_balancer::{Address, TCPLoadBalancerStatus};
-use nave_api::{ConditionType, condition};
+use nave_api::{Condition, ConditionType, condition};
+
+use crate::world::Saying;
 
 /// Traffic reaches the backends from a proxy, so nodes must not short-cut the address to themselves.
 const PROXY: &str = "Proxy";
+/// Our condition on Services whose load balancer status is not ours.
+pub const CONDITION: &str = "nave.dev/Programmed";
+/// The longest message of it.
+const LONGEST: usize = 1000;
 
 /// What the Service shows now.
 pub fn shown(service: &Service) -> &[LoadBalancerIngress] {
@@ -23,14 +29,41 @@ pub fn wanted(
 ) -> Vec<LoadBalancerIngress> {
     let Some(answer) = answer else { return shown.to_vec() };
     let told = condition::find(&answer.conditions, ConditionType::Programmed).filter(|told| told.status == "True");
-    let programmed =
-        told.is_some_and(|told| generation.is_some_and(|wish| told.observed_generation.unwrap_or(wish) >= wish));
+    let programmed = told.is_some_and(|told| is_current(told, generation));
     let present = |address: &Address| shown.iter().find(|entry| entry.ip.as_deref() == Some(&address.value));
     answer
         .addresses
         .iter()
         .filter_map(|address| if programmed { Some(entry(address)) } else { present(address).cloned() })
         .collect()
+}
+
+/// What we said in the Service's conditions.
+pub fn said(service: &Service) -> Option<&Condition> {
+    let conditions = service.status.as_ref().and_then(|status| status.conditions.as_ref());
+    conditions.into_iter().flatten().find(|condition| condition.type_ == CONDITION)
+}
+
+/// What to say in the Service's conditions; `None` when it is said already, or the hub has not answered yet.
+pub fn saying(service: &Service, answer: &TCPLoadBalancerStatus, generation: Option<i64>) -> Option<Saying> {
+    let told = condition::find(&answer.conditions, ConditionType::Programmed)?;
+    if told.status == "True" && !is_current(told, generation) {
+        return None;
+    }
+    let addresses: Vec<&str> = answer.addresses.iter().map(|address| address.value.as_str()).collect();
+    let message =
+        if told.status == "True" { format!("Served at {}", addresses.join(", ")) } else { told.message.clone() };
+    let message: String = message.chars().take(LONGEST).collect();
+    let said = said(service);
+    let same =
+        said.is_some_and(|said| (&said.status, &said.reason, &said.message) == (&told.status, &told.reason, &message));
+    let since = said.filter(|said| said.status == told.status).map(|said| said.last_transition_time.clone());
+    (!same).then(|| Saying { status: told.status.clone(), reason: told.reason.clone(), message, since })
+}
+
+/// Whether the hub speaks of this `generation` of our wish; `None`: it has yet to hear it.
+fn is_current(told: &Condition, generation: Option<i64>) -> bool {
+    generation.is_some_and(|wish| told.observed_generation.unwrap_or(wish) >= wish)
 }
 
 /// Whether it was we who showed this: every entry is an address behind a proxy.

@@ -222,3 +222,32 @@ fn a_bad_annotation_is_an_event_and_the_service_is_served() {
         .await;
     });
 }
+
+#[test]
+fn a_service_with_node_ports_opts_in_and_is_told_by_a_condition() {
+    in_pair(async |pair| {
+        pair.service("beside", json!({"type": "NodePort"})).await;
+        let annotate = async |value: serde_json::Value| {
+            let patch = Patch::Merge(json!({"metadata": {"annotations": {"nave.dev/backends": value}}}));
+            pair.services().patch("beside", &PatchParams::default(), &patch).await.unwrap();
+        };
+        annotate(json!("NodePort")).await;
+        pair.intent("beside").await;
+        pair.answer("beside", &["203.0.113.12"], "True", "Programmed").await;
+        let says = async |what: &str, wanted: Option<&str>| {
+            pair.until(what, async || {
+                let service = pair.services().get("beside").await.map_err(|error| error.to_string())?;
+                let conditions = service.status.and_then(|status| status.conditions).unwrap_or_default();
+                let said = conditions.iter().find(|condition| condition.type_ == "nave.dev/Programmed");
+                let said = said.map(|condition| condition.message.as_str());
+                if said == wanted { Ok(()) } else { Err(format!("{conditions:?}")) }
+            })
+            .await;
+        };
+        says("the condition names the address", Some("Served at 203.0.113.12")).await;
+        pair.shows("beside", &[]).await;
+        annotate(json!(null)).await;
+        says("the condition is taken back", None).await;
+        assert!(pair.intents().get_opt(&intent_name("beside")).await.unwrap().is_none());
+    });
+}

@@ -161,7 +161,7 @@ async fn prepare_hub(hub: &ControlPlane) -> nave_e2e::Result<()> {
         all.list(&kube::api::ListParams::default()).await.map_err(|error| error.to_string())?;
         sets.list(&kube::api::ListParams::default()).await.map(drop).map_err(|error| error.to_string())
     };
-    wait::until("the hub serves our kinds", PATIENCE, || served()).await?;
+    wait::until("the hub serves our kinds", PATIENCE, served).await?;
     admit(hub).await
 }
 

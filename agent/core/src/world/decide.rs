@@ -7,8 +7,13 @@ use kube::ResourceExt;
 use nave_api::{NodeSet, NodeSetSpec, TCPLoadBalancer, names};
 
 use super::{Decision, Plan, Step, Target, Work, World, hub_key};
+use crate::backends::{self, Mode, Ways};
 use crate::events::Word;
-use crate::{Key, Notice, Problem, Tenancy, intent, ownership, slices, status};
+use crate::ownership::{self, Claim};
+use crate::{Key, Notice, Problem, Tenancy, intent, status};
+
+/// So often do we write a status anew that another controller writes, too.
+const CONTESTS: u32 = 3;
 
 impl World {
     /// What is to be done. Nothing before all is listed, and nothing when all is as it should be.
@@ -32,41 +37,78 @@ impl World {
     }
 
     fn decide_service(&mut self, key: &Key) -> Decision {
-        let Some(service) = self.services.find(key) else {
-            self.told.remove(key);
-            self.refusals.remove(key);
+        let Some(service) = self.services.find(key).cloned() else {
+            self.forget(key);
             return Decision { plan: self.clean_up(key), notices: Vec::new() };
         };
-        let wanted = !ownership::is_deleted(service) && ownership::is_ours(service, &self.policy);
-        if !wanted {
-            let plan = self.let_go(key, service);
-            self.told.remove(key);
-            return Decision { plan, notices: Vec::new() };
-        }
-        let (intent, problems) = intent::intent(service, &self.local(key, service));
-        let uid = service.uid().unwrap_or_default();
-        let plan = match intent {
-            Some(intent) if self.tenancy == Tenancy::There => Plan::Together(self.keep(key, service, intent)),
-            Some(_) | None => self.let_go(key, service),
+        let claim =
+            if ownership::is_deleted(&service) { Claim::None } else { ownership::claim(&service, &self.policy) };
+        let mode = match claim {
+            Claim::None => {
+                self.forget(key);
+                return Decision { plan: self.let_go(key, &service), notices: Vec::new() };
+            }
+            Claim::Whole(mode) | Claim::Beside(mode) => mode,
         };
+        self.want_names(key, &service, mode);
+        let (intent, mut problems) = intent::intent(&service, mode, &self.ways(key));
+        let plan = match intent {
+            Some(intent) if self.tenancy == Tenancy::There => {
+                let (mut steps, current) = self.keep(key, &service, intent);
+                let present = if claim == Claim::Beside(mode) {
+                    self.say(key, &service, current)
+                } else {
+                    self.show(key, &service, current, &mut problems)
+                };
+                steps.extend(present);
+                Plan::Together(steps)
+            }
+            Some(_) | None => self.let_go(key, &service),
+        };
+        let uid = service.uid().unwrap_or_default();
         Decision { plan, notices: self.tell(key, &uid, problems) }
     }
 
-    fn local(&self, key: &Key, service: &Service) -> Vec<String> {
-        if !intent::is_local(service) {
-            return Vec::new();
-        }
-        let ours = self.slices_of.get(key).into_iter().flatten();
-        slices::local(ours.filter_map(|slice| self.slices.get(slice)))
+    /// It is nobody's any more: what was remembered of it goes.
+    fn forget(&mut self, key: &Key) {
+        self.told.remove(key);
+        self.refusals.remove(key);
+        self.contests.remove(key);
+        self.names.retain(|_, services| {
+            services.remove(key);
+            !services.is_empty()
+        });
+        self.resolved.retain(|name, _| self.names.contains_key(name));
     }
 
-    /// The Service is ours and there to stay: hold it, ask the hub, show what the hub says.
-    fn keep(&self, key: &Key, service: &Service, wanted: TCPLoadBalancer) -> Vec<Step> {
-        let target = target(key, service);
+    fn want_names(&mut self, key: &Key, service: &Service, mode: Mode) {
+        let wanted: BTreeSet<&str> =
+            if mode == Mode::Provider { backends::hostnames(service).collect() } else { BTreeSet::new() };
+        self.names.retain(|name, services| {
+            if !wanted.contains(name.as_str()) {
+                services.remove(key);
+            }
+            !services.is_empty()
+        });
+        self.resolved.retain(|name, _| self.names.contains_key(name));
+        for name in wanted {
+            self.names.entry(name.to_owned()).or_default().insert(key.clone());
+        }
+    }
+
+    fn ways(&self, key: &Key) -> Ways<'_> {
+        let status = self.intent_of(key).and_then(|intent| intent.status.as_ref());
+        let given = status.iter().flat_map(|status| &status.addresses).filter_map(|address| address.value.parse().ok());
+        Ways { slices: self.endpoints.slices(key), resolved: Some(&self.resolved), given: given.collect() }
+    }
+
+    /// The Service is ours and there to stay: hold it, ask the hub. With it the generation of what we ask, when the hub has
+    /// heard all of it: what the hub says of an older wish is no answer to this one.
+    fn keep(&self, key: &Key, service: &Service, wanted: TCPLoadBalancer) -> (Vec<Step>, Option<i64>) {
         let present = self.intent_of(key);
         let mut steps = Vec::new();
         if !ownership::is_held(service) {
-            steps.push(Step::Hold(target.clone()));
+            steps.push(Step::Hold(target(key, service)));
         }
         // One that is ending must be gone before it can be made again.
         let ending = present.is_some_and(|present| present.metadata.deletion_timestamp.is_some());
@@ -74,14 +116,41 @@ impl World {
         if !ending && !current {
             steps.push(Step::Apply(Box::new(wanted)));
         }
+        (steps, present.filter(|_| current).and_then(|present| present.metadata.generation))
+    }
+
+    /// The hub's answer in the Service's load balancer status. Where another controller writes the same, we say so, and do
+    /// not go on for ever.
+    fn show(
+        &mut self,
+        key: &Key,
+        service: &Service,
+        current: Option<i64>,
+        problems: &mut Vec<Problem>,
+    ) -> Option<Step> {
         let shown = status::shown(service);
-        // What the hub says of an older wish is no answer to this one.
-        let generation = present.filter(|_| current).and_then(|present| present.metadata.generation);
-        let ingress = status::wanted(shown, present.and_then(|present| present.status.as_ref()), generation);
-        if shown != ingress {
-            steps.push(Step::Show(target, ingress));
+        let answer = self.intent_of(key).and_then(|present| present.status.as_ref());
+        let ingress = status::wanted(shown, answer, current);
+        if shown == ingress {
+            return None;
         }
-        steps
+        let foreign = !shown.is_empty() && !status::is_ours(shown);
+        let contest = self.contests.entry(key.clone()).or_default();
+        if contest.0 != ingress {
+            *contest = (ingress.clone(), 0);
+        }
+        if foreign {
+            problems.push(Problem::ContestedStatus);
+            contest.1 = contest.1.saturating_add(1);
+        }
+        (contest.1 <= CONTESTS).then(|| Step::Show(target(key, service), ingress))
+    }
+
+    /// The hub's answer as a condition of the Service.
+    fn say(&self, key: &Key, service: &Service, current: Option<i64>) -> Option<Step> {
+        let answer = self.intent_of(key).and_then(|present| present.status.as_ref())?;
+        let saying = status::saying(service, answer, current)?;
+        Some(Step::Say(target(key, service), saying))
     }
 
     /// The Service is deleted, not ours any more, or cannot be served: the hub lets go first, then we do. A hub that no
@@ -100,8 +169,11 @@ impl World {
         }
         // A hub that merely refuses us may still serve the address.
         let ended = self.tenancy != Tenancy::Refused && !ownership::is_deleted(service);
-        if held && ended && status::is_ours(status::shown(service)) {
+        if held && ended && self.is_shown_by_us(key, service) {
             steps.push(Step::Show(target.clone(), Vec::new()));
+        }
+        if held && ended && status::said(service).is_some() {
+            steps.push(Step::Hush(target.clone()));
         }
         if held {
             steps.push(Step::Release(target));
@@ -118,6 +190,19 @@ impl World {
             }
             Some(_) | None => Plan::InTurn(Vec::new()),
         }
+    }
+
+    /// Whether it is ours to clear what the Service shows: all of it is what the hub gave. When the hub has forgotten, it is
+    /// ours unless it may be a cloud's.
+    fn is_shown_by_us(&self, key: &Key, service: &Service) -> bool {
+        let shown = status::shown(service);
+        let answer = self.intent_of(key).and_then(|intent| intent.status.as_ref());
+        let given = answer.map(|answer| answer.addresses.iter().map(|address| address.value.as_str()));
+        let ours = match given.map(Iterator::collect::<BTreeSet<&str>>) {
+            Some(given) => shown.iter().all(|entry| entry.ip.as_deref().is_some_and(|ip| given.contains(ip))),
+            None => !ownership::is_foreign(service),
+        };
+        status::is_ours(shown) && ours
     }
 
     fn intent_of(&self, service: &Key) -> Option<&TCPLoadBalancer> {

@@ -1,104 +1,25 @@
 //! All that the agent knows, and what it makes of it. Fed with changes, asked for decisions; performs nothing.
 
 mod decide;
+mod endpoints;
+mod steps;
+#[cfg(test)]
+mod tests;
 
 use std::collections::{BTreeMap, BTreeSet};
+use std::net::IpAddr;
 
 use k8s_openapi::api::core::v1::{LoadBalancerIngress, Node, Service};
 use k8s_openapi::api::discovery::v1::EndpointSlice;
 use kube::{Resource, ResourceExt};
 use nave_api::{NodeSet, TCPLoadBalancer, names, node_set};
 
+use crate::backends::Mode;
 use crate::mirror::Mirror;
-use crate::slices::Slice;
+use crate::ownership::{self, Claim};
 use crate::{Change, Key, Notice, Policy, Problem, Tenancy, events, intent, nodes};
-
-/// What is decided, and done, as one.
-#[derive(Clone, Debug, PartialEq, Eq, PartialOrd, Ord)]
-pub enum Work {
-    /// The ready nodes.
-    NodeSet,
-    /// One Service and what stands for it in the hub.
-    Service(Key),
-}
-
-impl std::fmt::Display for Work {
-    fn fmt(&self, f: &mut std::fmt::Formatter<'_>) -> std::fmt::Result {
-        match self {
-            Self::NodeSet => f.write_str("the nodes"),
-            Self::Service(key) => write!(f, "Service {key}"),
-        }
-    }
-}
-
-/// A Service as it was when we decided on it: one of the same name that came later is another.
-#[derive(Clone, Debug, PartialEq, Eq, PartialOrd, Ord)]
-pub struct Target {
-    /// Its namespace and name.
-    pub key: Key,
-    /// Its uid.
-    pub uid: String,
-}
-
-/// One planned effect. Each is safe to repeat.
-#[derive(Clone, Debug, PartialEq)]
-pub enum Step {
-    /// Put our finalizer on the Service.
-    Hold(Target),
-    /// Take our finalizer from the Service.
-    Release(Target),
-    /// Show this in the Service's status.
-    Show(Target, Vec<LoadBalancerIngress>),
-    /// Apply a load balancer in the hub.
-    Apply(Box<TCPLoadBalancer>),
-    /// Apply the nodes in the hub.
-    ApplyNodes(Box<NodeSet>),
-    /// Go on only when the spoke itself says that the Service is not there: what we have seen may be old.
-    Confirm(Key),
-    /// Delete the load balancer of this name in the hub, and go on only when it is gone.
-    Delete(String),
-}
-
-/// What to do.
-#[derive(Clone, Debug, PartialEq)]
-pub enum Plan {
-    /// At once, in any order.
-    Together(Vec<Step>),
-    /// One after the other; the first that does not succeed ends it, and a change will bring us back.
-    InTurn(Vec<Step>),
-}
-
-impl Plan {
-    /// Whether there is nothing to do.
-    pub fn is_empty(&self) -> bool {
-        self.steps().is_empty()
-    }
-
-    /// The steps, in order.
-    pub fn steps(&self) -> &[Step] {
-        match self {
-            Self::Together(steps) | Self::InTurn(steps) => steps,
-        }
-    }
-}
-
-/// What was decided on one [`Work`].
-#[derive(Clone, Debug, PartialEq)]
-pub struct Decision {
-    /// What to do.
-    pub plan: Plan,
-    /// What to tell the user.
-    pub notices: Vec<Notice>,
-}
-
-/// What a change asks for.
-#[derive(Clone, Debug, Default, PartialEq)]
-pub struct Touched {
-    /// To be decided again.
-    pub work: BTreeSet<Work>,
-    /// To be told.
-    pub notices: Vec<Notice>,
-}
+use endpoints::Endpoints;
+pub use steps::{Decision, Plan, Saying, Step, Target, Touched, Work};
 
 /// The agent's whole knowledge, kept by one owner.
 #[derive(Debug)]
@@ -109,14 +30,17 @@ pub struct World {
     node_sets: Mirror<NodeSet>,
     nodes: BTreeMap<String, node_set::Node>,
     nodes_listed: bool,
-    slices: BTreeMap<Key, Slice>,
-    slices_of: BTreeMap<Key, BTreeSet<Key>>,
-    slices_listed: bool,
+    endpoints: Endpoints,
+    /// Names of clouds' load balancers, and the Services that want them resolved.
+    names: BTreeMap<String, BTreeSet<Key>>,
+    resolved: BTreeMap<String, BTreeSet<IpAddr>>,
     tenancy: Tenancy,
     /// What the user has been told already, so that he is told once.
     told: BTreeMap<Key, BTreeSet<Problem>>,
     /// What the hub said when it took an intent last not, so that it is told once.
     refusals: BTreeMap<Key, String>,
+    /// What we showed in a status that somebody else writes, too, and how often.
+    contests: BTreeMap<Key, (Vec<LoadBalancerIngress>, u32)>,
 }
 
 impl World {
@@ -129,12 +53,13 @@ impl World {
             node_sets: Mirror::default(),
             nodes: BTreeMap::new(),
             nodes_listed: false,
-            slices: BTreeMap::new(),
-            slices_of: BTreeMap::new(),
-            slices_listed: false,
+            endpoints: Endpoints::default(),
+            names: BTreeMap::new(),
+            resolved: BTreeMap::new(),
             tenancy: Tenancy::There,
             told: BTreeMap::new(),
             refusals: BTreeMap::new(),
+            contests: BTreeMap::new(),
         }
     }
 
@@ -190,22 +115,24 @@ impl World {
     /// Takes in what was seen of the spoke's EndpointSlices: they matter to Services whose traffic stays on its node.
     pub fn see_slice(&mut self, change: Change<EndpointSlice>) -> Touched {
         let listed = matches!(change, Change::Listed(_));
-        let mut services = BTreeSet::new();
-        match change {
-            Change::Seen(slice) | Change::Answered(slice) => {
-                services.extend(self.put_slice(&Key::of(&slice), Slice::of(&slice)));
-            }
-            Change::Gone(slice) => services.extend(self.put_slice(&Key::of(&slice), None)),
-            Change::Listed(all) => {
-                services.extend(std::mem::take(&mut self.slices_of).into_keys());
-                self.slices.clear();
-                self.slices_listed = true;
-                services.extend(all.iter().flat_map(|slice| self.put_slice(&Key::of(slice), Slice::of(slice))));
-            }
-        }
-        let local = |key: &Key| self.services.find(key).is_some_and(intent::is_local);
-        let work: Vec<Work> = services.into_iter().filter(local).map(Work::Service).collect();
+        let services = self.endpoints.take(change);
+        let matter = |key: &Key| self.services.find(key).is_some_and(|service| self.needs_endpoints(service));
+        let work: Vec<Work> = services.into_iter().filter(matter).map(Work::Service).collect();
         self.touched(listed, work.into_iter())
+    }
+
+    /// Takes in what a name of a cloud's load balancer means now. What it meant last stays while nobody can say.
+    pub fn see_resolved(&mut self, name: &str, addresses: BTreeSet<IpAddr>) -> Touched {
+        let Some(services) = self.names.get(name).filter(|_| !addresses.is_empty()) else { return Touched::default() };
+        let work: Vec<Work> = services.iter().cloned().map(Work::Service).collect();
+        let before = self.resolved.insert(name.to_owned(), addresses);
+        let same = before.as_ref() == self.resolved.get(name);
+        self.touched(false, work.into_iter().filter(|_| !same))
+    }
+
+    /// Names that somebody has to resolve, again and again.
+    pub fn names(&self) -> impl Iterator<Item = &str> {
+        self.names.keys().map(String::as_str)
     }
 
     /// The hub did not take the intent of a Service, for a reason of the intent's own: what to tell the user, once.
@@ -236,7 +163,7 @@ impl World {
         [
             (self.services.is_listed(), "the spoke's Services"),
             (self.nodes_listed, "the spoke's Nodes"),
-            (self.slices_listed, "the spoke's EndpointSlices"),
+            (self.endpoints.is_listed(), "the spoke's EndpointSlices"),
             (self.intents.is_listed(), "the hub's TCPLoadBalancers"),
             (self.node_sets.is_listed(), "the hub's NodeSets"),
         ]
@@ -275,6 +202,14 @@ impl World {
         Touched { work: self.all(), notices: Vec::new() }
     }
 
+    fn needs_endpoints(&self, service: &Service) -> bool {
+        match ownership::claim(service, &self.policy) {
+            Claim::Whole(Mode::PodIp) | Claim::Beside(Mode::PodIp) => true,
+            Claim::Whole(_) | Claim::Beside(_) => intent::is_local(service),
+            Claim::None => false,
+        }
+    }
+
     fn subjects(&self) -> BTreeSet<Key> {
         self.intents.objects().filter_map(intent::subject).collect()
     }
@@ -292,31 +227,6 @@ impl World {
             Some(backend) => drop(self.nodes.insert(backend.name.clone(), backend)),
             None => drop(self.nodes.remove(&node.name_any())),
         }
-    }
-
-    /// The Services that the slice belonged to and belongs to now, when it says something new.
-    fn put_slice(&mut self, key: &Key, new: Option<Slice>) -> BTreeSet<Key> {
-        let old = self.slices.remove(key);
-        if old == new {
-            self.slices.extend(new.map(|slice| (key.clone(), slice)));
-            return BTreeSet::new();
-        }
-        let mut services = BTreeSet::new();
-        if let Some(old) = old {
-            if let Some(keys) = self.slices_of.get_mut(&old.service) {
-                keys.remove(key);
-                if keys.is_empty() {
-                    self.slices_of.remove(&old.service);
-                }
-            }
-            services.insert(old.service);
-        }
-        if let Some(new) = new {
-            self.slices_of.entry(new.service.clone()).or_default().insert(key.clone());
-            services.insert(new.service.clone());
-            self.slices.insert(key.clone(), new);
-        }
-        services
     }
 }
 

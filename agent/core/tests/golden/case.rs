@@ -1,11 +1,16 @@
 //! One golden case: its objects, the world that sees them, and a spoke and a hub that do as they are told. Knows no
 //! expectation.
 
+use std::collections::{BTreeMap, BTreeSet};
+use std::net::IpAddr;
+
 use k8s_openapi::api::core::v1::{LoadBalancerIngress, Node, Service};
 use k8s_openapi::api::discovery::v1::EndpointSlice;
+use k8s_openapi::apimachinery::pkg::apis::meta::v1::{Condition, Time};
+use k8s_openapi::jiff::Timestamp;
 use kube::ResourceExt as _;
 use nave_agent_core::nodes::AddressType;
-use nave_agent_core::{Change, Key, Notice, Policy, Step, Target, Tenancy, World};
+use nave_agent_core::{Change, Key, Notice, Policy, Saying, Step, Target, Tenancy, World};
 use nave_api::{NodeSet, TCPLoadBalancer, names};
 use serde::{Deserialize, Serialize};
 use serde_json::{Value, json};
@@ -17,6 +22,10 @@ pub struct Case {
     default_load_balancer: bool,
     #[serde(default)]
     address_types: Vec<String>,
+    #[serde(default)]
+    backends: String,
+    #[serde(default)]
+    resolved: BTreeMap<String, BTreeSet<IpAddr>>,
     #[serde(default)]
     tenancy: String,
     #[serde(default)]
@@ -56,6 +65,13 @@ impl Case {
     /// Decides everything, and changes the objects as a spoke and a hub would.
     fn decide(&mut self, world: &mut World) -> Vec<Done> {
         let mut all = Vec::new();
+        // What names mean is known once somebody has asked for it.
+        for work in world.all().into_iter().filter(|_| !self.resolved.is_empty()) {
+            world.decide(&work);
+        }
+        for (name, addresses) in &self.resolved {
+            world.see_resolved(name, addresses.clone());
+        }
         for work in world.all() {
             let decision = world.decide(&work);
             let steps: Vec<Step> = decision.plan.steps().to_vec();
@@ -75,7 +91,9 @@ impl Case {
         let default = Policy::default();
         let types: Vec<AddressType> = self.address_types.iter().map(|text| text.parse().unwrap()).collect();
         let address_types = if types.is_empty() { default.address_types } else { types };
-        let mut world = World::new(Policy { default_load_balancer: self.default_load_balancer, address_types });
+        let backends = if self.backends.is_empty() { default.backends } else { self.backends.parse().unwrap() };
+        let mut world =
+            World::new(Policy { default_load_balancer: self.default_load_balancer, address_types, backends });
         world.see_intent(Change::Listed(self.intents.clone()));
         world.see_service(Change::Listed(self.services.clone()));
         world.see_node(Change::Listed(self.nodes.clone()));
@@ -99,6 +117,16 @@ impl Case {
                 self.service(&target, |service| service.finalizers_mut().retain(|f| f != names::AGENT_FINALIZER));
             }
             Step::Show(target, ingress) => self.service(&target, |service| show(service, ingress)),
+            Step::Say(target, Saying { status, reason, message, since }) => self.service(&target, |service| {
+                let last_transition_time = since.unwrap_or(Time(Timestamp::UNIX_EPOCH));
+                let type_ = "nave.dev/Programmed".to_owned();
+                let condition =
+                    Condition { type_, status, reason, message, last_transition_time, observed_generation: None };
+                service.status.get_or_insert_default().conditions = Some(vec![condition]);
+            }),
+            Step::Hush(target) => self.service(&target, |service| {
+                service.status.get_or_insert_default().conditions = None;
+            }),
             Step::Apply(mut intent) => {
                 let name = intent.name_any();
                 let old = self.intents.iter().position(|old| old.name_any() == name);
@@ -126,6 +154,8 @@ impl Case {
         let Self {
             default_load_balancer: _,
             address_types: _,
+            backends: _,
+            resolved: _,
             tenancy: _,
             services,
             nodes,
@@ -153,6 +183,10 @@ fn render(step: &Step) -> Value {
         Step::Hold(service) => json!({"hold": target(service)}),
         Step::Release(service) => json!({"release": target(service)}),
         Step::Show(service, ingress) => json!({"show": ingress, "on": target(service)}),
+        Step::Say(service, Saying { status, reason, message, since: _ }) => {
+            json!({"say": {"status": status, "reason": reason, "message": message}, "on": target(service)})
+        }
+        Step::Hush(service) => json!({"hush": target(service)}),
         Step::Apply(intent) => json!({"apply": intent.name_any(), "labels": intent.labels(), "spec": intent.spec}),
         Step::ApplyNodes(nodes) => json!({"applyNodes": nodes.spec.nodes}),
         Step::Confirm(service) => json!({"confirm": format!("{service} is not there")}),

@@ -1,6 +1,8 @@
 //! The annotations `nave.dev/<field>` of a Service: one table, each value parsed once. Knows what each may say; knows
 //! nothing of what the rest of the Service says.
 
+mod values;
+
 use std::collections::BTreeMap;
 use std::net::IpAddr;
 
@@ -9,14 +11,23 @@ use nave_api::Duration;
 use nave_api::tcp_load_balancer::{BalancingPolicy, FamilyPolicy, IpFamily, ProxyProtocol};
 
 use crate::Problem;
+use crate::backends::Mode;
+use values::{addresses, any_duration, count, duration, families, health_check, is_label, named, set, source_ranges};
 
 const PREFIX: &str = "nave.dev/";
 /// A load balancer has at most so many source ranges.
 pub const RANGES: usize = 200;
 
+/// How Services with node ports opted in to KubeLB, and do so here.
+const BY_ANOTHER_NAME: (&str, &str) = ("kubernetes.io/service.class", "kubelb");
+/// How Services name their pool to k8slb, and may do so here; ours comes first.
+const POOL_BY_ANOTHER_NAME: &str = "loadbalancer/pool";
+
 /// What the annotations of a Service ask for. `None`: they do not say.
 #[derive(Clone, Debug, Default, PartialEq, Eq)]
 pub struct Asked {
+    /// The way to its backends.
+    pub backends: Option<Mode>,
     /// The pool by name.
     pub pool: Option<String>,
     /// Exactly these addresses, at most one of a family.
@@ -79,12 +90,17 @@ pub struct Row {
     read: fn(&mut Asked, &str) -> Option<()>,
 }
 
-const DURATION: &str = "a duration such as 250ms, 5s or 1h";
+const DURATION: &str = "a duration such as 250ms, 5s or 1h, longer than 0s";
 const COUNT: &str = "a whole number from 1 on";
 
 /// Every annotation there is, sorted.
 pub const TABLE: &[Row] = &[
     Row { field: "addresses", accepted: "one IPv4 and one IPv6 address at most, separated by commas", read: addresses },
+    Row {
+        field: "backends",
+        accepted: "NodePort, PodIP, Provider",
+        read: |asked, text| set(&mut asked.backends, text.parse().ok()),
+    },
     Row {
         field: "balancing",
         accepted: "RoundRobin, LeastRequest, Random, Maglev",
@@ -140,7 +156,11 @@ pub const TABLE: &[Row] = &[
         accepted: "a whole number, 1 to 100",
         read: |asked, text| count(&mut asked.healthy_after, text, 100),
     },
-    Row { field: "idle-timeout", accepted: DURATION, read: |asked, text| duration(&mut asked.idle_timeout, text) },
+    Row {
+        field: "idle-timeout",
+        accepted: "a duration such as 5m or 1h; 0s: never",
+        read: |asked, text| any_duration(&mut asked.idle_timeout, text),
+    },
     Row {
         field: "max-connections",
         accepted: COUNT,
@@ -173,6 +193,17 @@ pub const TABLE: &[Row] = &[
     },
 ];
 
+/// The way to backends that a Service asks for.
+pub fn backends(annotations: &BTreeMap<String, String>) -> Option<Mode> {
+    annotations.get("nave.dev/backends").and_then(|text| text.trim().parse().ok())
+}
+
+/// Whether a Service opts in by an annotation of another system.
+pub fn asks_by_another_name(annotations: &BTreeMap<String, String>) -> bool {
+    let (name, value) = BY_ANOTHER_NAME;
+    annotations.get(name).is_some_and(|text| text == value)
+}
+
 /// Reads all annotations. What does not parse is a problem, and what holds without it stays in force.
 pub fn read(annotations: &BTreeMap<String, String>) -> (Asked, Vec<Problem>) {
     let mut asked = Asked::default();
@@ -189,75 +220,15 @@ pub fn read(annotations: &BTreeMap<String, String>) -> (Asked, Vec<Problem>) {
             }
         }
     }
+    if asked.pool.is_none() {
+        asked.pool = annotations.get(POOL_BY_ANOTHER_NAME).filter(|name| is_label(name)).cloned();
+    }
     (asked, problems)
 }
 
 /// The names of all annotations, for a message.
 pub fn known() -> String {
     TABLE.iter().map(|row| row.field).collect::<Vec<_>>().join(", ")
-}
-
-fn set<T>(place: &mut Option<T>, value: Option<T>) -> Option<()> {
-    *place = Some(value?);
-    Some(())
-}
-
-/// A value of one of our own enums, spelled as its field is.
-fn named<T: serde::de::DeserializeOwned>(place: &mut Option<T>, text: &str) -> Option<()> {
-    set(place, serde_json::from_value(serde_json::Value::String(text.to_owned())).ok())
-}
-
-fn duration(place: &mut Option<Duration>, text: &str) -> Option<()> {
-    let duration = Duration(text.to_owned());
-    let good = text.len() <= 32 && duration.parse().is_ok();
-    set(place, good.then_some(duration))
-}
-
-fn count(place: &mut Option<u32>, text: &str, most: u32) -> Option<()> {
-    set(place, text.parse().ok().filter(|number| (1..=most).contains(number)))
-}
-
-fn list<T>(text: &str, most: usize, read: impl Fn(&str) -> Option<T>) -> Option<Vec<T>> {
-    let all: Vec<T> = text.split(',').map(|part| read(part.trim())).collect::<Option<_>>()?;
-    (all.len() <= most).then_some(all)
-}
-
-fn addresses(asked: &mut Asked, text: &str) -> Option<()> {
-    let all = list(text, 2, |part| part.parse::<IpAddr>().ok())?;
-    let distinct = all.len() < 2 || all[0].is_ipv4() != all[1].is_ipv4();
-    set(&mut asked.addresses, distinct.then_some(all))
-}
-
-fn families(asked: &mut Asked, text: &str) -> Option<()> {
-    let all: Vec<IpFamily> =
-        list(text, 2, |part| serde_json::from_value(serde_json::Value::String(part.to_owned())).ok())?;
-    let distinct = all.len() < 2 || all[0] != all[1];
-    set(&mut asked.families, distinct.then_some(all))
-}
-
-fn health_check(asked: &mut Asked, text: &str) -> Option<()> {
-    let check = match text {
-        "None" => Check::None,
-        "TCP" => Check::Tcp,
-        "HTTP" => Check::Http,
-        _ => return None,
-    };
-    set(&mut asked.health_check, Some(check))
-}
-
-/// What parses stays in force, even when the rest does not: an empty list closes the door, it does not open it.
-fn source_ranges(asked: &mut Asked, text: &str) -> Option<()> {
-    let parts: Vec<&str> = text.split(',').map(str::trim).collect();
-    let good = parts.iter().filter_map(|part| part.parse::<IpNet>().ok());
-    let ranges: Vec<IpNet> = good.map(|network| network.trunc()).take(RANGES).collect();
-    let all = ranges.len() == parts.len();
-    asked.source_ranges = Some(ranges);
-    all.then_some(())
-}
-
-fn is_label(text: &str) -> bool {
-    let inner = |c: char| c.is_ascii_lowercase() || c.is_ascii_digit() || c == '-';
-    (1..=63).contains(&text.len()) && text.chars().all(inner) && !text.starts_with('-') && !text.ends_with('-')
 }
 
 /// Enough of a value to find it again.
@@ -277,6 +248,7 @@ mod tests {
     fn every_annotation_is_read() {
         let (asked, problems) = asked(&[
             ("nave.dev/addresses", "203.0.113.7, 2001:db8::7"),
+            ("nave.dev/backends", "PodIP"),
             ("nave.dev/balancing", "Maglev"),
             ("nave.dev/connect-timeout", "250ms"),
             ("nave.dev/ejection-base-time", "5s"),
@@ -306,6 +278,13 @@ mod tests {
     }
 
     #[test]
+    fn a_pool_may_be_named_as_elsewhere_and_our_own_name_wins() {
+        let (other, _) = asked(&[("loadbalancer/pool", "theirs")]);
+        let (both, _) = asked(&[("loadbalancer/pool", "theirs"), ("nave.dev/pool", "ours")]);
+        assert_eq!((other.pool.as_deref(), both.pool.as_deref()), (Some("theirs"), Some("ours")));
+    }
+
+    #[test]
     fn the_table_is_sorted_and_names_each_field_once() {
         assert!(TABLE.windows(2).all(|pair| pair[0].field < pair[1].field));
     }
@@ -314,7 +293,9 @@ mod tests {
     fn a_bad_value_is_a_problem_that_names_what_is_accepted_and_changes_nothing() {
         let bad = [
             ("nave.dev/addresses", "203.0.113.7,203.0.113.8"),
+            ("nave.dev/backends", "Pods"),
             ("nave.dev/balancing", "roundrobin"),
+            ("nave.dev/connect-timeout", "0s"),
             ("nave.dev/families", "IPv4,IPv4"),
             ("nave.dev/health-check-port", "0"),
             ("nave.dev/health-check-path", "ready"),

@@ -1,0 +1,78 @@
+//! How values of annotations are read: each into its place, or not at all. Knows no annotation's name.
+
+use std::net::IpAddr;
+
+use ipnet::IpNet;
+use nave_api::Duration;
+use nave_api::tcp_load_balancer::IpFamily;
+use serde_json::Value;
+
+use super::{Asked, Check, RANGES};
+
+pub(super) fn set<T>(place: &mut Option<T>, value: Option<T>) -> Option<()> {
+    *place = Some(value?);
+    Some(())
+}
+
+/// A value of one of our own enums, spelled as its field is.
+pub(super) fn named<T: serde::de::DeserializeOwned>(place: &mut Option<T>, text: &str) -> Option<()> {
+    set(place, serde_json::from_value(Value::String(text.to_owned())).ok())
+}
+
+pub(super) fn any_duration(place: &mut Option<Duration>, text: &str) -> Option<()> {
+    let duration = Duration(text.to_owned());
+    let good = text.len() <= 32 && duration.parse().is_ok();
+    set(place, good.then_some(duration))
+}
+
+/// One that is longer than nothing.
+pub(super) fn duration(place: &mut Option<Duration>, text: &str) -> Option<()> {
+    let length = Duration(text.to_owned()).parse().ok()?;
+    if length.is_zero() { None } else { any_duration(place, text) }
+}
+
+pub(super) fn count(place: &mut Option<u32>, text: &str, most: u32) -> Option<()> {
+    set(place, text.parse().ok().filter(|number| (1..=most).contains(number)))
+}
+
+pub(super) fn list<T>(text: &str, most: usize, read: impl Fn(&str) -> Option<T>) -> Option<Vec<T>> {
+    let all: Vec<T> = text.split(',').map(|part| read(part.trim())).collect::<Option<_>>()?;
+    (all.len() <= most).then_some(all)
+}
+
+pub(super) fn addresses(asked: &mut Asked, text: &str) -> Option<()> {
+    let all = list(text, 2, |part| part.parse::<IpAddr>().ok())?;
+    let distinct = all.len() < 2 || all[0].is_ipv4() != all[1].is_ipv4();
+    set(&mut asked.addresses, distinct.then_some(all))
+}
+
+pub(super) fn families(asked: &mut Asked, text: &str) -> Option<()> {
+    let all: Vec<IpFamily> = list(text, 2, |part| serde_json::from_value(Value::String(part.to_owned())).ok())?;
+    let distinct = all.len() < 2 || all[0] != all[1];
+    set(&mut asked.families, distinct.then_some(all))
+}
+
+pub(super) fn health_check(asked: &mut Asked, text: &str) -> Option<()> {
+    let check = match text {
+        "None" => Check::None,
+        "TCP" => Check::Tcp,
+        "HTTP" => Check::Http,
+        _ => return None,
+    };
+    set(&mut asked.health_check, Some(check))
+}
+
+/// What parses stays in force, even when the rest does not: an empty list closes the door, it does not open it.
+pub(super) fn source_ranges(asked: &mut Asked, text: &str) -> Option<()> {
+    let parts: Vec<&str> = text.split(',').map(str::trim).collect();
+    let good = parts.iter().filter_map(|part| part.parse::<IpNet>().ok());
+    let ranges: Vec<IpNet> = good.map(|network| network.trunc()).take(RANGES).collect();
+    let all = ranges.len() == parts.len();
+    asked.source_ranges = Some(ranges);
+    all.then_some(())
+}
+
+pub(super) fn is_label(text: &str) -> bool {
+    let inner = |c: char| c.is_ascii_lowercase() || c.is_ascii_digit() || c == '-';
+    (1..=63).contains(&text.len()) && text.chars().all(inner) && !text.starts_with('-') && !text.ends_with('-')
+}

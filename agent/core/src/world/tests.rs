@@ -1,0 +1,116 @@
+//! What a world does over time: what one golden case cannot show.
+
+use k8s_openapi::api::core::v1::Service;
+use nave_api::TCPLoadBalancer;
+use serde_json::{Value, json};
+
+use super::{Step, Work, World};
+use crate::{Change, Key, Policy, intent};
+
+fn service(version: u64, status: &Value) -> Service {
+    serde_json::from_value(json!({
+        "metadata": {"namespace": "shop", "name": "web", "uid": "u1", "resourceVersion": version.to_string(),
+            "finalizers": ["nave.dev/agent"]},
+        "spec": {"type": "LoadBalancer", "loadBalancerClass": "nave.dev/load-balancer",
+            "ports": [{"port": 443, "nodePort": 31443}]},
+        "status": {"loadBalancer": {"ingress": status}},
+    }))
+    .unwrap()
+}
+
+fn key() -> Key {
+    Key { namespace: "shop".into(), name: "web".into() }
+}
+
+/// The hub's answer to what the Service asks.
+fn answered(service: &Service) -> TCPLoadBalancer {
+    let mode = crate::backends::Mode::NodePort;
+    let mut intent = intent::intent(service, mode, &crate::backends::Ways::default()).0.unwrap();
+    intent.metadata.generation = Some(1);
+    intent.metadata.resource_version = Some("5".into());
+    intent.status = serde_json::from_value(json!({
+        "addresses": [{"value": "203.0.113.7", "family": "IPv4", "pool": "public"}],
+        "conditions": [{"type": "Programmed", "status": "True", "reason": "Programmed", "message": "",
+            "lastTransitionTime": "2026-01-01T00:00:00Z", "observedGeneration": 1}],
+    }))
+    .unwrap();
+    intent
+}
+
+/// A world in which the Service and its intent are listed.
+fn world(service: Service) -> World {
+    let mut world = World::new(Policy::default());
+    world.see_intent(Change::Listed(vec![answered(&service)]));
+    world.see_service(Change::Listed(vec![service]));
+    world.see_node(Change::Listed(Vec::new()));
+    world.see_slice(Change::Listed(Vec::new()));
+    world.see_node_set(Change::Listed(Vec::new()));
+    world
+}
+
+fn steps(world: &mut World) -> Vec<Step> {
+    world.decide(&Work::Service(key())).plan.steps().to_vec()
+}
+
+#[test]
+fn nothing_is_decided_before_everything_is_listed() {
+    let mut world = World::new(Policy::default());
+    world.see_service(Change::Listed(vec![service(1, &json!(null))]));
+    assert_eq!(steps(&mut world), []);
+    assert_eq!(world.missing().len(), 4);
+}
+
+#[test]
+fn a_status_that_another_controller_writes_is_not_fought_over_for_ever() {
+    let theirs = json!([{"hostname": "lb.example.com"}]);
+    let mut world = world(service(1, &theirs));
+    let mut written = 0;
+    for version in 2..20 {
+        written += steps(&mut world).len();
+        world.see_service(Change::Seen(service(version, &theirs)));
+    }
+    assert_eq!(written, 3);
+}
+
+#[test]
+fn a_refusal_of_the_hub_is_told_once_until_it_takes_the_intent() {
+    let mut world = world(service(1, &json!(null)));
+    assert!(world.see_refusal(&key(), "over quota").is_some());
+    assert!(world.see_refusal(&key(), "over quota").is_none());
+    assert!(world.see_refusal(&key(), "too many ports").is_some());
+    world.see_intent(Change::Answered(answered(&service(1, &json!(null)))));
+    assert!(world.see_refusal(&key(), "too many ports").is_some());
+}
+
+#[test]
+fn a_problem_is_told_once_while_it_lasts() {
+    let mut world = world(service(1, &json!(null)));
+    let mut bad = service(2, &json!(null));
+    bad.metadata.annotations = Some([("nave.dev/balancing".to_owned(), "fastest".to_owned())].into());
+    world.see_service(Change::Seen(bad.clone()));
+    let mut told = || world.decide(&Work::Service(key())).notices.len();
+    assert_eq!((told(), told()), (1, 0));
+}
+
+#[test]
+fn another_hub_is_another_beginning() {
+    let mut world = world(service(1, &json!(null)));
+    world.forget_hub();
+    assert_eq!(steps(&mut world), []);
+    assert_eq!(world.missing(), ["the hub's TCPLoadBalancers", "the hub's NodeSets"]);
+}
+
+#[test]
+fn an_answer_to_our_own_write_counts_at_once() {
+    let mut world = World::new(Policy::default());
+    world.see_intent(Change::Listed(Vec::new()));
+    world.see_service(Change::Listed(vec![service(1, &json!(null))]));
+    world.see_node(Change::Listed(Vec::new()));
+    world.see_slice(Change::Listed(Vec::new()));
+    world.see_node_set(Change::Listed(Vec::new()));
+    let [Step::Apply(intent)] = &steps(&mut world)[..] else { panic!("one apply") };
+    let mut answer = (**intent).clone();
+    answer.metadata.resource_version = Some("7".into());
+    world.see_intent(Change::Answered(answer));
+    assert_eq!(steps(&mut world), []);
+}
