@@ -67,7 +67,10 @@ impl Election {
     async fn tick(&mut self, retry: &mut tokio::time::Interval, leadership: &watch::Sender<Leadership>) {
         retry.tick().await;
         // An answer that comes too late for leading is no answer.
-        let limit = self.candidate.leads_until().unwrap_or_else(|| Instant::now() + self.timing.renew_within);
+        // Who no longer leads has all the time again: an end that is over would cut off every later answer.
+        let now = Instant::now();
+        let leads_until = self.candidate.leads_until().filter(|end| *end > now);
+        let limit = leads_until.unwrap_or_else(|| now + self.timing.renew_within);
         let elsewhere = match tokio::time::timeout_at(limit, self.turn()).await {
             Ok(Ok(elsewhere)) => elsewhere,
             Ok(Err(error)) => {
