@@ -8,6 +8,10 @@ use base64::Engine as _;
 use kube::config::{KubeConfigOptions, Kubeconfig};
 use kube::{Client, Config};
 
+/// Longer than any watch is silent: the server ends each after a minute. A connection that was cut without a word, under a
+/// list as well, is given up after this.
+const SILENCE: Duration = Duration::from_secs(75);
+
 /// How to reach the hub, from a file or from the pod's service account.
 pub(crate) async fn config(kubeconfig: Option<&Path>) -> anyhow::Result<Config> {
     let mut config = match kubeconfig {
@@ -18,6 +22,8 @@ pub(crate) async fn config(kubeconfig: Option<&Path>) -> anyhow::Result<Config> 
         None => Config::incluster().context("use the pod's service account (or give --kubeconfig)")?,
     };
     config.connect_timeout = Some(Duration::from_secs(5));
+    config.read_timeout = Some(SILENCE);
+    config.reset_reader_on_write = true; // a connection that was idle between two requests was not silent
     Ok(config)
 }
 

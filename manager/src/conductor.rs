@@ -8,7 +8,7 @@ use nave_api::IPAllocation;
 use nave_manager_core::{Engine, Key, Outcome, Role, Seen, Settings, Sight, Step};
 use nave_xds::report::{Observer, Report};
 use nave_xds::server::Server;
-use tokio::sync::{mpsc, watch};
+use tokio::sync::{mpsc, oneshot, watch};
 
 use crate::freshness::Freshness;
 use crate::metrics::Metrics;
@@ -30,6 +30,10 @@ pub(crate) enum Input {
     Failed(Box<Step>),
     /// Whether we lead.
     Lead(bool),
+    /// Somebody wants to know whether the conductor still gets to its inputs.
+    Asked(oneshot::Sender<()>),
+    /// Time to compare everything with what was seen.
+    Compare,
 }
 
 /// Where to send what was seen.
@@ -131,6 +135,8 @@ impl Conductor {
                 self.performer.lead(lead);
                 self.engine.replan();
             }
+            Input::Asked(answer) => drop(answer.send(())),
+            Input::Compare => self.engine.replan(),
         }
     }
 

@@ -1,6 +1,8 @@
-//! /metrics, /healthz and /readyz. Knows what they mean: alive is answering at all; ready is having seen everything once.
+//! /metrics, /healthz and /readyz. Knows what they mean: alive is that decisions are made; ready is having seen everything
+//! once, and not being about to stop.
 
 use std::net::SocketAddr;
+use std::time::Duration;
 
 use anyhow::Context;
 use axum::Router;
@@ -8,15 +10,20 @@ use axum::http::{StatusCode, header};
 use axum::response::IntoResponse;
 use axum::routing::get;
 use tokio::net::TcpListener;
-use tokio::sync::watch;
+use tokio::sync::{oneshot, watch};
 use tokio_util::sync::CancellationToken;
 
+use crate::conductor::{Inbox, Input};
 use crate::metrics::Metrics;
+
+/// Decisions take milliseconds. Who has not come to ours after this will not.
+const ALIVE: Duration = Duration::from_secs(20);
 
 /// Serves until shut down.
 pub(crate) async fn serve(
     address: SocketAddr,
     metrics: Metrics,
+    inbox: Inbox,
     synced: watch::Receiver<bool>,
     shutdown: CancellationToken,
 ) -> anyhow::Result<()> {
@@ -45,10 +52,20 @@ pub(crate) async fn serve(
     };
     let router = Router::new()
         .route("/metrics", get(page))
-        .route("/healthz", get(|| async { "alive\n" }))
+        .route("/healthz", get(move || alive(inbox)))
         .route("/readyz", get(ready));
     axum::serve(listener, router)
         .with_graceful_shutdown(async move { shutdown.cancelled().await })
         .await
         .context("serve /metrics, /healthz and /readyz")
+}
+
+/// Whether the conductor still gets to its inputs.
+async fn alive(inbox: Inbox) -> (StatusCode, &'static str) {
+    let (question, answer) = oneshot::channel();
+    inbox.send(Input::Asked(question));
+    match tokio::time::timeout(ALIVE, answer).await {
+        Ok(Ok(())) => (StatusCode::OK, "alive\n"),
+        Ok(Err(_)) | Err(_) => (StatusCode::SERVICE_UNAVAILABLE, "no decisions are made any more\n"),
+    }
 }

@@ -25,8 +25,10 @@ use crate::perform::Performer;
 use crate::traffic::Traffic;
 use crate::{client, http, logging, tenants, watch as watches};
 
-/// How long the end may take.
-const FAREWELL: Duration = Duration::from_secs(15);
+/// How long each part may take to end.
+const FAREWELL: Duration = Duration::from_secs(5);
+/// Between two looks at everything.
+const COMPARE: Duration = Duration::from_mins(10);
 
 /// Runs until a signal comes.
 pub(crate) async fn run(options: Run) -> anyhow::Result<()> {
@@ -52,6 +54,8 @@ pub(crate) async fn run(options: Run) -> anyhow::Result<()> {
     let hub_api_url = hub_api_url.unwrap_or_else(|| config.cluster_url.to_string());
     let tenant_settings = tenants::Settings::new(hub_api_url, client::authority_pem(&config)?);
     let client = client::connect(config)?;
+    // From here on callers wait instead of being refused.
+    let listener = TcpListener::bind(xds_address).await.with_context(|| format!("listen on {xds_address}"))?;
     let (host, _) = host_and_port(&advertise)?;
     let hosts = std::iter::once(host).chain(xds_names).collect();
     let authority = Arc::new(Authority::of_hub(client.clone(), &namespace).await?);
@@ -87,14 +91,26 @@ pub(crate) async fn run(options: Run) -> anyhow::Result<()> {
     let leads = tell_who_leads(who_leads.clone(), inbox.clone(), metrics.clone());
     tokio::spawn(peers::relay(reports, who_leads, serving.issued.clone(), shutdown.clone()));
     tokio::spawn(tenants::run(client, leads, tenant_settings, shutdown.clone()));
-    let web = tokio::spawn(http::serve(http_address, metrics, is_synced, shutdown.clone()));
-
-    let listener = TcpListener::bind(xds_address).await.with_context(|| format!("listen on {xds_address}"))?;
+    let web = tokio::spawn(http::serve(http_address, metrics, inbox.clone(), is_synced, shutdown.clone()));
+    tokio::spawn(compare(inbox.clone()));
     tracing::info!(address = %xds_address, "serving Envoys");
     serve_xds(&server, listener, serving, inbox, traffic, shutdown.clone()).await?;
     shutdown.cancel();
     let _ = tokio::time::timeout(FAREWELL, electing).await;
-    web.await.context("serve /metrics, /healthz and /readyz")?
+    match tokio::time::timeout(FAREWELL, web).await {
+        Ok(ended) => ended.context("serve /metrics, /healthz and /readyz")?,
+        Err(_) => Ok(()), // somebody keeps a connection open: let them
+    }
+}
+
+/// From time to time compares everything with what was seen: where the world is as it should be, nothing follows.
+async fn compare(inbox: Inbox) {
+    let mut due = tokio::time::interval(COMPARE);
+    due.tick().await; // the first is now
+    loop {
+        due.tick().await;
+        inbox.send(Input::Compare);
+    }
 }
 
 /// Envoys and other managers, until shut down.

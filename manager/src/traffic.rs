@@ -9,8 +9,8 @@ use std::sync::{Arc, Mutex, PoisonError};
 use envoy_types::pb::envoy::service::metrics::v3::metrics_service_server::MetricsService;
 use envoy_types::pb::envoy::service::metrics::v3::{StreamMetricsMessage, StreamMetricsResponse};
 use envoy_types::pb::io::prometheus::client::MetricFamily;
-use nave_api::names;
-use nave_manager_core::Key;
+use nave_api::{TCPLoadBalancer, names};
+use nave_manager_core::{Key, Sight};
 use nave_xds::identity::Peer;
 use prometheus_client::collector::Collector;
 use prometheus_client::encoding::{DescriptorEncoder, EncodeMetric};
@@ -65,9 +65,17 @@ impl Sum {
 }
 
 impl Traffic {
-    /// The load balancer is gone: so are its sums.
-    pub(crate) fn forget(&self, key: &Key) {
-        self.sums.lock().unwrap_or_else(PoisonError::into_inner).remove(key);
+    /// Which load balancers there are. What Envoys still say of one that is gone is not counted.
+    pub(crate) fn know(&self, sight: &Sight<TCPLoadBalancer>) {
+        let mut sums = self.sums.lock().unwrap_or_else(PoisonError::into_inner);
+        match sight {
+            Sight::All(listed) => {
+                let known = listed.iter().map(Key::of).map(|key| (key.clone(), sums.remove(&key).unwrap_or_default()));
+                *sums = known.collect();
+            }
+            Sight::One(balancer) => drop(sums.entry(Key::of(balancer)).or_default()),
+            Sight::Gone(key) => drop(sums.remove(key)),
+        }
     }
 
     fn add(&self, families: Vec<MetricFamily>) {
@@ -82,8 +90,7 @@ impl Traffic {
                 reason = "a counter grows by whole numbers"
             )]
             let grown = grown.max(0.0) as u64;
-            if grown > 0 {
-                let Sums { connections, sessions, received, sent, failures } = sums.entry(key).or_default();
+            if let Some(Sums { connections, sessions, received, sent, failures }) = sums.get_mut(&key) {
                 *match sum {
                     Sum::Connections => connections,
                     Sum::Sessions => sessions,
@@ -144,7 +151,7 @@ impl Collector for Traffic {
         for (sum, name, help) in Sum::ALL {
             let kind = ConstCounter::new(0_u64).metric_type();
             let mut family = encoder.encode_descriptor(name, help, None, kind)?;
-            for (Key { namespace, name }, all) in &sums {
+            for (Key { namespace, name }, all) in sums.iter().filter(|(_, all)| **all != Sums::default()) {
                 let tenant = names::tenant_of(namespace).unwrap_or_default();
                 let labels = [("tenant", tenant), ("name", name.as_ref())];
                 ConstCounter::new(sum.of(all)).encode(family.encode_family(&labels)?)?;
@@ -168,16 +175,18 @@ mod tests {
     #[test]
     fn what_counters_grow_by_adds_up_per_load_balancer() {
         let traffic = Traffic::default();
+        let key = Key::new("tenant-shop", "web-1");
+        traffic.sums.lock().unwrap().insert(key.clone(), Sums::default());
         traffic.add(vec![
             grown("tcp.tenant-shop/web-1/tcp-443.downstream_cx_total", 2.0),
             grown("tcp.tenant-shop/web-1/tcp-80.downstream_cx_total", 1.0),
             grown("cluster.tenant-shop/web-1/tcp-80.upstream_cx_connect_fail", 4.0),
             grown("cluster.nave_xds.upstream_cx_connect_fail", 9.0),
         ]);
-        let key = Key::new("tenant-shop", "web-1");
         let sums = traffic.sums.lock().unwrap().get(&key).copied();
         assert_eq!(sums, Some(Sums { connections: 3, failures: 4, ..Sums::default() }));
-        traffic.forget(&key);
+        traffic.know(&Sight::Gone(key));
+        traffic.add(vec![grown("tcp.tenant-shop/web-1/tcp-443.downstream_cx_total", 1.0)]); // its last words come late
         assert!(traffic.sums.lock().unwrap().is_empty());
     }
 }

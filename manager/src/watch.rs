@@ -28,9 +28,7 @@ pub(crate) fn start(client: &Client, inbox: &Inbox, traffic: &Traffic) {
     follow::<Fleet>(client, inbox.clone(), |sight| Input::Seen(Box::new(Seen::Fleets(sight))));
     let traffic = traffic.clone();
     follow::<TCPLoadBalancer>(client, inbox.clone(), move |sight| {
-        if let Sight::Gone(key) = &sight {
-            traffic.forget(key);
-        }
+        traffic.know(&sight);
         Input::Seen(Box::new(Seen::LoadBalancers(sight)))
     });
     allocations(client, inbox.clone());

@@ -20,6 +20,8 @@ pub(crate) use issue::{Authority, Issued};
 
 /// The Secret in the managers' namespace.
 const SECRET: &str = "nave-ca";
+/// How long the API may take to show or take the Secret.
+const PATIENCE: Duration = Duration::from_secs(30);
 /// How long a manager's certificate lasts; a new one is issued when a third of it is left.
 const SERVING_LIFE: Duration = Duration::from_hours(30 * 24);
 
@@ -29,6 +31,9 @@ pub(crate) enum AuthorityError {
     /// The API refuses.
     #[error("read or make the Secret {SECRET}")]
     Keep(#[source] kube::Error),
+    /// The API does not answer.
+    #[error("read or make the Secret {SECRET} within {PATIENCE:?}")]
+    KeepInTime,
     /// The Secret lacks something.
     #[error(
         "the Secret {SECRET} has no {0}: delete it to have a new authority made, then renew every Envoy's certificate"
@@ -46,6 +51,11 @@ impl Authority {
     /// The hub's authority: the one in the Secret, or a new one. Of several managers that start at once, the first to
     /// create the Secret decides; creating it is the lock.
     pub(crate) async fn of_hub(client: Client, namespace: &str) -> Result<Self, AuthorityError> {
+        let kept = tokio::time::timeout(PATIENCE, Self::kept(client, namespace)).await;
+        kept.unwrap_or(Err(AuthorityError::KeepInTime))
+    }
+
+    async fn kept(client: Client, namespace: &str) -> Result<Self, AuthorityError> {
         let secrets: Api<Secret> = Api::namespaced(client, namespace);
         if let Some(secret) = secrets.get_opt(SECRET).await.map_err(AuthorityError::Keep)? {
             return Self::read(&secret);

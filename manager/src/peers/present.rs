@@ -6,6 +6,9 @@ use std::sync::Arc;
 use nave_xds::report::{Event, Held, Refusal, Report};
 use nave_xds::resource::{Key, Version};
 
+/// Resources told of in one report: far below what a message may weigh, however many an Envoy holds.
+const AT_ONCE: usize = 1000;
+
 /// All open streams.
 #[derive(Debug, Default)]
 pub(super) struct Present {
@@ -67,7 +70,8 @@ impl Present {
                 name: Arc::clone(name),
                 version: *version,
             });
-            reports.push(report(Event::Accepted(held.collect())));
+            let held: Vec<Held> = held.collect();
+            reports.extend(held.chunks(AT_ONCE).map(|some| report(Event::Accepted(some.to_vec()))));
             reports.extend(refused.values().map(|refusal| report(Event::Refused(refusal.clone()))));
         }
         reports

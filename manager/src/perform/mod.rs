@@ -117,7 +117,10 @@ impl Queue {
     fn add(&self, next: Waiting) {
         let mut waiting = self.waiting.lock().unwrap_or_else(PoisonError::into_inner);
         match waiting.back_mut() {
-            Some(last) if is_status(&last.step) && is_status(&next.step) => *last = next,
+            // Patience is a bound: who is replaced again and again is written all the same.
+            Some(last) if is_status(&last.step) && is_status(&next.step) => {
+                *last = Waiting { due: last.due.min(next.due), ..next };
+            }
             Some(_) | None => waiting.push_back(next),
         }
         self.more.notify_one();
@@ -153,7 +156,7 @@ impl Shared {
     async fn work_off(self: Arc<Self>, target: Target, queue: Arc<Queue>) {
         loop {
             match queue.next(Instant::now()) {
-                Some(Ok(step)) => self.carry_out(step).await,
+                Some(Ok(step)) => self.carry_out(step, &queue).await,
                 Some(Err(due)) => {
                     tokio::select! {
                         () = tokio::time::sleep_until(due) => {}
@@ -171,8 +174,8 @@ impl Shared {
         }
     }
 
-    /// Tries until it is done, impossible, or another leads.
-    async fn carry_out(&self, step: Step) {
+    /// Tries until it is done, impossible, replaced by a later one, or another leads.
+    async fn carry_out(&self, step: Step, queue: &Queue) {
         let mut leads = self.leads.subscribe();
         let mut pauses = ExponentialBuilder::default()
             .with_min_delay(Duration::from_millis(50))
@@ -194,6 +197,9 @@ impl Shared {
                 () = tokio::time::sleep(pause) => {}
                 _ = leads.wait_for(|leads| !leads) => {}
             }
+            if is_status(&step) && !queue.is_empty() {
+                return;
+            }
         }
     }
 
@@ -212,5 +218,49 @@ impl Shared {
             tracing::warn!(?CALL, "a write is not answered in time");
             Written::NotNow
         })
+    }
+}
+
+#[cfg(test)]
+mod tests {
+    use super::*;
+    use nave_api::IPPoolStatus;
+
+    fn status(used: u32) -> Step {
+        let status = IPPoolStatus { used, ..IPPoolStatus::default() };
+        Step::WritePoolStatus { name: "public".into(), uid: "1".into(), status, patience: Duration::ZERO }
+    }
+
+    fn release() -> Step {
+        Step::ReleaseAllocation { name: "192.0.2.1".into(), uid: "1".into(), resource_version: "1".into() }
+    }
+
+    #[test]
+    fn a_status_that_waits_is_replaced_by_a_later_one_and_written_no_later_for_that() {
+        let (queue, now) = (Queue::default(), Instant::now());
+        let soon = now + Duration::from_millis(200);
+        queue.add(Waiting { step: status(1), due: soon });
+        queue.add(Waiting { step: status(2), due: soon + Duration::from_secs(1) });
+        assert_eq!(queue.next(now), Some(Err(soon)));
+        assert_eq!(queue.next(soon), Some(Ok(status(2))));
+        assert_eq!(queue.next(soon), None);
+    }
+
+    #[test]
+    fn a_status_without_patience_calls_the_waiting_one_in() {
+        let (queue, now) = (Queue::default(), Instant::now());
+        queue.add(Waiting { step: status(1), due: now + Duration::from_secs(1) });
+        queue.add(Waiting { step: status(2), due: now });
+        assert_eq!(queue.next(now), Some(Ok(status(2))));
+    }
+
+    #[test]
+    fn other_steps_keep_their_order_and_replace_nothing() {
+        let (queue, now) = (Queue::default(), Instant::now());
+        for step in [release(), release(), status(1)] {
+            queue.add(Waiting { step, due: now });
+        }
+        let steps: Vec<_> = std::iter::from_fn(|| queue.next(now)).collect();
+        assert_eq!(steps, [Ok(release()), Ok(release()), Ok(status(1))]);
     }
 }
