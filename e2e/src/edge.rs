@@ -6,7 +6,7 @@ use std::path::{Path, PathBuf};
 use std::sync::Arc;
 use std::time::Duration;
 
-use crate::error::{Act, Error, Result};
+use crate::error::{Act, Result};
 use crate::process::{Process, Spec};
 use crate::supervisor::Supervisor;
 use crate::{client, manager, tools, wait};
@@ -99,15 +99,20 @@ impl Edge {
         value.map_or(Ok(0), |value| value.trim().parse().act(|| format!("read the stat {name}")))
     }
 
-    /// Everything that Envoy has refused or could not apply: 0 in a run without a NACK.
+    /// How often Envoy refused what it was sent.
     pub async fn refusals(&self) -> Result<u64> {
+        self.sum(".update_rejected").await
+    }
+
+    /// How often an update failed besides: a stream that broke counts as well.
+    pub async fn failures(&self) -> Result<u64> {
+        self.sum(".update_failure").await
+    }
+
+    async fn sum(&self, suffix: &str) -> Result<u64> {
         let stats = self.admin("/stats").await?;
-        let counted = stats
-            .lines()
-            .filter_map(|line| line.split_once(": "))
-            .filter(|(name, _)| name.ends_with(".update_rejected") || name.ends_with(".update_failure"));
-        counted
-            .map(|(name, value)| value.trim().parse::<u64>().map_err(|_| Error::new(format!("read the stat {name}"))))
-            .sum()
+        let counted = stats.lines().filter_map(|line| line.split_once(": ")).filter(|(name, _)| name.ends_with(suffix));
+        let read = |(name, value): (&str, &str)| value.trim().parse::<u64>().act(|| format!("read the stat {name}"));
+        counted.map(read).sum()
     }
 }

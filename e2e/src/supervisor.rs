@@ -83,7 +83,8 @@ impl Supervisor {
         let mut text = String::new();
         let mut logs: Vec<PathBuf> =
             fs::read_dir(self.logs()).into_iter().flatten().flatten().map(|entry| entry.path()).collect();
-        logs.sort();
+        // Our own processes last, where the reader is.
+        logs.sort_by_key(|path| (!is_foreign(path), path.clone()));
         for path in logs {
             let log = fs::read(&path).unwrap_or_default();
             let _ = writeln!(text, "---- {}\n{}", path.display(), tail(&String::from_utf8_lossy(&log), TAIL));
@@ -119,6 +120,12 @@ impl Drop for Supervisor {
         drop(child.stdin.take());
         let _ = child.wait();
     }
+}
+
+/// Whether a log is that of Kubernetes or of what it runs on.
+fn is_foreign(log: &Path) -> bool {
+    let name = log.file_name().unwrap_or_default().to_string_lossy();
+    ["etcd", "kube", "containerd", "audit"].iter().any(|part| name.contains(part))
 }
 
 /// A directory whose name nobody had: making it is the lock.
