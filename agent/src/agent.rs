@@ -3,7 +3,7 @@
 
 use std::time::{Duration, Instant};
 
-use nave_agent_core::{Decision, Policy, Touched, Work, World};
+use nave_agent_core::{Change, Decision, Policy, Touched, Work, World};
 use tokio::sync::mpsc;
 use tokio::task::JoinSet;
 use tokio::time::{MissedTickBehavior, interval};
@@ -37,6 +37,7 @@ pub struct Agent {
     health: Health,
     metrics: Metrics,
     start: Instant,
+    leaving: bool,
     /// Which hub it is, counted: answers of another one are not taken in.
     era: u64,
 }
@@ -51,9 +52,10 @@ struct Performed {
 impl Agent {
     /// An agent that has seen nothing.
     pub fn new(policy: Policy, performer: Performer, notices: Notices, names: Names, health: Health) -> Self {
-        let (world, queue, start) = (World::new(policy), Queue::new(), Instant::now());
+        let (leaving, start) = (policy.leaving, Instant::now());
+        let (world, queue) = (World::new(policy), Queue::new());
         let metrics = performer.metrics.clone();
-        Self { world, queue, performer, notices, names, health, metrics, start, era: 0 }
+        Self { world, queue, performer, notices, names, health, metrics, start, leaving, era: 0 }
     }
 
     /// Runs until told to stop; what is under way then is ended.
@@ -84,11 +86,26 @@ impl Agent {
             }
             self.start_due(&mut running, at);
             self.tell();
+            if running.is_empty() && self.has_left() {
+                tracing::info!("everything is let go");
+                stop.cancel();
+            }
         }
         while running.join_next().await.is_some() {}
     }
 
+    /// Whether we were to let go of everything, and have.
+    fn has_left(&mut self) -> bool {
+        let known = self.world.missing().is_empty() || self.world.tenancy() != Tenancy::There;
+        let idle = self.queue.sizes() == (0, 0, 0);
+        self.leaving && known && idle && self.world.is_left()
+    }
+
     fn see(&mut self, sight: Sight) {
+        // A list from the hub after an interruption: it answers again, and nobody need wait for his turn.
+        if matches!(&sight, Sight::Intent(change) if matches!(**change, Change::Listed(_))) {
+            self.queue.hurry();
+        }
         let touched = match sight {
             Sight::Service(change) => self.world.see_service(*change),
             Sight::Node(change) => self.world.see_node(*change),

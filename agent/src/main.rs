@@ -53,7 +53,7 @@ async fn run(options: Options) -> anyhow::Result<()> {
     let performer = perform::Performer { spoke, hub, metrics };
     let agent = agent::Agent::new(options.policy(), performer, notices, names, health);
     tracker.spawn(agent.run(seen, stop.clone()));
-    wait_for_signal().await?;
+    wait_for_signal(&stop).await?;
     tracing::info!("stopping");
     stop.cancel();
     tracker.close();
@@ -67,10 +67,11 @@ async fn run(options: Options) -> anyhow::Result<()> {
 /// So much may be seen before the agent has looked at it.
 const SIGHTS: usize = 1024;
 
-async fn wait_for_signal() -> anyhow::Result<()> {
+async fn wait_for_signal(stop: &CancellationToken) -> anyhow::Result<()> {
     let mut terminate = signal(SignalKind::terminate()).context("listen for SIGTERM")?;
     tokio::select! {
         _ = terminate.recv() => {}
+        () = stop.cancelled() => {}
         outcome = tokio::signal::ctrl_c() => outcome.context("listen for SIGINT")?,
     }
     Ok(())

@@ -7,7 +7,7 @@ use std::time::Duration;
 
 use clap::{ArgGroup, Parser, ValueEnum};
 use nave_agent_core::backends::Mode;
-use nave_agent_core::nodes::AddressType;
+use nave_agent_core::nodes::{AddressType, LabelRule};
 use nave_agent_core::{Key, Policy};
 use tracing_subscriber::EnvFilter;
 
@@ -50,10 +50,19 @@ pub struct Options {
     )]
     pub node_address_types: Vec<AddressType>,
 
+    /// Labels that nodes must have to get traffic. Default: none.
+    #[arg(long, env = "NAVE_NODE_SELECTOR", value_name = "KEY[=VALUE],…", value_delimiter = ',')]
+    pub node_selector: Vec<LabelRule>,
+
     /// How the hub reaches Services that do not say: `NodePort` (node ports of ready nodes), `PodIP` (the pods themselves) or
     /// Provider (the load balancer of the spoke's own cloud).
     #[arg(long, env = "NAVE_BACKENDS", value_name = "MODE", default_value = "NodePort")]
     pub backends: Mode,
+
+    /// Let go of everything and end: delete what this agent made in the hub, clear what it shows, release its finalizers.
+    /// To be run once before the agent is uninstalled for good, when no other one runs.
+    #[arg(long)]
+    pub cleanup: bool,
 
     /// Where to serve /metrics, /healthz and /readyz.
     #[arg(long, env = "NAVE_HTTP_ADDRESS", value_name = "ADDRESS:PORT", default_value = "[::]:8080")]
@@ -103,6 +112,8 @@ impl Options {
         Policy {
             default_load_balancer: self.default_load_balancer,
             address_types: self.node_address_types.clone(),
+            node_selector: self.node_selector.clone(),
+            leaving: self.cleanup,
             backends: self.backends,
         }
     }

@@ -1,14 +1,18 @@
 //! Performs one step. Knows the calls; why a step is taken is the core's matter.
 
 use jiff::Timestamp;
+use std::fmt::Debug;
+
+use k8s_openapi::NamespaceResourceScope;
 use k8s_openapi::api::core::v1::LoadBalancerIngress;
 use k8s_openapi::api::core::v1::Service;
 use k8s_openapi::apimachinery::pkg::apis::meta::v1::{Condition, Time};
 use kube::api::{DeleteParams, Patch, PatchParams};
 use kube::core::response::Status;
-use kube::{Api, Client};
+use kube::{Api, Client, Resource};
 use nave_agent_core::{Change, Plan, Saying, Step, Target, status};
 use nave_api::{NodeSet, TCPLoadBalancer, names};
+use serde::de::DeserializeOwned;
 use serde_json::{Value, json};
 
 use crate::connect::limited;
@@ -77,7 +81,8 @@ impl Performer {
             Step::Confirm(key) => self.confirm(&Target { key, uid: String::new() }).await,
             Step::Apply(intent) => self.apply(&intent).await,
             Step::ApplyNodes(nodes) => self.apply_nodes(&nodes).await,
-            Step::Delete(name) => self.delete(&name).await,
+            Step::Delete(name) => self.delete::<TCPLoadBalancer>(&name).await,
+            Step::DeleteNodes => self.delete::<NodeSet>(names::DEFAULT_NODE_SET).await,
         };
         let outcome_label = match &outcome {
             Ok(Done::Done(_)) => Outcome::Done,
@@ -163,10 +168,13 @@ impl Performer {
     }
 
     /// Done when the hub says that it is gone; while it is going, we wait for its end.
-    async fn delete(&self, name: &str) -> Result<Done, Error> {
-        let session = self.session("delete a load balancer in the hub")?;
-        let (intents, params) = (session.api::<TCPLoadBalancer>(), DeleteParams::default());
-        let answer = limited("delete a load balancer in the hub", intents.delete(name, &params)).await;
+    async fn delete<K>(&self, name: &str) -> Result<Done, Error>
+    where
+        K: Resource<Scope = NamespaceResourceScope, DynamicType = ()> + Clone + DeserializeOwned + Debug,
+    {
+        let session = self.session("delete an object in the hub")?;
+        let (objects, params) = (session.api::<K>(), DeleteParams::default());
+        let answer = limited("delete an object in the hub", objects.delete(name, &params)).await;
         Ok(match self.heard(answer.map(Some).or_else(absent))? {
             None => Done::Done(None),
             Some(answer) => answer.either(|_| Done::Waits, |_: Status| Done::Done(None)),
@@ -218,6 +226,7 @@ fn name(step: &Step) -> &'static str {
         Step::Hush(_) => "hush",
         Step::Apply(_) => "apply",
         Step::ApplyNodes(_) => "apply_nodes",
+        Step::DeleteNodes => "delete_nodes",
         Step::Confirm(_) => "confirm",
         Step::Delete(_) => "delete",
     }

@@ -6,7 +6,7 @@ use std::time::Duration;
 /// The first wait after a failure; it doubles with each.
 const FIRST: Duration = Duration::from_millis(250);
 /// No wait is longer.
-const LONGEST: Duration = Duration::from_mins(1);
+const LONGEST: Duration = Duration::from_secs(15);
 
 /// Works to do, in the order in which they were touched. `now` is any clock that does not go back.
 #[derive(Debug)]
@@ -63,9 +63,19 @@ impl<W: Ord + Clone> Queue<W> {
         let wait = FIRST.saturating_mul(2_u32.saturating_pow(*attempts)).min(LONGEST);
         *attempts = attempts.saturating_add(1);
         let wait = wait.mul_f64(1.0 + chance.clamp(0.0, 1.0) / 4.0);
+        // Touched and failed again meanwhile: its latest wait counts, not several.
+        self.delayed.retain(|(_, other)| other != work);
         self.delayed.insert((now + wait, work.clone()));
         self.end(work);
         wait
+    }
+
+    /// Whatever was in the way may be gone: all that failed is due now, and its waits begin anew.
+    pub fn hurry(&mut self) {
+        for (_, work) in std::mem::take(&mut self.delayed) {
+            self.attempts.remove(&work);
+            self.touch(work);
+        }
     }
 
     /// When the next failed work is due.
@@ -117,7 +127,7 @@ mod tests {
     }
 
     #[test]
-    fn waits_double_up_to_a_minute_and_end_with_success() {
+    fn waits_double_up_to_a_quarter_of_a_minute_and_end_with_success() {
         let mut queue = Queue::new();
         let mut waits = Vec::new();
         for _ in 0..12 {
@@ -149,5 +159,18 @@ mod tests {
         queue.done(&"b");
         queue.wake(Duration::from_secs(2));
         assert_eq!(queue.next(), Some("a"));
+    }
+
+    #[test]
+    fn all_that_failed_is_due_at_once_when_the_obstacle_is_gone() {
+        let mut queue = Queue::new();
+        for work in ["a", "b"] {
+            queue.touch(work);
+            queue.next();
+            queue.failed(&work, Duration::from_secs(1), 0.0);
+        }
+        queue.hurry();
+        assert_eq!((queue.next(), queue.next(), queue.next_due()), (Some("a"), Some("b"), None));
+        assert_eq!(queue.failed(&"a", Duration::ZERO, 0.0), FIRST);
     }
 }
