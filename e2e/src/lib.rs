@@ -7,6 +7,7 @@
 //! let namespaces: kube::Api<k8s_openapi::api::core::v1::Namespace> = kube::Api::all(cluster.client());
 //! # drop(namespaces); Ok(()) }
 //! ```
+pub mod account;
 pub mod agent;
 pub mod apply;
 pub mod backend;
@@ -28,6 +29,7 @@ pub mod sweep;
 pub mod tools;
 pub mod wait;
 
+pub use account::{Chart, account};
 pub use agent::Agent;
 pub use apply::apply;
 pub use backend::{Backend, Protocol};

@@ -7,6 +7,7 @@ use futures::future::try_join_all;
 use nix::sys::resource::{Resource, getrlimit, setrlimit};
 
 use super::{Hub, Lab, Spoke, Weight};
+use crate::account::{Chart, account};
 use crate::control_plane::{ControlPlane, Options};
 use crate::edge::{Edge, Place};
 use crate::error::{Act, Error, Result};
@@ -203,7 +204,7 @@ impl Builder {
         let Lab { spokes, hub, weight, plan, bridge, supervisor } = lab;
         hub.prepare(plan, self.edges).await?;
         let options = manager::Options {
-            kubeconfig: hub.plane.kubeconfig(),
+            kubeconfig: account(&hub.plane, Chart::Manager).await?,
             hub_api: hub.plane.url(),
             address: plan.host(),
             hub_networks: plan.hub_networks(),

@@ -7,6 +7,7 @@ use kube::Api;
 use serde_json::{Value, json};
 
 use super::Hub;
+use crate::account::{Chart, account};
 use crate::agent::{Agent, HUB_SECRET};
 use crate::apply::apply;
 use crate::control_plane::ControlPlane;
@@ -72,10 +73,10 @@ impl Spoke {
     /// Gives the agent its credential of the hub and starts it.
     pub(super) async fn join(&mut self, hub: &Hub, flags: &[String]) -> Result<()> {
         let kubeconfig = hub.credential(self.name()).await?;
-        self.apply(&json!({"apiVersion": "v1", "kind": "Namespace", "metadata": {"name": NAMESPACE}})).await?;
+        let own = account(&self.plane, Chart::Agent).await?;
         let metadata = json!({"name": HUB_SECRET, "namespace": NAMESPACE});
         self.apply(&json!({"apiVersion": "v1", "kind": "Secret", "metadata": metadata, "stringData": {"kubeconfig": kubeconfig}})).await?;
-        let agent = Agent::start(self.plane.supervisor(), self.name(), &self.plane.kubeconfig(), flags)?;
+        let agent = Agent::start(self.plane.supervisor(), self.name(), &own, flags)?;
         let agent = self.agent.insert(agent);
         agent.ready().await
     }
