@@ -75,10 +75,21 @@ impl Engine {
         balancer.is_some_and(|balancer| self.world.records.of(key, uid(&balancer.metadata)).next().is_some())
     }
 
-    /// What the tenant of this namespace uses now.
+    /// What the tenant of this namespace uses now. What is refused uses nothing.
     pub(super) fn used(&self, namespace: &Arc<str>) -> Usage {
-        let usage = self.usage.get(namespace).copied().unwrap_or_default();
-        Usage { addresses: self.addresses_in(namespace), ..usage }
+        let total = self.usage.get(namespace).copied().unwrap_or_default();
+        let mut refused = Usage::default();
+        if self.world.tenant(namespace).is_some_and(|tenant| tenant.spec.quota.is_some()) {
+            let members = self.world.by_namespace.get(namespace).into_iter().flatten();
+            let entries = members.filter_map(|key| self.entries.get(key)).filter(|entry| entry.refused.is_some());
+            refused = entries.fold(refused, |sum, entry| add(sum, entry.weight));
+        }
+        Usage {
+            load_balancers: total.load_balancers.saturating_sub(refused.load_balancers),
+            addresses: self.addresses_in(namespace),
+            ports: total.ports.saturating_sub(refused.ports),
+            endpoints: total.endpoints.saturating_sub(refused.endpoints),
+        }
     }
 
     /// Addresses that are recorded or being recorded for the load balancers of a namespace.

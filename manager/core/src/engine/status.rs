@@ -137,7 +137,7 @@ impl Engine {
     ) -> (Option<Verdict>, Duration) {
         let kind = ConditionType::Programmed;
         if let Some(problem) = stopped {
-            return (Some(Verdict::fails(kind, problem.reason(), problem.to_string())), Duration::ZERO);
+            return (Some(Verdict::fails(kind, "NotAccepted", problem.to_string())), Duration::ZERO);
         }
         if entry.fragment.is_empty() {
             return (Some(Verdict::fails(kind, "NotAllocated", "waits for its addresses")), Duration::ZERO);
