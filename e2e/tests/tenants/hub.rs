@@ -1,5 +1,5 @@
-//! A hub with one manager and nothing else, for the tenants' tests. Knows how to make tenants and to ask what became of
-//! them.
+//! A hub with one manager that has the rights of its chart, and nothing else, for the tenants' tests. Knows how to make
+//! tenants and to ask what became of them.
 
 use std::collections::BTreeMap;
 use std::net::Ipv4Addr;
@@ -13,12 +13,12 @@ use kube::core::{ApiResource, GroupVersionKind};
 use kube::{Api, Client, ResourceExt};
 use nave_api::{Condition, ConditionType, Tenant, condition, names};
 use nave_e2e::control_plane::{self, ControlPlane};
-use nave_e2e::{Manager, Supervisor, apply, manager, wait};
+use nave_e2e::{Chart, Manager, Supervisor, account, apply, manager, wait};
 use serde_json::{Value, json};
 
 const PATIENCE: Duration = Duration::from_secs(90);
 /// Who the manager is in the audit log.
-const WHO: &str = "the-manager";
+const WHO: &str = "system:serviceaccount:nave-system:nave-manager";
 
 /// The hub; the manager ends first.
 pub(crate) struct Hub {
@@ -36,10 +36,8 @@ impl Hub {
             apply(&plane.client(), &serde_json::to_value(kind).unwrap()).await.unwrap();
         }
         established(&plane.client()).await;
-        let namespace = json!({"apiVersion": "v1", "kind": "Namespace", "metadata": {"name": manager::NAMESPACE}});
-        apply(&plane.client(), &namespace).await.unwrap();
         let options = manager::Options {
-            kubeconfig: plane.kubeconfig_for(WHO, &["system:masters"]).unwrap(),
+            kubeconfig: account(&plane, Chart::Manager).await.unwrap(),
             hub_api: plane.url(),
             address: Ipv4Addr::LOCALHOST.into(),
             hub_networks: vec![plane.services()],
