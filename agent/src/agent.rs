@@ -3,7 +3,7 @@
 
 use std::time::{Duration, Instant};
 
-use nave_agent_core::{Change, Decision, Policy, Touched, Work, World};
+use nave_agent_core::{Change, Decision, Policy, Tenancy, Touched, Work, World};
 use tokio::sync::mpsc;
 use tokio::task::JoinSet;
 use tokio::time::{MissedTickBehavior, interval};
