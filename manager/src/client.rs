@@ -4,6 +4,7 @@ use std::path::Path;
 use std::time::Duration;
 
 use anyhow::Context;
+use axum::http::{HeaderValue, header};
 use base64::Engine as _;
 use kube::config::{KubeConfigOptions, Kubeconfig};
 use kube::{Client, Config};
@@ -23,6 +24,8 @@ pub(crate) async fn config(kubeconfig: Option<&Path>) -> anyhow::Result<Config> 
     };
     config.connect_timeout = Some(Duration::from_secs(5));
     config.read_timeout = Some(SILENCE);
+    let agent = HeaderValue::from_static(concat!("nave-manager/", env!("CARGO_PKG_VERSION")));
+    config.headers.push((header::USER_AGENT, agent)); // the hub's audit log tells our requests from others
     config.reset_reader_on_write = true; // a connection that was idle between two requests was not silent
     Ok(config)
 }
