@@ -113,6 +113,7 @@ impl Builder {
             (Err(error), Weight::Light) => return supervisor.judge(Err(error)),
             (Err(error), Weight::Full) => {
                 self.weight = Weight::Light;
+                drop(supervisor); // removes what the nodes left
                 let supervisor = Supervisor::start()?;
                 (supervisor.judge(self.clusters(&supervisor).await)?, Some(error))
             }
