@@ -137,20 +137,6 @@ async fn what_is_broken_by_hand_comes_back() {
     })
     .await;
 
-    // Rotation: the Secret's end is the token's end.
-    let secrets: Api<Secret> = Api::namespaced(hub.client(), namespace);
-    secrets.delete("agent", &gone).await.unwrap();
-    let second = hub.secret("shop", kubeconfig(&first).as_deref()).await;
-    refused(&first).await;
-    works(&second).await;
-
-    // The account's end is the end of all its tokens.
-    let accounts: Api<ServiceAccount> = Api::namespaced(hub.client(), namespace);
-    accounts.delete("agent", &gone).await.unwrap();
-    let third = hub.secret("shop", kubeconfig(&second).as_deref()).await;
-    refused(&second).await;
-    works(&third).await;
-
     // The whole namespace.
     let namespaces: Api<Namespace> = Api::all(hub.client());
     let uid = namespaces.get(namespace).await.unwrap().uid();
@@ -160,8 +146,38 @@ async fn what_is_broken_by_hand_comes_back() {
         other => Err(format!("{:?}", other.map(|namespace| namespace.status))),
     })
     .await;
-    works(&hub.secret("shop", kubeconfig(&third).as_deref()).await).await;
+    works(&hub.secret("shop", kubeconfig(&first).as_deref()).await).await;
     hub.says("shop", ConditionType::Ready, "Ready").await;
+}
+
+#[tokio::test(flavor = "multi_thread")]
+async fn a_credential_is_replaced_gently_or_at_once() {
+    let hub = Hub::start().await;
+    hub.admitted("shop").await;
+    let (namespace, gone) = ("tenant-shop", DeleteParams::default());
+    let first = hub.secret("shop", None).await;
+
+    // Gently: both are good until the old one ends by its age.
+    let secrets: Api<Secret> = Api::namespaced(hub.client(), namespace);
+    let forget = json!({"metadata": {"annotations": {"nave.dev/issued-at": null}}});
+    secrets.patch("agent", &PatchParams::default(), &Patch::Merge(&forget)).await.unwrap();
+    let second = hub.secret("shop", kubeconfig(&first).as_deref()).await;
+    works(&first).await;
+    works(&second).await;
+
+    // At once: the Secret's end is the end of the tokens that are bound to it.
+    secrets.delete("agent", &gone).await.unwrap();
+    let third = hub.secret("shop", kubeconfig(&second).as_deref()).await;
+    refused(&first).await;
+    refused(&second).await;
+    works(&third).await;
+
+    // The account's end is the end of all its tokens.
+    let accounts: Api<ServiceAccount> = Api::namespaced(hub.client(), namespace);
+    accounts.delete("agent", &gone).await.unwrap();
+    let fourth = hub.secret("shop", kubeconfig(&third).as_deref()).await;
+    refused(&third).await;
+    works(&fourth).await;
 }
 
 #[tokio::test(flavor = "multi_thread")]

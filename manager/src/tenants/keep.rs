@@ -9,6 +9,7 @@ use k8s_openapi::jiff::Timestamp;
 use kube::runtime::controller::{Action, Config, Error as Trouble};
 use kube::{Client, ResourceExt};
 use nave_api::Tenant;
+use tokio::sync::OnceCell;
 
 use super::Settings;
 use super::call::Error;
@@ -26,6 +27,8 @@ pub(super) struct Keeper {
     pub(super) client: Client,
     pub(super) settings: Settings,
     pub(super) view: View,
+    // A store wakes only the last of several who wait for it: one waits, the others wait for that one.
+    synced: OnceCell<bool>,
     memory: Mutex<BTreeMap<String, Memory>>,
 }
 
@@ -72,7 +75,8 @@ impl Keeper {
 pub(super) async fn keep(client: &Client, settings: &Settings) {
     let (view, controller) = View::open(client);
     let memory = Mutex::new(BTreeMap::new());
-    let keeper = Arc::new(Keeper { client: client.clone(), settings: settings.clone(), view, memory });
+    let keeper =
+        Arc::new(Keeper { client: client.clone(), settings: settings.clone(), view, synced: OnceCell::new(), memory });
     let config = Config::default().concurrency(CONCURRENCY);
     let visits = controller.with_config(config).run(visit, later, keeper);
     visits
@@ -90,7 +94,7 @@ pub(super) async fn keep(client: &Client, settings: &Settings) {
 }
 
 async fn visit(tenant: Arc<Tenant>, keeper: Arc<Keeper>) -> Result<Action, Error> {
-    if !keeper.view.ready().await {
+    if !*keeper.synced.get_or_init(|| keeper.view.ready()).await {
         return Ok(Action::await_change());
     }
     let action = reconcile::visit(&tenant, &keeper).await?;

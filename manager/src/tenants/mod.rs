@@ -4,10 +4,10 @@
 //! The leader alone writes here. All that is wanted is compared with what the watches show, so that a steady state writes
 //! nothing; the Secrets are watched without their contents.
 //!
-//! The credential is a token bound to the Secret that carries it. Deleting the Secret `agent` voids that token and makes
-//! another one; deleting the service account `agent` voids every token that was ever issued to the agent, those that it
-//! renewed by itself included, and makes a new account and a new credential. Either way the new kubeconfig has to be
-//! brought to the agent.
+//! The credential is a token bound to the Secret that carries it, and so are the tokens that the agent gets for itself in
+//! time. Taking the annotation `nave.dev/issued-at` from the Secret `agent` makes a new credential beside the old one, which
+//! ends by its age; deleting the Secret voids the old one at once, deleting the service account `agent` every token that
+//! was ever issued to it. Each time the new kubeconfig has to be brought to the agent.
 
 mod call;
 mod children;
