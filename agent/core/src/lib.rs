@@ -38,6 +38,10 @@ pub struct Policy {
     pub default_load_balancer: bool,
     /// Which addresses of a node to use, most preferred first.
     pub address_types: Vec<nodes::AddressType>,
+    /// Labels that nodes must have to get traffic.
+    pub node_selector: Vec<nodes::LabelRule>,
+    /// Whether we are to let go of everything and end.
+    pub leaving: bool,
     /// The way to backends for Services that do not say.
     pub backends: backends::Mode,
 }
@@ -48,6 +52,8 @@ impl Default for Policy {
         Self {
             default_load_balancer: false,
             address_types: vec![InternalIp, ExternalIp],
+            node_selector: Vec::new(),
+            leaving: false,
             backends: backends::Mode::NodePort,
         }
     }

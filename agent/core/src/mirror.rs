@@ -104,6 +104,16 @@ impl<K: Resource> Mirror<K> {
         self.objects.values()
     }
 
+    /// How many there are.
+    pub fn len(&self) -> usize {
+        self.objects.len()
+    }
+
+    /// Whether there is none.
+    pub fn is_empty(&self) -> bool {
+        self.objects.is_empty()
+    }
+
     /// Whether it has been complete once: absence means something.
     pub fn is_listed(&self) -> bool {
         self.listed

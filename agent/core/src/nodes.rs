@@ -9,6 +9,8 @@ use k8s_openapi::api::core::v1::Node;
 use kube::ResourceExt;
 use nave_api::node_set;
 
+use crate::Policy;
+
 /// Says that external load balancers leave the node out.
 const EXCLUDED: &str = "node.kubernetes.io/exclude-from-external-load-balancers";
 /// The autoscaler is about to take the node away.
@@ -59,15 +61,51 @@ impl FromStr for AddressType {
     }
 }
 
+/// A label that nodes must have: `key`, or `key=value`.
+#[derive(Clone, Debug, PartialEq, Eq)]
+pub struct LabelRule {
+    key: String,
+    value: Option<String>,
+}
+
+impl LabelRule {
+    fn fits(&self, node: &Node) -> bool {
+        let Self { key, value } = self;
+        node.labels().get(key).is_some_and(|present| value.as_ref().is_none_or(|value| value == present))
+    }
+}
+
+/// A text that is no rule about a label.
+#[derive(Clone, Copy, Debug, PartialEq, Eq)]
+pub struct InvalidLabelRule;
+
+impl std::fmt::Display for InvalidLabelRule {
+    fn fmt(&self, f: &mut std::fmt::Formatter<'_>) -> std::fmt::Result {
+        f.write_str("write KEY or KEY=VALUE")
+    }
+}
+
+impl std::error::Error for InvalidLabelRule {}
+
+impl FromStr for LabelRule {
+    type Err = InvalidLabelRule;
+
+    fn from_str(text: &str) -> Result<Self, Self::Err> {
+        let (key, value) = text.split_once('=').map_or((text, None), |(key, value)| (key, Some(value)));
+        let good = !key.is_empty() && value.is_none_or(|value| !value.contains('='));
+        good.then(|| Self { key: key.to_owned(), value: value.map(str::to_owned) }).ok_or(InvalidLabelRule)
+    }
+}
+
 /// The node as a backend; `None` when it may get no traffic now. A cordon alone changes nothing: what runs there runs on.
-pub fn backend(node: &Node, types: &[AddressType]) -> Option<node_set::Node> {
-    let excluded = node.labels().contains_key(EXCLUDED);
+pub fn backend(node: &Node, policy: &Policy) -> Option<node_set::Node> {
+    let excluded = node.labels().contains_key(EXCLUDED) || !policy.node_selector.iter().all(|rule| rule.fits(node));
     let leaving =
         node.spec.iter().flat_map(|spec| spec.taints.iter().flatten()).any(|taint| taint.key == TO_BE_DELETED);
     if excluded || leaving || !is_ready(node) {
         return None;
     }
-    let addresses = addresses(node, types);
+    let addresses = addresses(node, &policy.address_types);
     let zone = node.labels().get(ZONE).filter(|zone| !zone.is_empty()).cloned();
     (!addresses.is_empty()).then(|| node_set::Node { name: node.name_any(), addresses, zone })
 }
@@ -119,7 +157,8 @@ mod tests {
     }
 
     fn addresses_of(change: &Value, types: &[AddressType]) -> Option<Vec<String>> {
-        backend(&node(change), types).map(|node| node.addresses)
+        let policy = Policy { address_types: types.to_vec(), ..Policy::default() };
+        backend(&node(change), &policy).map(|node| node.addresses)
     }
 
     #[test]
@@ -146,6 +185,18 @@ mod tests {
     fn a_cordon_alone_changes_nothing() {
         let cordoned = json!({"/spec/unschedulable": true,
             "/spec/taints": [{"key": "node.kubernetes.io/unschedulable", "effect": "NoSchedule"}]});
-        assert_eq!(backend(&node(&cordoned), &[InternalIp]), backend(&node(&json!({})), &[InternalIp]));
+        let policy = Policy::default();
+        assert_eq!(backend(&node(&cordoned), &policy), backend(&node(&json!({})), &policy));
+    }
+
+    #[test]
+    fn a_selector_leaves_the_other_nodes_out() {
+        let fits = |rules: &[&str]| {
+            let node_selector = rules.iter().map(|rule| rule.parse().unwrap()).collect();
+            backend(&node(&json!({})), &Policy { node_selector, ..Policy::default() }).is_some()
+        };
+        assert!(fits(&["topology.kubernetes.io/zone"]) && fits(&["topology.kubernetes.io/zone=a"]));
+        assert!(!fits(&["topology.kubernetes.io/zone=b"]) && !fits(&["topology.kubernetes.io/zone", "edge"]));
+        assert!(["", "=a", "a=b=c"].iter().all(|text| text.parse::<LabelRule>().is_err()));
     }
 }

@@ -1,6 +1,6 @@
 //! What happens when the agent, the hub or the credential go. Each test breaks a pair of its own.
 
-use kube::api::DeleteParams;
+use kube::api::{DeleteParams, ListParams};
 use kube::{Api, ResourceExt as _};
 use nave_e2e::Agent;
 use serde_json::json;
@@ -92,6 +92,31 @@ async fn a_token_is_renewed_and_a_new_credential_is_taken_without_a_restart() {
     pair::keep(&pair.spoke, &pair::credential(&pair.hub).await).await;
     pair.service("rotated", json!({})).await;
     pair.intent("rotated").await;
+}
+
+#[tokio::test(flavor = "multi_thread")]
+async fn an_agent_that_is_uninstalled_leaves_nothing_behind() {
+    let pair = Pair::start(&[]).await;
+    pair.service("left", json!({})).await;
+    pair.intent("left").await;
+    pair.answer("left", &["203.0.113.7"], "True", "Programmed").await;
+    pair.shows("left", &["203.0.113.7"]).await;
+    pair.until("the nodes are in the hub", async || {
+        pair.node_sets().get("default").await.map(drop).map_err(|error| error.to_string())
+    })
+    .await;
+    pair.agent.process().kill();
+    let flags = ["--cleanup".to_owned()];
+    let leaving = Agent::start(pair.spoke.supervisor(), "leaving", &pair.account, &flags).unwrap();
+    pair.until("it has ended by itself", async || {
+        leaving.process().pid().map_or(Ok(()), |_| Err(leaving.process().tail(5)))
+    })
+    .await;
+    let service = pair.services().get("left").await.unwrap();
+    assert_eq!(service.finalizers(), Vec::<String>::new());
+    assert_eq!(nave_e2e::lab::addresses_of(&service), Vec::<std::net::IpAddr>::new());
+    assert_eq!(pair.intents().list(&ListParams::default()).await.unwrap().items.len(), 0);
+    assert_eq!(pair.node_sets().list(&ListParams::default()).await.unwrap().items.len(), 0);
 }
 
 #[tokio::test(flavor = "multi_thread")]

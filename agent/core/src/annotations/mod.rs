@@ -226,6 +226,12 @@ pub fn read(annotations: &BTreeMap<String, String>) -> (Asked, Vec<Problem>) {
     (asked, problems)
 }
 
+/// The table as a document shows it.
+pub fn document() -> String {
+    let rows = TABLE.iter().map(|Row { field, accepted, read: _ }| format!("| `{PREFIX}{field}` | {accepted} |\n"));
+    format!("| annotation | accepts |\n|---|---|\n{}", rows.collect::<String>())
+}
+
 /// The names of all annotations, for a message.
 pub fn known() -> String {
     TABLE.iter().map(|row| row.field).collect::<Vec<_>>().join(", ")

@@ -31,8 +31,11 @@ impl World {
     fn nodes_step(&self) -> Option<Step> {
         let spec = NodeSetSpec { nodes: self.nodes.values().cloned().collect() };
         let present = self.node_sets.find(&hub_key(names::DEFAULT_NODE_SET));
-        let same = present.is_some_and(|present| present.spec == spec);
         let there = self.tenancy == Tenancy::There;
+        if self.policy.leaving {
+            return present.filter(|_| there).map(|_| Step::DeleteNodes);
+        }
+        let same = present.is_some_and(|present| present.spec == spec);
         (there && !same).then(|| Step::ApplyNodes(Box::new(NodeSet::new(names::DEFAULT_NODE_SET, spec))))
     }
 
@@ -41,8 +44,8 @@ impl World {
             self.forget(key);
             return Decision { plan: self.clean_up(key), notices: Vec::new() };
         };
-        let claim =
-            if ownership::is_deleted(&service) { Claim::None } else { ownership::claim(&service, &self.policy) };
+        let going = self.policy.leaving || ownership::is_deleted(&service);
+        let claim = if going { Claim::None } else { ownership::claim(&service, &self.policy) };
         let mode = match claim {
             Claim::None => {
                 self.forget(key);

@@ -179,13 +179,20 @@ impl World {
 
     /// How many Services there are, load balancers in the hub, and nodes that may get traffic.
     pub fn sizes(&self) -> (usize, usize, usize) {
-        (self.services.keys().count(), self.intents.keys().count(), self.nodes.len())
+        (self.services.len(), self.intents.len(), self.nodes.len())
     }
 
     /// Everything there is to decide: what a sweep goes through.
     pub fn all(&self) -> BTreeSet<Work> {
         let services = self.services.keys().cloned().chain(self.subjects());
         services.map(Work::Service).chain([Work::NodeSet]).collect()
+    }
+
+    /// Whether nothing of ours is left: no finalizer in the spoke and, while the hub knows us, no object in it.
+    pub fn is_left(&self) -> bool {
+        let held = self.services.objects().any(ownership::is_held);
+        let there = self.tenancy == Tenancy::There;
+        !held && (!there || (self.subjects().is_empty() && self.node_sets.is_empty()))
     }
 
     /// A list may have completed what was missing, or ended what we do not see: then everything is looked at.
@@ -223,7 +230,7 @@ impl World {
     }
 
     fn put_node(&mut self, node: &Node) {
-        match nodes::backend(node, &self.policy.address_types) {
+        match nodes::backend(node, &self.policy) {
             Some(backend) => drop(self.nodes.insert(backend.name.clone(), backend)),
             None => drop(self.nodes.remove(&node.name_any())),
         }

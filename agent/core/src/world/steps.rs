@@ -65,6 +65,8 @@ pub enum Step {
     Apply(Box<TCPLoadBalancer>),
     /// Apply the nodes in the hub.
     ApplyNodes(Box<NodeSet>),
+    /// Delete the nodes in the hub.
+    DeleteNodes,
     /// Go on only when the spoke itself says that the Service is not there: what we have seen may be old.
     Confirm(Key),
     /// Delete the load balancer of this name in the hub, and go on only when it is gone.

@@ -4,7 +4,7 @@ use k8s_openapi::api::core::v1::Service;
 use nave_api::TCPLoadBalancer;
 use serde_json::{Value, json};
 
-use super::{Step, Work, World};
+use super::{Step, Target, Work, World};
 use crate::{Change, Key, Policy, intent};
 
 fn service(version: u64, status: &Value) -> Service {
@@ -113,4 +113,18 @@ fn an_answer_to_our_own_write_counts_at_once() {
     answer.metadata.resource_version = Some("7".into());
     world.see_intent(Change::Answered(answer));
     assert_eq!(steps(&mut world), []);
+}
+
+#[test]
+fn an_agent_that_leaves_lets_go_of_everything() {
+    let shown = json!([{"ip": "203.0.113.7", "ipMode": "Proxy"}]);
+    let policy = Policy { leaving: true, ..Policy::default() };
+    let mut world = World { policy, ..world(service(1, &shown)) };
+    let target = Target { key: key(), uid: "u1".into() };
+    let delete = Step::Delete(intent::name(&key()));
+    assert_eq!(steps(&mut world), [delete, Step::Show(target.clone(), Vec::new()), Step::Release(target)]);
+    assert!(world.decide(&Work::NodeSet).plan.is_empty());
+    let nodes = serde_json::from_value(json!({"metadata": {"name": "default"}, "spec": {"nodes": []}})).unwrap();
+    world.see_node_set(Change::Seen(nodes));
+    assert_eq!(world.decide(&Work::NodeSet).plan.steps(), [Step::DeleteNodes]);
 }

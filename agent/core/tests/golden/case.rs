@@ -92,8 +92,12 @@ impl Case {
         let types: Vec<AddressType> = self.address_types.iter().map(|text| text.parse().unwrap()).collect();
         let address_types = if types.is_empty() { default.address_types } else { types };
         let backends = if self.backends.is_empty() { default.backends } else { self.backends.parse().unwrap() };
-        let mut world =
-            World::new(Policy { default_load_balancer: self.default_load_balancer, address_types, backends });
+        let mut world = World::new(Policy {
+            default_load_balancer: self.default_load_balancer,
+            address_types,
+            backends,
+            ..default
+        });
         world.see_intent(Change::Listed(self.intents.clone()));
         world.see_service(Change::Listed(self.services.clone()));
         world.see_node(Change::Listed(self.nodes.clone()));
@@ -136,6 +140,7 @@ impl Case {
                 self.intents.push(*intent);
             }
             Step::ApplyNodes(nodes) => self.node_sets = vec![*nodes],
+            Step::DeleteNodes => self.node_sets.clear(),
             Step::Confirm(_) => {}
             Step::Delete(name) => self.intents.retain(|intent| intent.name_any() != name),
         }
@@ -189,6 +194,7 @@ fn render(step: &Step) -> Value {
         Step::Hush(service) => json!({"hush": target(service)}),
         Step::Apply(intent) => json!({"apply": intent.name_any(), "labels": intent.labels(), "spec": intent.spec}),
         Step::ApplyNodes(nodes) => json!({"applyNodes": nodes.spec.nodes}),
+        Step::DeleteNodes => json!("deleteNodes"),
         Step::Confirm(service) => json!({"confirm": format!("{service} is not there")}),
         Step::Delete(name) => json!({"delete": name}),
     }
