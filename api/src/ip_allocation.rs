@@ -81,6 +81,17 @@ pub struct OwnedPort {
     /// 1 to 65535.
     #[schemars(range(min = 1))]
     pub port: u16,
+    /// The load balancer's own port that clients reach here, 1 to 65535. Absent: the same number.
+    #[serde(default, skip_serializing_if = "Option::is_none")]
+    #[schemars(range(min = 1))]
+    pub stands_for: Option<u16>,
+}
+
+impl OwnedPort {
+    /// The load balancer's own port that clients reach here.
+    pub fn wanted(&self) -> u16 {
+        self.stands_for.unwrap_or(self.port)
+    }
 }
 
 /// What is known of an allocation.

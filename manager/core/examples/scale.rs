@@ -48,9 +48,16 @@ fn balancer(name: &str, revision: usize) -> TCPLoadBalancer {
 fn start(present: usize, addresses: &Value) -> (Engine, Duration, usize) {
     let mut engine = Engine::new(Settings::default());
     let tenant: Tenant = object("Tenant", "", "shop", 1, &json!({"backends": {"allow": ["192.168.0.0/16"]}}));
-    let nodes: Vec<Value> = (1..=10).map(|n| json!({"name": format!("n{n}"), "addresses": [format!("192.168.0.{n}")]})).collect();
+    let nodes: Vec<Value> =
+        (1..=10).map(|n| json!({"name": format!("n{n}"), "addresses": [format!("192.168.0.{n}")]})).collect();
     let nodes: NodeSet = object("NodeSet", "tenant-shop", "default", 1, &json!({"nodes": nodes}));
-    let pool: IPPool = object("IPPool", "", "public", 1, &json!({"source": {"static": {}}, "use": {"default": true}, "addresses": addresses}));
+    let pool: IPPool = object(
+        "IPPool",
+        "",
+        "public",
+        1,
+        &json!({"source": {"static": {}}, "use": {"default": true}, "addresses": addresses}),
+    );
     let lists = vec![
         Seen::Fleets(Sight::All(Vec::new())),
         Seen::Tenants(Sight::All(vec![tenant])),

@@ -10,6 +10,7 @@ mod engine;
 mod key;
 mod ledger;
 mod pool;
+mod ports;
 mod problem;
 mod records;
 mod seen;

@@ -126,6 +126,14 @@ pub(crate) enum Shortage {
         pool: String,
     },
     NoPool,
+    PortTaken {
+        address: IpAddr,
+        protocol: &'static str,
+        port: u16,
+    },
+    NoPort {
+        pools: Vec<Arc<str>>,
+    },
     NotOffered {
         address: IpAddr,
     },
@@ -158,6 +166,8 @@ impl Shortage {
             Self::Taken { .. } => "AddressTaken",
             Self::Exhausted { .. } => "PoolExhausted",
             Self::FamilyMissing { .. } => "FamilyMissing",
+            Self::PortTaken { .. } => "PortTaken",
+            Self::NoPort { .. } => "PortsOutOfRange",
             Self::Quota { .. } => "QuotaExceeded",
         }
     }
@@ -183,6 +193,10 @@ impl fmt::Display for Shortage {
             Self::FamilyMissing { pools, families } => {
                 write!(f, "{} has no {} addresses", join(pools), any(families))
             }
+            Self::PortTaken { address, protocol, port } => {
+                write!(f, "{protocol} port {port} of {address} is taken by another load balancer: ask for another port or address")
+            }
+            Self::NoPort { pools } => write!(f, "spec.ports asks for more ports than spec.portRange of {} has", join(pools)),
             Self::Quota { tenant, limit } => {
                 write!(f, "Tenant {tenant} may use {limit} of spec.quota.addresses and does: delete something, or raise it")
             }

@@ -9,6 +9,7 @@ use nave_api::ip_allocation::Owner;
 use nave_api::names::allocation_name;
 
 use crate::Key;
+use crate::ports::Door;
 use crate::shelf::Moved;
 
 /// The kind that owns addresses.
@@ -20,8 +21,11 @@ const FORMER: usize = 10_000;
 /// What is under way on an address.
 #[derive(Clone, Debug, PartialEq, Eq)]
 pub(crate) enum Flight {
-    Create { owner: Key },
-    Replace,
+    /// Its creation, for these load balancers.
+    Create { owners: BTreeSet<Key> },
+    /// A change of its owners, by which these get it.
+    Replace { owners: BTreeSet<Key> },
+    /// Its end.
     Release { uid: String },
 }
 
@@ -37,6 +41,7 @@ pub(crate) struct Tally {
 pub(crate) struct Records {
     by_address: BTreeMap<IpAddr, Arc<IPAllocation>>,
     by_owner: BTreeMap<Key, BTreeSet<IpAddr>>,
+    by_tenant: BTreeMap<(Arc<str>, String), BTreeSet<IpAddr>>,
     tallies: BTreeMap<String, Tally>,
     flights: BTreeMap<IpAddr, Flight>,
     coming: BTreeMap<Key, BTreeSet<IpAddr>>,
@@ -156,28 +161,54 @@ impl Records {
         matches!(self.flights.get(&address), Some(Flight::Release { .. }))
     }
 
+    /// The addresses of a pool that the load balancers of a namespace own.
+    pub fn of_tenant(&self, namespace: &Arc<str>, pool: &str) -> impl Iterator<Item = IpAddr> {
+        self.by_tenant.get(&(Arc::clone(namespace), pool.to_owned())).into_iter().flatten().copied()
+    }
+
+    /// From now on this is under way on the address.
     pub fn depart(&mut self, address: IpAddr, flight: Flight) {
-        if let Flight::Create { owner } = &flight {
+        if let Flight::Create { owners } = &flight
+            && let Some(owner) = owners.first()
+        {
             self.count(&owner.namespace, 1);
+        }
+        for owner in promised(&flight) {
             self.coming.entry(owner.clone()).or_default().insert(address);
         }
         self.flights.insert(address, flight);
     }
 
-    /// Forgets what was under way on the address; returns whose creation it was.
-    pub fn abort(&mut self, address: IpAddr) -> Option<Key> {
-        match self.flights.remove(&address)? {
-            Flight::Create { owner } => {
-                self.count(&owner.namespace, -1);
-                if let Some(coming) = self.coming.get_mut(&owner) {
-                    coming.remove(&address);
-                    if coming.is_empty() {
-                        self.coming.remove(&owner);
-                    }
-                }
-                Some(owner)
+    /// The load balancer, too, gets the address by what is under way on it.
+    pub fn board(&mut self, address: IpAddr, key: &Key) {
+        match self.flights.get_mut(&address) {
+            Some(Flight::Create { owners } | Flight::Replace { owners }) => {
+                owners.insert(key.clone());
+                self.coming.entry(key.clone()).or_default().insert(address);
             }
-            Flight::Replace | Flight::Release { .. } => None,
+            Some(Flight::Release { .. }) | None => {}
+        }
+    }
+
+    /// Forgets what was under way on the address; returns who was promised it.
+    pub fn abort(&mut self, address: IpAddr) -> BTreeSet<Key> {
+        let Some(flight) = self.flights.remove(&address) else { return BTreeSet::new() };
+        if let Flight::Create { owners } = &flight
+            && let Some(owner) = owners.first()
+        {
+            self.count(&owner.namespace, -1);
+        }
+        for owner in promised(&flight) {
+            if let Some(coming) = self.coming.get_mut(owner) {
+                coming.remove(&address);
+                if coming.is_empty() {
+                    self.coming.remove(owner);
+                }
+            }
+        }
+        match flight {
+            Flight::Create { owners } | Flight::Replace { owners } => owners,
+            Flight::Release { .. } => BTreeSet::new(),
         }
     }
 
@@ -187,11 +218,11 @@ impl Records {
     }
 
     /// What was under way ends with a look at the object; a release only when it is gone or another one.
-    fn land(&mut self, address: IpAddr, after: Option<&IPAllocation>) -> Option<Key> {
+    fn land(&mut self, address: IpAddr, after: Option<&IPAllocation>) -> BTreeSet<Key> {
         if let (Some(Flight::Release { uid }), Some(after)) = (self.flights.get(&address), after)
             && after.metadata.uid.as_ref() == Some(uid)
         {
-            return None;
+            return BTreeSet::new();
         }
         self.abort(address)
     }
@@ -201,9 +232,12 @@ impl Records {
             self.forget(address, &owner);
         }
         for owner in object.spec.owners.iter().filter_map(owner_key) {
-            self.count(&owner.namespace, 1);
             self.by_owner.entry(owner.clone()).or_default().insert(address);
             owners.insert(owner);
+        }
+        for namespace in namespaces(object) {
+            self.count(&namespace, 1);
+            self.by_tenant.entry((namespace, object.spec.pool.clone())).or_default().insert(address);
         }
         let tally = self.tallies.entry(object.spec.pool.clone()).or_default();
         *tally.side(object) += 1;
@@ -211,14 +245,12 @@ impl Records {
 
     fn leave(&mut self, address: IpAddr, object: &IPAllocation, owners: &mut BTreeSet<Key>) {
         for owner in object.spec.owners.iter().filter_map(owner_key) {
-            self.count(&owner.namespace, -1);
-            if let Some(addresses) = self.by_owner.get_mut(&owner) {
-                addresses.remove(&address);
-                if addresses.is_empty() {
-                    self.by_owner.remove(&owner);
-                }
-            }
+            remove_from(&mut self.by_owner, &owner, address);
             owners.insert(owner);
+        }
+        for namespace in namespaces(object) {
+            self.count(&namespace, -1);
+            remove_from(&mut self.by_tenant, &(namespace, object.spec.pool.clone()), address);
         }
         if let Some(tally) = self.tallies.get_mut(&object.spec.pool) {
             let side = tally.side(object);
@@ -237,11 +269,29 @@ impl Records {
     }
 
     fn forget(&mut self, address: IpAddr, owner: &Key) {
-        if let Some(addresses) = self.formerly.get_mut(owner) {
-            addresses.remove(&address);
-            if addresses.is_empty() {
-                self.formerly.remove(owner);
-            }
+        remove_from(&mut self.formerly, owner, address);
+    }
+}
+
+/// Who gets the address by what is under way.
+fn promised(flight: &Flight) -> impl Iterator<Item = &Key> {
+    let owners = match flight {
+        Flight::Create { owners } | Flight::Replace { owners } => Some(owners),
+        Flight::Release { .. } => None,
+    };
+    owners.into_iter().flatten()
+}
+
+/// The namespaces of an allocation's owners: one, unless somebody wrote it by hand.
+fn namespaces(object: &IPAllocation) -> BTreeSet<Arc<str>> {
+    object.spec.owners.iter().map(|owner| Arc::from(owner.namespace.as_str())).collect()
+}
+
+fn remove_from<K: Ord>(map: &mut BTreeMap<K, BTreeSet<IpAddr>>, at: &K, address: IpAddr) {
+    if let Some(addresses) = map.get_mut(at) {
+        addresses.remove(&address);
+        if addresses.is_empty() {
+            map.remove(at);
         }
     }
 }
@@ -250,6 +300,12 @@ impl Tally {
     fn side(&mut self, object: &IPAllocation) -> &mut u32 {
         if object.spec.owners.is_empty() { &mut self.held } else { &mut self.used }
     }
+}
+
+/// The ports of an address that others than the load balancer of this name have.
+pub(crate) fn taken_by_others(object: &IPAllocation, key: &Key) -> BTreeSet<Door> {
+    let others = object.spec.owners.iter().filter(|owner| owner_key(owner).as_ref() != Some(key));
+    others.flat_map(|owner| &owner.ports).map(|port| (port.protocol, port.port)).collect()
 }
 
 /// The owner that this very load balancer is.

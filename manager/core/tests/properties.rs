@@ -13,7 +13,7 @@ use support::hub::Hub;
 use support::objects::{balancer, fleet, nodes, pool, tenant};
 
 const TENANTS: [&str; 3] = ["shop", "news", "blog"];
-const POOLS: [&str; 3] = ["public", "spare", "six"];
+const POOLS: [&str; 5] = ["public", "spare", "six", "shared", "ranged"];
 const NODES: [&str; 2] = ["edge-1", "edge-2"];
 
 /// One event of a history. Numbers are taken modulo what there is to choose from.
@@ -105,6 +105,12 @@ fn balancer_spec(which: usize) -> Value {
         json!({"address": {"familyPolicy": "PreferDualStack"}}),
         json!({"address": {"pool": "public", "familyPolicy": "RequireDualStack"}}),
         json!({"address": {"requested": ["nonsense"]}}),
+        json!({"address": {"pool": "shared"}}),
+        json!({"address": {"pool": "shared"}, "ports": [{"port": 81, "backendPort": 1}, {"port": 53, "protocol": "UDP", "backendPort": 2}]}),
+        json!({"address": {"requested": ["203.0.113.64"]}, "ports": [{"port": 82, "backendPort": 1}]}),
+        json!({"address": {"pool": "ranged"}}),
+        json!({"address": {"pool": "ranged"}, "ports": [{"port": 8101, "backendPort": 1}, {"port": 443, "backendPort": 1}]}),
+        json!({"address": {"pool": "shared", "familyPolicy": "RequireDualStack"}, "ports": [{"port": 83, "backendPort": 1}]}),
         json!({"backends": {"endpoints": [{"addresses": ["10.1.1.1", "127.0.0.1", "junk"]}]}}),
         json!({"traffic": {"balancing": {"policy": "Maglev"}, "sourceRanges": ["198.51.100.0/24"], "timeouts": {"idle": "x"}}}),
     ];
@@ -125,11 +131,23 @@ fn pool_spec(which: usize, spec: usize) -> Value {
             json!({"addresses": {"include": ["203.0.113.16/31"]}, "use": {"tenants": {"names": ["shop"]}}}),
             json!({"source": {"service": {}}}),
         ],
-        _ => [
+        2 => [
             json!({"addresses": {"include": ["2001:db8:6::/126"]}, "use": {"default": true, "priority": -1}}),
             json!({"addresses": {"include": ["2001:db8:6::/127"]}}),
             json!({"addresses": {"include": ["2001:db8:6::/127", "203.0.113.32"]}, "fleet": "other"}),
             json!({"addresses": {"include": ["2001:db8::/125"]}}),
+        ],
+        3 => [
+            json!({"addresses": {"include": ["203.0.113.64/31", "2001:db8:7::/127"]}, "sharing": "ByPort", "use": {}}),
+            json!({"addresses": {"include": ["203.0.113.64/31"]}, "sharing": "ByPort"}),
+            json!({"addresses": {"include": ["203.0.113.64/31"]}, "sharing": "Exclusive"}),
+            json!({"addresses": {"include": ["203.0.113.64"]}, "sharing": "ByPort", "portRange": {"low": 50, "high": 60}}),
+        ],
+        _ => [
+            json!({"addresses": {"include": ["203.0.113.128"]}, "sharing": "ByPort", "portRange": {"low": 8100, "high": 8102}, "use": {}}),
+            json!({"addresses": {"include": ["203.0.113.128"]}, "sharing": "ByPort", "portRange": {"low": 80, "high": 80}, "use": {}}),
+            json!({"addresses": {"include": ["203.0.113.128/31"]}, "portRange": {"low": 8100, "high": 8102}, "use": {}}),
+            json!({"addresses": {"include": ["203.0.113.128/31"]}, "use": {}}),
         ],
     };
     specs[spec % specs.len()].clone()
@@ -241,14 +259,23 @@ impl History {
 
     /// What must hold at every moment.
     fn check(&mut self) {
-        self.addresses_have_one_owner();
+        self.ports_have_one_owner();
         self.only_recorded_addresses_are_served();
         self.nobody_lost_an_address();
     }
 
-    fn addresses_have_one_owner(&self) {
+    /// A port of an address is one load balancer's, and an address one tenant's.
+    fn ports_have_one_owner(&self) {
         for allocation in self.hub.allocations.values() {
-            assert!(allocation.spec.owners.len() <= 1, "{} has several owners", allocation.spec.address);
+            let (address, owners) = (&allocation.spec.address, &allocation.spec.owners);
+            let namespaces: BTreeSet<&str> = owners.iter().map(|owner| owner.namespace.as_str()).collect();
+            assert!(namespaces.len() <= 1, "{address} belongs to several tenants");
+            let ports: Vec<_> = owners.iter().flat_map(|owner| &owner.ports).map(|p| (p.protocol, p.port)).collect();
+            assert_eq!(
+                ports.len(),
+                ports.iter().collect::<BTreeSet<_>>().len(),
+                "{address} has a port twice: {owners:?}"
+            );
         }
     }
 
@@ -372,7 +399,7 @@ proptest! {
 /// The tests above compare load balancers as the API would carry them.
 #[test]
 fn fixtures_read_back_as_written() {
-    for which in 0..11 {
+    for which in 0..17 {
         let object = balancer("tenant-shop", "web", &balancer_spec(which));
         let text = serde_json::to_string(&object).expect("serializes");
         assert_eq!(serde_json::from_str::<TCPLoadBalancer>(&text).expect("reads"), object);

@@ -11,13 +11,15 @@ use nave_api::tcp_load_balancer::IpFamily;
 use nave_api::{IPAllocation, IPAllocationSpec, TCPLoadBalancer};
 
 use super::Engine;
+use super::drafts::Drafts;
 use super::owners::owner_of;
 use super::plan::{Plan, plan};
 use super::waiting::{Await, Turn};
 use crate::Key;
 use crate::key::{born, uid};
+use crate::ports::{assign, wanted};
 use crate::problem::Shortage;
-use crate::records::Flight;
+use crate::records::{Flight, owner_key, taken_by_others};
 use crate::step::Step;
 
 impl Engine {
@@ -27,19 +29,25 @@ impl Engine {
         let mut queue: BTreeSet<Turn> =
             std::mem::take(&mut self.dirt.wanting).iter().filter_map(|key| self.turn(key)).collect();
         let mut tried: BTreeSet<Turn> = BTreeSet::new();
-        let mut surplus: BTreeSet<(IpAddr, Key)> = BTreeSet::new();
+        let mut drafts = Drafts::default();
         loop {
             self.wake_waiting(&mut queue, &tried);
             if queue.is_empty() {
                 break;
             }
             for turn in std::mem::take(&mut queue) {
-                self.attempt(&turn, &mut surplus, steps);
+                self.attempt(&turn, &mut drafts);
                 tried.insert(turn);
             }
         }
         for address in std::mem::take(&mut self.dirt.addresses) {
-            self.settle_owners(address, &surplus, steps);
+            self.settle_owners(address, &mut drafts, steps);
+        }
+        for object in drafts.into_objects() {
+            steps.push(match object.metadata.resource_version {
+                None => Step::CreateAllocation(object),
+                Some(_) => Step::ReplaceAllocation(object),
+            });
         }
     }
 
@@ -64,46 +72,66 @@ impl Engine {
                 queue.insert(turn);
             }
         }
-    }
-
-    /// Those who were refused an address by their tenant's limit, where the tenant's usage or limit changed.
-    fn wake_quotas(&mut self) {
-        for namespace in &self.dirt.namespaces {
-            for key in self.world.by_namespace.get(namespace).into_iter().flatten() {
-                let shortage = self.entries.get(key).and_then(|entry| entry.shortage.as_ref());
-                if matches!(shortage, Some(Shortage::Quota { .. })) {
-                    self.dirt.wanting.insert(key.clone());
-                }
+        // On an address that is shared, room may be for any number of the tenant's others.
+        for address in &self.dirt.stirred {
+            let shared = self.world.pools.offering(*address).filter(|(_, pool)| pool.shares());
+            let awaited = shared.map(|(name, _)| Await::Any(Arc::clone(name), IpFamily::of(*address)));
+            for what in awaited.chain([Await::Exactly(*address)]) {
+                queue.extend(self.waiting.all(&what).filter(|turn| !called.contains(*turn)).cloned());
             }
         }
     }
 
-    fn attempt(&mut self, turn: &Turn, surplus: &mut BTreeSet<(IpAddr, Key)>, steps: &mut Vec<Step>) {
+    /// Those who were refused an address by their tenant's limit, where the tenant's usage or limit changed.
+    fn wake_quotas(&mut self) {
+        let namespaces: Vec<Arc<str>> = self.dirt.namespaces.intersection(&self.limited).cloned().collect();
+        for namespace in namespaces {
+            let mut is_limited = false;
+            for key in self.world.by_namespace.get(&namespace).into_iter().flatten() {
+                let Some(entry) = self.entries.get(key) else { continue };
+                is_limited |= entry.refused.is_some();
+                if matches!(entry.shortage, Some(Shortage::Quota { .. })) {
+                    is_limited = true;
+                    self.dirt.wanting.insert(key.clone());
+                }
+            }
+            if !is_limited {
+                self.limited.remove(&namespace);
+            }
+        }
+    }
+
+    fn attempt(&mut self, turn: &Turn, drafts: &mut Drafts) {
         let key = &turn.1;
         let Some(balancer) = self.world.balancers.find(key).cloned() else { return };
-        let Plan { take, surplus: unneeded, shortage, awaits } = self.plan_one(key, &balancer);
+        let Plan { take, surplus: unneeded, shortage, awaits } = self.plan_one(key, &balancer, drafts);
         self.waiting.set(turn.clone(), awaits);
         let is_pending = !take.is_empty();
         for (address, pool) in take {
-            self.record(address, &pool, key, &balancer, steps);
+            self.record(address, &pool, key, &balancer, drafts);
         }
-        surplus.extend(unneeded.into_iter().map(|address| (address, key.clone())));
+        for address in unneeded {
+            drafts.give_up(address, key);
+        }
         self.dirt.addresses.extend(self.world.records.of_name(key).map(|(address, _)| address));
         self.dirt.statuses.insert(key.clone());
+        if matches!(shortage, Some(Shortage::Quota { .. })) {
+            self.limited.insert(Arc::clone(&key.namespace));
+        }
         if let Some(entry) = self.entries.get_mut(key) {
             entry.shortage = if is_pending { Some(Shortage::Pending) } else { shortage };
         }
     }
 
-    fn plan_one(&self, key: &Key, balancer: &TCPLoadBalancer) -> Plan {
+    fn plan_one(&self, key: &Key, balancer: &TCPLoadBalancer, drafts: &Drafts) -> Plan {
         let is_stopped = self.entries.get(key).is_none_or(super::serve::Entry::is_stopped);
         let Some(tenant) = self.world.tenant(&key.namespace).filter(|_| !is_stopped) else {
             let has_none = self.world.records.of(key, uid(&balancer.metadata)).next().is_none();
             return Plan { shortage: has_none.then_some(Shortage::NotAccepted), ..Plan::default() };
         };
-        let planned = plan(&self.world, key, balancer, tenant);
+        let planned = plan(&self.world, drafts, key, balancer, tenant);
         let Some(limit) = tenant.spec.quota.as_ref().and_then(|quota| quota.addresses) else { return planned };
-        let added = planned.take.iter().filter(|(address, _)| self.world.records.find(*address).is_none()).count();
+        let added = planned.take.iter().filter(|(address, _)| !self.world.records.is_taken(*address)).count();
         let wanted = self.addresses_in(&key.namespace).saturating_add(u32::try_from(added).unwrap_or(u32::MAX));
         if added == 0 || wanted <= limit {
             return planned;
@@ -112,27 +140,45 @@ impl Engine {
         Plan { shortage: Some(Shortage::Quota { tenant, limit }), ..Plan::default() }
     }
 
-    /// Records the address as given: by creating its object, or by taking over one that its last owner left.
-    fn record(&mut self, address: IpAddr, pool: &str, key: &Key, balancer: &TCPLoadBalancer, steps: &mut Vec<Step>) {
-        let owner = owner_of(key, balancer);
-        if let Some(left) = self.world.records.find(address) {
-            let mut object = IPAllocation::clone(left);
-            object.spec.owners = vec![owner];
-            self.world.records.depart(address, Flight::Replace);
-            steps.push(Step::ReplaceAllocation(object));
-            return;
+    /// Drafts the address as given: by creating its object, by taking over one that its last owner left, or by joining the
+    /// owners of one.
+    fn record(&mut self, address: IpAddr, pool: &str, key: &Key, balancer: &TCPLoadBalancer, drafts: &mut Drafts) {
+        let mut owner = owner_of(key, balancer);
+        let left = drafts
+            .find(address)
+            .cloned()
+            .or_else(|| self.world.records.find(address).map(|left| IPAllocation::clone(left)));
+        let mut object = left.unwrap_or_else(|| made(address, pool));
+        let space = self.world.pools.find(pool);
+        if let Some(range) = space.filter(|space| space.shares() || space.spec().port_range.is_some()) {
+            let taken = taken_by_others(&object, key);
+            owner.ports = assign(&wanted(&balancer.spec.ports), &[], range.spec().port_range, &taken).0;
         }
-        let metadata = ObjectMeta {
-            name: Some(allocation_name(address)),
-            finalizers: Some(vec![RELEASE_FINALIZER.to_owned()]),
-            labels: Some([(POOL_LABEL.to_owned(), pool.to_owned())].into()),
-            ..ObjectMeta::default()
-        };
-        let spec =
-            IPAllocationSpec { address: address.to_string(), pool: pool.to_owned(), group: None, owners: vec![owner] };
-        self.world.records.depart(address, Flight::Create { owner: key.clone() });
-        self.world.pools.take(address);
+        object.spec.owners.retain(|other| owner_key(other).as_ref() != Some(key));
+        object.spec.owners.push(owner);
+        object.spec.owners.sort();
+        if self.world.records.flight(address).is_some() {
+            self.world.records.board(address, key);
+        } else if object.metadata.resource_version.is_some() {
+            self.world.records.depart(address, Flight::Replace { owners: [key.clone()].into() });
+        } else {
+            self.world.records.depart(address, Flight::Create { owners: [key.clone()].into() });
+            self.world.pools.take(address);
+        }
         self.dirt.namespaces.insert(Arc::clone(&key.namespace));
-        steps.push(Step::CreateAllocation(IPAllocation { metadata, spec, status: None }));
+        drafts.put(&key.namespace, address, object);
     }
+}
+
+/// The object that records an address, without an owner yet.
+fn made(address: IpAddr, pool: &str) -> IPAllocation {
+    let metadata = ObjectMeta {
+        name: Some(allocation_name(address)),
+        finalizers: Some(vec![RELEASE_FINALIZER.to_owned()]),
+        labels: Some([(POOL_LABEL.to_owned(), pool.to_owned())].into()),
+        ..ObjectMeta::default()
+    };
+    let spec =
+        IPAllocationSpec { address: address.to_string(), pool: pool.to_owned(), group: None, owners: Vec::new() };
+    IPAllocation { metadata, spec, status: None }
 }

@@ -21,6 +21,8 @@ pub(super) struct Dirt {
     pub addresses: BTreeSet<IpAddr>,
     /// Addresses that became free.
     pub freed: BTreeSet<IpAddr>,
+    /// Recorded addresses whose owners or ports changed.
+    pub stirred: BTreeSet<IpAddr>,
     /// Namespaces of tenants whose usage, and so whose quota, may be another.
     pub namespaces: BTreeSet<Arc<str>>,
     /// Pools whose status may be another.

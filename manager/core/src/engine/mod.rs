@@ -2,6 +2,7 @@
 
 mod allocate;
 mod dirt;
+mod drafts;
 mod observe;
 mod overview;
 mod owners;
@@ -12,7 +13,7 @@ mod status;
 mod waiting;
 mod world;
 
-use std::collections::BTreeMap;
+use std::collections::{BTreeMap, BTreeSet};
 use std::net::IpAddr;
 use std::sync::Arc;
 
@@ -40,6 +41,8 @@ pub struct Engine {
     published: BTreeMap<Arc<str>, BTreeMap<ResourceKey, Key>>,
     /// What each tenant uses, by namespace; addresses are counted apart.
     usage: BTreeMap<Arc<str>, Usage>,
+    /// Namespaces in which somebody was refused something by a limit of the tenant.
+    limited: BTreeSet<Arc<str>>,
     waiting: Waiting,
     said: Said,
 }
@@ -173,13 +176,13 @@ impl Engine {
                 self.dirt.balancer(&owner);
             }
         }
-        let promised = self.world.records.abort(address);
-        if let Some(owner) = promised {
+        let was_taken = self.world.records.is_taken(address);
+        for owner in self.world.records.abort(address) {
             self.dirt.wanting.insert(owner.clone());
             self.dirt.statuses.insert(owner);
-            if !self.world.records.is_taken(address) {
-                self.free(address);
-            }
+        }
+        if was_taken && !self.world.records.is_taken(address) {
+            self.free(address);
         }
     }
 

@@ -108,6 +108,9 @@ impl Engine {
             self.dirt.namespaces.insert(Arc::clone(&owner.namespace));
         }
         self.dirt.addresses.insert(address);
+        if moved.after.is_some() {
+            self.dirt.stirred.insert(address);
+        }
         let pools = [&moved.before, &moved.after].into_iter().flatten().map(|a| Arc::from(a.spec.pool.as_str()));
         self.dirt.pool_statuses.extend(pools);
         self.dirt.pool_statuses.extend(self.world.pools.offering(address).map(|(name, _)| Arc::clone(name)));

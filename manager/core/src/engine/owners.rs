@@ -7,15 +7,21 @@ use nave_api::ip_allocation::{OwnedPort, Owner};
 use nave_api::{IPAllocation, TCPLoadBalancer};
 
 use super::Engine;
+use super::drafts::Drafts;
 use crate::Key;
 use crate::key::uid;
-use crate::records::{Flight, KIND, owner_key};
+use crate::ports::{assign, wanted};
+use crate::records::{Flight, KIND, owner_key, taken_by_others};
 use crate::step::Step;
 
 /// The owner that a load balancer is, with all its ports.
 pub(super) fn owner_of(key: &Key, balancer: &TCPLoadBalancer) -> Owner {
-    let mut ports: Vec<OwnedPort> =
-        balancer.spec.ports.iter().map(|port| OwnedPort { protocol: port.protocol, port: port.port }).collect();
+    let mut ports: Vec<OwnedPort> = balancer
+        .spec
+        .ports
+        .iter()
+        .map(|port| OwnedPort { protocol: port.protocol, port: port.port, stands_for: None })
+        .collect();
     ports.sort();
     ports.dedup();
     Owner {
@@ -28,15 +34,16 @@ pub(super) fn owner_of(key: &Key, balancer: &TCPLoadBalancer) -> Owner {
 }
 
 impl Engine {
-    /// Writes the owners that the address should have, or ends its record where none is left.
-    pub(super) fn settle_owners(&mut self, address: IpAddr, surplus: &BTreeSet<(IpAddr, Key)>, steps: &mut Vec<Step>) {
+    /// Drafts the owners that the address should have, or ends its record where none is left.
+    pub(super) fn settle_owners(&mut self, address: IpAddr, drafts: &mut Drafts, steps: &mut Vec<Step>) {
         let Some(object) = self.world.records.find(address).cloned() else { return };
-        if self.world.records.flight(address).is_some() {
+        let drafted = drafts.find(address);
+        if drafted.is_none() && self.world.records.flight(address).is_some() {
             return;
         }
-        let owners: Vec<Owner> =
-            object.spec.owners.iter().filter_map(|owner| self.lives_on(owner, address, &object, surplus)).collect();
-        if owners.is_empty() {
+        let mut next = drafted.cloned().unwrap_or_else(|| IPAllocation::clone(&object));
+        next.spec.owners = self.living(&next, address, drafts);
+        if next.spec.owners.is_empty() {
             let uid = uid(&object.metadata).to_owned();
             self.world.records.depart(address, Flight::Release { uid: uid.clone() });
             self.dirt.balancers.extend(object.spec.owners.iter().filter_map(owner_key));
@@ -45,28 +52,35 @@ impl Engine {
                 uid,
                 resource_version: object.metadata.resource_version.clone().unwrap_or_default(),
             });
-        } else if owners != object.spec.owners {
-            let mut object = IPAllocation::clone(&object);
-            object.spec.owners = owners;
-            self.world.records.depart(address, Flight::Replace);
-            steps.push(Step::ReplaceAllocation(object));
+        } else if next.spec.owners != object.spec.owners {
+            if drafted.is_none() {
+                self.world.records.depart(address, Flight::Replace { owners: BTreeSet::new() });
+            }
+            let namespace = next.spec.owners.first().map_or("", |owner| &owner.namespace).into();
+            drafts.put(&namespace, address, next);
         }
     }
 
-    /// The owner as it should be recorded; nothing when it is gone or wants the address no more.
-    fn lives_on(
-        &self,
-        owner: &Owner,
-        address: IpAddr,
-        object: &IPAllocation,
-        surplus: &BTreeSet<(IpAddr, Key)>,
-    ) -> Option<Owner> {
-        // Of kinds that are not known here nothing is known: they keep what they have.
-        let Some(key) = owner_key(owner) else { return Some(owner.clone()) };
-        let balancer = self.world.balancers.find(&key).filter(|balancer| uid(&balancer.metadata) == owner.uid)?;
-        if surplus.contains(&(address, key.clone())) {
-            return None;
+    /// The owners that live and want the address still, each with the ports that it should have.
+    fn living(&self, object: &IPAllocation, address: IpAddr, drafts: &Drafts) -> Vec<Owner> {
+        let mut next = object.clone();
+        let range = self.world.pools.find(&object.spec.pool).and_then(|pool| pool.spec().port_range);
+        let counts_ports = self.world.counts_ports(object);
+        for owner in &object.spec.owners {
+            // Of kinds that are not known here nothing is known: they keep what they have.
+            let Some(key) = owner_key(owner) else { continue };
+            let balancer = self.world.balancers.find(&key).filter(|balancer| uid(&balancer.metadata) == owner.uid);
+            let Some(balancer) = balancer.filter(|_| !drafts.is_given_up(address, &key)) else {
+                next.spec.owners.retain(|other| other != owner);
+                continue;
+            };
+            let mut whole = owner_of(&key, balancer);
+            if counts_ports {
+                whole.ports =
+                    assign(&wanted(&balancer.spec.ports), &owner.ports, range, &taken_by_others(&next, &key)).0;
+            }
+            next.spec.owners.iter_mut().filter(|other| *other == owner).for_each(|other| *other = whole.clone());
         }
-        if self.is_shared(object) { Some(owner.clone()) } else { Some(owner_of(&key, balancer)) }
+        next.spec.owners
     }
 }

@@ -4,16 +4,20 @@ use std::collections::BTreeSet;
 use std::net::IpAddr;
 use std::sync::Arc;
 
+use nave_api::ip_allocation::Owner;
 use nave_api::tcp_load_balancer::{AddressRequest, FamilyPolicy, IpFamily};
-use nave_api::{TCPLoadBalancer, Tenant};
+use nave_api::{IPAllocationSpec, TCPLoadBalancer, Tenant};
 
+use super::drafts::Drafts;
 use super::waiting::Await;
 use super::world::World;
 use crate::Key;
 use crate::key::uid;
+use crate::pool::Pool;
 use crate::pool::choose::{Applicant, admits, candidates};
+use crate::ports::{Door, assign, wanted};
 use crate::problem::Shortage;
-use crate::records::find_owner;
+use crate::records::{find_owner, taken_by_others};
 
 /// What is to be done about the addresses of a load balancer.
 #[derive(Debug, Default, PartialEq, Eq)]
@@ -93,7 +97,7 @@ enum Wanted {
 }
 
 /// What to do about the addresses of a load balancer that is accepted.
-pub(super) fn plan(world: &World, key: &Key, balancer: &TCPLoadBalancer, tenant: &Tenant) -> Plan {
+pub(super) fn plan(world: &World, drafts: &Drafts, key: &Key, balancer: &TCPLoadBalancer, tenant: &Tenant) -> Plan {
     let uid = uid(&balancer.metadata);
     let own = world.records.of(key, uid).map(|(address, _)| address);
     let own: Vec<IpAddr> = own.filter(|address| !world.records.is_leaving(*address)).collect();
@@ -101,10 +105,14 @@ pub(super) fn plan(world: &World, key: &Key, balancer: &TCPLoadBalancer, tenant:
         Ok(request) => request,
         Err(shortage) => return Plan { shortage: Some(shortage), ..Plan::default() },
     };
-    let search = Search { world, key, uid, tenant, namespace: origin(balancer), request };
+    let ports = wanted(&balancer.spec.ports);
+    let search = Search { world, drafts, key, uid, ports, tenant, namespace: origin(balancer), request };
     let (kept, surplus) = search.keep(&own);
     let coming: Vec<IpAddr> = world.records.coming(key).collect();
     let mut plan = search.complete(&kept, &coming);
+    if plan.take.is_empty() && plan.shortage.is_none() {
+        plan.shortage = kept.iter().find_map(|address| search.unmet(*address));
+    }
     if plan.take.is_empty() && plan.shortage.is_none() {
         if coming.is_empty() {
             plan.surplus = surplus;
@@ -121,8 +129,10 @@ fn origin(balancer: &TCPLoadBalancer) -> Option<&str> {
 
 struct Search<'a> {
     world: &'a World,
+    drafts: &'a Drafts,
     key: &'a Key,
     uid: &'a str,
+    ports: BTreeSet<Door>,
     tenant: &'a Tenant,
     namespace: Option<&'a str>,
     request: Request<'a>,
@@ -194,6 +204,7 @@ impl Search<'_> {
         let shortage = match self.request.wanted() {
             Wanted::Some if has_any => None,
             Wanted::One | Wanted::Some | Wanted::All => Some(match taken {
+                _ if self.fit_nowhere(pools) => Shortage::NoPort { pools: names },
                 Some(address) => Shortage::Taken { address },
                 None if missing.iter().any(lacks)
                     && (self.request.wanted() == Wanted::All || missing.iter().all(lacks)) =>
@@ -207,6 +218,12 @@ impl Search<'_> {
             }),
         };
         Plan { shortage, awaits, ..Plan::default() }
+    }
+
+    /// Whether the ports fit into no address of these pools, be it free.
+    fn fit_nowhere(&self, pools: &[&Arc<str>]) -> bool {
+        let fits = |pool: &Pool| assign(&self.ports, &[], pool.spec().port_range, &BTreeSet::new()).1.is_empty();
+        !pools.iter().any(|pool| self.world.pools.find(pool).is_some_and(fits))
     }
 
     fn awaits(&self, family: IpFamily, pools: &[&Arc<str>]) -> BTreeSet<Await> {
@@ -240,12 +257,64 @@ impl Search<'_> {
         let space = self.world.pools.find(pool)?;
         let of_family = |address: &IpAddr| IpFamily::of(*address) == family;
         if let Some(exact) = self.request.exact(family) {
-            return (space.offers(exact) && self.may_take(exact, pool)).then(|| (exact, Arc::clone(pool)));
+            let may_have = self.may_take(exact, pool) || self.may_join(exact, pool);
+            return (space.offers(exact) && may_have && self.fits_ports(exact, space))
+                .then(|| (exact, Arc::clone(pool)));
         }
         let orphans = self.world.records.of_name(self.key).map(|(address, _)| address);
         let before = orphans.chain(self.world.records.formerly(self.key)).filter(of_family);
         let mut before = before.filter(|address| space.offers(*address) && self.may_take(*address, pool));
-        before.next().or_else(|| space.lowest(family)).map(|address| (address, Arc::clone(pool)))
+        let found = before.next().or_else(|| self.shared(family, pool)).or_else(|| space.lowest(family));
+        found.filter(|address| self.fits_ports(*address, space)).map(|address| (address, Arc::clone(pool)))
+    }
+
+    /// The lowest address of the pool that the tenant has already and whose ports leave room for these.
+    fn shared(&self, family: IpFamily, pool: &Arc<str>) -> Option<IpAddr> {
+        let space = self.world.pools.find(pool).filter(|space| space.shares())?;
+        let recorded = self.world.records.of_tenant(&self.key.namespace, pool);
+        let known: BTreeSet<IpAddr> = recorded.chain(self.drafts.of_tenant(&self.key.namespace, pool)).collect();
+        known.into_iter().find(|address| {
+            IpFamily::of(*address) == family && self.may_join(*address, pool) && self.fits_ports(*address, space)
+        })
+    }
+
+    /// Whether the address is the tenant's own already, in a pool that shares, and nothing is under way on it.
+    fn may_join(&self, address: IpAddr, pool: &str) -> bool {
+        if !self.world.pools.find(pool).is_some_and(Pool::shares) {
+            return false;
+        }
+        let drafted = self.drafts.find(address);
+        let is_quiet = drafted.is_some() || self.world.records.flight(address).is_none();
+        let object = drafted.or_else(|| self.world.records.find(address).map(AsRef::as_ref));
+        let is_ours = |owner: &Owner| owner.namespace == *self.key.namespace;
+        is_quiet
+            && object.is_some_and(|object| {
+                let IPAllocationSpec { address: _, pool: of, group: _, owners } = &object.spec;
+                of == pool
+                    && !owners.is_empty()
+                    && owners.iter().all(is_ours)
+                    && object.metadata.deletion_timestamp.is_none()
+            })
+    }
+
+    /// Whether every port finds a place on the address.
+    fn fits_ports(&self, address: IpAddr, pool: &Pool) -> bool {
+        let object = self.drafts.find(address).or_else(|| self.world.records.find(address).map(AsRef::as_ref));
+        let taken = object.map(|object| taken_by_others(object, self.key)).unwrap_or_default();
+        assign(&self.ports, &[], pool.spec().port_range, &taken).1.is_empty()
+    }
+
+    /// A port of its own that it does not get on an address that it has.
+    fn unmet(&self, address: IpAddr) -> Option<Shortage> {
+        let object = self.world.records.find(address)?;
+        if !self.world.counts_ports(object) {
+            return None;
+        }
+        let has = find_owner(object, self.key, self.uid).map(|owner| owner.ports.as_slice()).unwrap_or_default();
+        let range = self.world.pools.find(&object.spec.pool).and_then(|pool| pool.spec().port_range);
+        let (given, missing) = assign(&self.ports, has, range, &taken_by_others(object, self.key));
+        let none = |(protocol, port): &Door| Shortage::PortTaken { address, protocol: protocol.as_str(), port: *port };
+        missing.first().map(none).or_else(|| (given != has).then_some(Shortage::Pending))
     }
 
     /// Whether the address is free, or is left by one of the same name that is gone.

@@ -19,16 +19,18 @@ impl Engine {
 
     fn admit_tenant(&mut self, namespace: &Arc<str>) -> Vec<Key> {
         let refused = self.over_quota(namespace);
+        if refused.is_empty() && !self.limited.contains(namespace) {
+            return Vec::new();
+        }
+        self.limited.insert(Arc::clone(namespace));
         let members = self.world.by_namespace.get(namespace).into_iter().flatten();
         let mut turned = Vec::new();
         for key in members {
             let Some(entry) = self.entries.get_mut(key) else { continue };
-            if entry.refused.is_some() || !refused.is_empty() {
-                let verdict = refused.get(key).cloned();
-                if entry.refused != verdict {
-                    entry.refused = verdict;
-                    turned.push(key.clone());
-                }
+            let verdict = refused.get(key).cloned();
+            if entry.refused != verdict {
+                entry.refused = verdict;
+                turned.push(key.clone());
             }
         }
         turned
@@ -79,7 +81,7 @@ impl Engine {
     pub(super) fn used(&self, namespace: &Arc<str>) -> Usage {
         let total = self.usage.get(namespace).copied().unwrap_or_default();
         let mut refused = Usage::default();
-        if self.world.tenant(namespace).is_some_and(|tenant| tenant.spec.quota.is_some()) {
+        if self.limited.contains(namespace) {
             let members = self.world.by_namespace.get(namespace).into_iter().flatten();
             let entries = members.filter_map(|key| self.entries.get(key)).filter(|entry| entry.refused.is_some());
             refused = entries.fold(refused, |sum, entry| add(sum, entry.weight));

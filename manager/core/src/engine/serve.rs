@@ -3,9 +3,9 @@
 use std::collections::BTreeMap;
 use std::sync::Arc;
 
+use nave_api::TCPLoadBalancer;
 use nave_api::tcp_load_balancer::{FamilyPolicy, TCPLoadBalancerStatus};
 use nave_api::tenant::{TenantState, Usage};
-use nave_api::{IPAllocation, TCPLoadBalancer};
 use nave_xds::resource::{Key as ResourceKey, Resource, ResourceType};
 use nave_xds::store::Change;
 
@@ -14,9 +14,7 @@ use super::world::node_set_of;
 use crate::Key;
 use crate::compile::{self, Opening, Settled, Targets};
 use crate::key::uid;
-use crate::pool::Pool;
 use crate::problem::{Problem, Shortage};
-use crate::records::find_owner;
 
 /// What was decided of a load balancer.
 #[derive(Debug, Default)]
@@ -197,14 +195,8 @@ impl Engine {
         }
         let mut openings = Vec::new();
         for (address, object) in own {
-            let recorded = find_owner(object, key, uid).map(|owner| owner.ports.as_slice()).unwrap_or_default();
-            let shared = self.is_shared(object);
-            for port in &balancer.spec.ports {
-                let (protocol, number) = (port.protocol, port.port);
-                if !shared || recorded.iter().any(|r| (r.protocol, r.port) == (protocol, number)) {
-                    openings.push((address, (protocol, number), number));
-                }
-            }
+            let open = self.world.open_ports(object, key, balancer);
+            openings.extend(open.into_iter().map(|(door, public)| (address, door, public)));
         }
         openings
     }
@@ -213,11 +205,6 @@ impl Engine {
     pub(super) fn is_half(&self, key: &Key, balancer: &TCPLoadBalancer) -> bool {
         let own = self.world.records.of(key, uid(&balancer.metadata)).count();
         own < 2 && needs_both(balancer) && !has_shown_addresses(balancer)
-    }
-
-    /// Whether only recorded ports of the address may be served.
-    pub(super) fn is_shared(&self, object: &IPAllocation) -> bool {
-        object.spec.owners.len() > 1 || self.world.pools.find(&object.spec.pool).is_some_and(Pool::shares)
     }
 
     /// Drafts what differs between two fragments. What another load balancer published meanwhile is not taken from it.

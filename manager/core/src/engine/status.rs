@@ -15,7 +15,6 @@ use super::serve::{Entry, Programmed};
 use crate::key::uid;
 use crate::ledger::Standing;
 use crate::problem::{Problem, Shortage};
-use crate::records::find_owner;
 use crate::step::{Announcement, Step, Tone};
 use crate::{Key, Timestamp};
 
@@ -92,14 +91,10 @@ impl Engine {
         let uid = uid(&balancer.metadata);
         let own = self.world.records.of(key, uid);
         own.map(|(value, object)| {
-            let recorded = find_owner(object, key, uid).map(|owner| owner.ports.as_slice()).unwrap_or_default();
-            let shared = self.is_shared(object);
-            let ports = balancer.spec.ports.iter().map(|port| AddressPort { protocol: port.protocol, port: port.port });
-            let is_open =
-                |p: &AddressPort| !shared || recorded.iter().any(|r| (r.protocol, r.port) == (p.protocol, p.port));
-            let mut ports: Vec<AddressPort> = ports.filter(is_open).collect();
+            let open = self.world.open_ports(object, key, balancer);
+            let mut ports: Vec<AddressPort> =
+                open.into_iter().map(|((protocol, _), port)| AddressPort { protocol, port }).collect();
             ports.sort();
-            ports.dedup();
             Address { value: value.to_string(), family: IpFamily::of(value), pool: object.spec.pool.clone(), ports }
         })
         .collect()

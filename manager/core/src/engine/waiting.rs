@@ -53,6 +53,11 @@ impl Waiting {
         }
     }
 
+    /// All who wait for this.
+    pub fn all(&self, what: &Await) -> impl Iterator<Item = &Turn> {
+        self.lines.get(what).into_iter().flatten()
+    }
+
     /// The oldest who waits for one of these and was not tried.
     pub fn oldest<'a>(&self, what: impl Iterator<Item = &'a Await>, tried: &BTreeSet<Turn>) -> Option<Turn> {
         let lines = what.filter_map(|what| self.lines.get(what));

@@ -10,9 +10,11 @@ use nave_api::{Fleet, IPAllocation, IPPool, NodeSet, TCPLoadBalancer, Tenant};
 
 use crate::Key;
 use crate::backends::{Policy, Reach};
+use crate::key::uid;
 use crate::ledger::Ledger;
 use crate::pool::Pools;
-use crate::records::Records;
+use crate::ports::{Door, wanted};
+use crate::records::{Records, find_owner};
 use crate::seen::Settings;
 use crate::shelf::Shelf;
 
@@ -83,6 +85,26 @@ impl World {
     /// The load balancers that send traffic to the nodes of this NodeSet.
     pub fn users_of(&self, node_set: &Key) -> impl Iterator<Item = &Key> {
         self.by_node_set.get(node_set).into_iter().flatten()
+    }
+
+    /// Whether only the ports that are recorded for an owner are his on the address; else all that he asks for are.
+    pub fn counts_ports(&self, object: &IPAllocation) -> bool {
+        let pool = self.pools.find(&object.spec.pool);
+        let is_moved = object.spec.owners.iter().flat_map(|owner| &owner.ports).any(|port| port.stands_for.is_some());
+        object.spec.owners.len() > 1
+            || is_moved
+            || pool.is_some_and(|pool| pool.shares() || pool.spec().port_range.is_some())
+    }
+
+    /// The load balancer's own ports that are open on an address of its own, and the ports there that lead to them.
+    pub fn open_ports(&self, object: &IPAllocation, key: &Key, balancer: &TCPLoadBalancer) -> Vec<(Door, u16)> {
+        let wanted = wanted(&balancer.spec.ports);
+        if !self.counts_ports(object) {
+            return wanted.into_iter().map(|door| (door, door.1)).collect();
+        }
+        let recorded = find_owner(object, key, uid(&balancer.metadata)).map(|owner| owner.ports.as_slice());
+        let ports = recorded.unwrap_or_default().iter().map(|port| ((port.protocol, port.wanted()), port.port));
+        ports.filter(|(door, _)| wanted.contains(door)).collect()
     }
 
     pub fn index(&mut self, key: &Key, balancer: &TCPLoadBalancer) {

@@ -1,0 +1,93 @@
+//! Which ports of an address a load balancer gets, where ports are given one by one. Knows numbers; knows no address.
+
+use std::collections::BTreeSet;
+
+use nave_api::ip_allocation::OwnedPort;
+use nave_api::ip_pool::PortRange;
+use nave_api::tcp_load_balancer::{Port, Protocol};
+
+/// A protocol and a port.
+pub(crate) type Door = (Protocol, u16);
+
+/// The ports that a load balancer asks for, each once.
+pub(crate) fn wanted(ports: &[Port]) -> BTreeSet<Door> {
+    ports.iter().map(|port| (port.protocol, port.port)).collect()
+}
+
+/// Gives each wanted port one of the address: what it has already, else the same number where that is free and in the range,
+/// else the lowest free one of the range. Also returns the wanted ports that get none.
+pub(crate) fn assign(
+    wanted: &BTreeSet<Door>,
+    has: &[OwnedPort],
+    range: Option<PortRange>,
+    taken: &BTreeSet<Door>,
+) -> (Vec<OwnedPort>, Vec<Door>) {
+    let is_wanted = |port: &&OwnedPort| wanted.contains(&(port.protocol, port.wanted()));
+    let mut given: Vec<OwnedPort> = has.iter().filter(is_wanted).copied().collect();
+    let mut gone: BTreeSet<Door> = taken.iter().copied().chain(given.iter().map(|g| (g.protocol, g.port))).collect();
+    let met: BTreeSet<Door> = given.iter().map(|port| (port.protocol, port.wanted())).collect();
+    let mut open: Vec<Door> = wanted.difference(&met).copied().collect();
+    open.retain(|door| {
+        let is_free = range.is_none_or(|range| (range.low..=range.high).contains(&door.1)) && gone.insert(*door);
+        if is_free {
+            given.push(OwnedPort { protocol: door.0, port: door.1, stands_for: None });
+        }
+        !is_free
+    });
+    let Some(PortRange { low, high }) = range else { return (sorted(given), open) };
+    open.retain(|(protocol, wanted)| {
+        let free = (low..=high).find(|port| gone.insert((*protocol, *port)));
+        given.extend(free.map(|port| OwnedPort { protocol: *protocol, port, stands_for: Some(*wanted) }));
+        free.is_none()
+    });
+    (sorted(given), open)
+}
+
+fn sorted(mut ports: Vec<OwnedPort>) -> Vec<OwnedPort> {
+    ports.sort();
+    ports
+}
+
+#[cfg(test)]
+mod tests {
+    use super::*;
+
+    const RANGE: Option<PortRange> = Some(PortRange { low: 8100, high: 8101 });
+
+    fn doors(ports: &[u16]) -> BTreeSet<Door> {
+        ports.iter().map(|port| (Protocol::Tcp, *port)).collect()
+    }
+
+    fn given(ports: &[(u16, u16)]) -> Vec<OwnedPort> {
+        let owned = |(port, wanted): &(u16, u16)| {
+            let stands_for = (port != wanted).then_some(*wanted);
+            OwnedPort { protocol: Protocol::Tcp, port: *port, stands_for }
+        };
+        ports.iter().map(owned).collect()
+    }
+
+    #[test]
+    fn a_port_in_the_range_and_free_is_given_as_it_is_and_the_others_get_the_lowest() {
+        assert_eq!(assign(&doors(&[80, 8100]), &[], RANGE, &doors(&[])), (given(&[(8100, 8100), (8101, 80)]), vec![]));
+    }
+
+    #[test]
+    fn without_a_range_a_taken_port_is_not_given() {
+        assert_eq!(
+            assign(&doors(&[80, 443]), &[], None, &doors(&[80])),
+            (given(&[(443, 443)]), vec![(Protocol::Tcp, 80)])
+        );
+    }
+
+    #[test]
+    fn what_it_has_stays_whatever_the_range_says_now() {
+        let has = given(&[(9000, 80), (443, 443)]);
+        assert_eq!(assign(&doors(&[80]), &has, RANGE, &doors(&[])), (given(&[(9000, 80)]), vec![]));
+    }
+
+    #[test]
+    fn a_full_range_says_what_is_missing() {
+        let full = doors(&[8100, 8101]);
+        assert_eq!(assign(&doors(&[80]), &[], RANGE, &full), (vec![], vec![(Protocol::Tcp, 80)]));
+    }
+}
