@@ -1,14 +1,20 @@
 //! The accounts under which Nave's programs run, with the rights that the charts give them and no more. Knows where a chart
 //! keeps its rules; knows none of them.
 use std::path::{Path, PathBuf};
+use std::time::Duration;
 
+use k8s_openapi::api::authorization::v1::{ResourceAttributes, SelfSubjectAccessReview, SelfSubjectAccessReviewSpec};
+use kube::Api;
+use kube::api::PostParams;
 use serde_json::{Value, json};
 
 use crate::apply::apply;
-use crate::control_plane::ControlPlane;
+use crate::control_plane::{ControlPlane, connect};
 use crate::error::{Act, Result};
 use crate::manager::NAMESPACE;
+use crate::wait;
 
+const PATIENCE: Duration = Duration::from_mins(1);
 const RBAC: &str = "rbac.authorization.k8s.io";
 
 /// A program that has a chart.
@@ -42,15 +48,52 @@ pub async fn account(plane: &ControlPlane, chart: Chart) -> Result<PathBuf> {
     let version = format!("{RBAC}/v1");
     let subjects = json!([{"kind": "ServiceAccount", "name": name, "namespace": NAMESPACE}]);
     let refers = |kind: &str| json!({"apiGroup": RBAC, "kind": kind, "name": name});
+    let (cluster, own) = (chart.rules("cluster-rules.yaml")?, chart.rules("namespace-rules.yaml")?);
     let objects = [
         json!({"apiVersion": "v1", "kind": "Namespace", "metadata": {"name": NAMESPACE}}),
-        json!({"apiVersion": version, "kind": "ClusterRole", "metadata": everywhere, "rules": chart.rules("cluster-rules.yaml")?}),
+        json!({"apiVersion": version, "kind": "ClusterRole", "metadata": everywhere, "rules": cluster}),
         json!({"apiVersion": version, "kind": "ClusterRoleBinding", "metadata": everywhere, "roleRef": refers("ClusterRole"), "subjects": subjects}),
-        json!({"apiVersion": version, "kind": "Role", "metadata": here, "rules": chart.rules("namespace-rules.yaml")?}),
+        json!({"apiVersion": version, "kind": "Role", "metadata": here, "rules": own}),
         json!({"apiVersion": version, "kind": "RoleBinding", "metadata": here, "roleRef": refers("Role"), "subjects": subjects}),
     ];
     for object in &objects {
         apply(&plane.client(), object).await?;
     }
-    plane.kubeconfig_of_account(NAMESPACE, &name).await
+    let kubeconfig = plane.kubeconfig_of_account(NAMESPACE, &name).await?;
+    granted(&kubeconfig, &[(cluster[0].clone(), None), (own[0].clone(), Some(NAMESPACE))]).await?;
+    Ok(kubeconfig)
+}
+
+/// Waits until the API server has heard of the rights: a program that starts sooner is refused what it needs.
+async fn granted(kubeconfig: &Path, rules: &[(Value, Option<&str>)]) -> Result<()> {
+    let text = std::fs::read_to_string(kubeconfig).act(|| "read a kubeconfig")?;
+    let reviews: Api<SelfSubjectAccessReview> = Api::all(connect(&text).await?);
+    for (rule, namespace) in rules {
+        let review = review(rule, *namespace);
+        wait::until("an account has its rights", PATIENCE, || async {
+            let asked = reviews.create(&PostParams::default(), &review).await.map_err(|error| error.to_string())?;
+            let allowed = asked.status.is_some_and(|status| status.allowed);
+            if allowed { Ok(()) } else { Err(format!("{rule} is not granted")) }
+        })
+        .await?;
+    }
+    Ok(())
+}
+
+/// May the account do the first of what a rule gives?
+fn review(rule: &Value, namespace: Option<&str>) -> SelfSubjectAccessReview {
+    let first = |key: &str| rule[key][0].as_str().map(str::to_owned);
+    let resource = first("resources").unwrap_or_default();
+    let (resource, subresource) = resource.split_once('/').unwrap_or((&resource, ""));
+    let attributes = ResourceAttributes {
+        group: first("apiGroups"),
+        resource: Some(resource.to_owned()),
+        subresource: Some(subresource.to_owned()),
+        verb: first("verbs"),
+        name: first("resourceNames"),
+        namespace: namespace.map(str::to_owned),
+        ..ResourceAttributes::default()
+    };
+    let spec = SelfSubjectAccessReviewSpec { resource_attributes: Some(attributes), ..Default::default() };
+    SelfSubjectAccessReview { spec, ..Default::default() }
 }
