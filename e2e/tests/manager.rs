@@ -134,6 +134,29 @@ async fn a_leader_that_says_goodbye_is_followed_at_once() {
     assert_eq!(programmed(&lab, "before").await, address);
 }
 
+#[tokio::test(flavor = "multi_thread")]
+async fn a_hub_that_hangs_costs_the_lead_and_no_connection() {
+    let lab = Lab::light().spokes(0).manager_flag("--lease-duration=2s").start().await.unwrap();
+    let _backend = admit(&lab).await;
+    apply(&lab, "before", 8080).await;
+    let address = programmed(&lab, "before").await;
+    lab.hub.plane.freeze_api();
+    eventually("the manager knows that it cannot lead", async || leads(&lab, 0).await).await;
+    assert!(lab.ask(address, 8080).await.is_ok(), "traffic needs no API");
+    assert!(lab.hub.managers[0].get("/readyz").await.is_ok(), "Envoys are served all the time");
+    lab.hub.plane.thaw_api();
+    eventually("it leads again", async || leads(&lab, 1).await).await;
+    apply(&lab, "after", 8081).await;
+    assert!(lab.ask(programmed(&lab, "after").await, 8081).await.unwrap().starts_with("the backend"));
+    assert_eq!(programmed(&lab, "before").await, address);
+}
+
+async fn leads(lab: &Lab, expected: u8) -> Result<(), String> {
+    let page = lab.hub.managers[0].get("/metrics").await.map_err(|error| error.to_string())?;
+    let line = page.lines().find(|line| line.starts_with("nave_leader "));
+    if line == Some(&format!("nave_leader {expected}")) { Ok(()) } else { Err(format!("{line:?}")) }
+}
+
 /// What was written to an object besides its creation by this test, in order, as the hub's audit log has it.
 fn written(lab: &Lab, resource: &str, name: &str) -> Vec<String> {
     let log = lab.hub.plane.audit().unwrap();

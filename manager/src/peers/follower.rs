@@ -120,12 +120,13 @@ async fn tell(
     issued: &Issued,
     reports: mpsc::UnboundedReceiver<EnvoyReport>,
 ) -> Result<(), Box<dyn std::error::Error + Send + Sync>> {
-    let (host, _) = crate::options::host_and_port(leader)?;
+    let (host, port) = crate::options::host_and_port(leader)?;
+    let authority = if host.contains(':') { format!("[{host}]:{port}") } else { format!("{host}:{port}") };
     let tls = ClientTlsConfig::new()
         .ca_certificate(Certificate::from_pem(&issued.authority))
         .identity(Identity::from_pem(&issued.chain, &issued.key))
         .domain_name(host);
-    let channel = Endpoint::from_shared(format!("https://{leader}"))?
+    let channel = Endpoint::from_shared(format!("https://{authority}"))?
         .tls_config(tls)?
         .connect_timeout(Duration::from_secs(3))
         .http2_keep_alive_interval(Duration::from_secs(5))
