@@ -23,7 +23,7 @@ use crate::Duration;
     doc = "The edge nodes whose Envoys serve the same resources.",
     validation = Rule::new("self.metadata.name.size() <= 40 && self.metadata.name.matches('^[a-z0-9]([-a-z0-9]*[a-z0-9])?$')")
         .message("the name of a fleet is a DNS label of at most 40 characters"),
-    printcolumn(name = "Nodes", type_ = "string", json_path = ".status.nodes[*].name"),
+    printcolumn(name = "First node", type_ = "string", json_path = ".status.nodes[0].name", description = "A column holds one value"),
     printcolumn(name = "Ready", type_ = "string", json_path = ".status.conditions[?(@.type=='Ready')].status"),
     printcolumn(name = "Age", type_ = "date", json_path = ".metadata.creationTimestamp")
 )]

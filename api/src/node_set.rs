@@ -17,7 +17,7 @@ use serde::{Deserialize, Serialize};
     doc = "The ready nodes of a spoke and their addresses, written by its agent.",
     validation = Rule::new("self.metadata.name.size() <= 63 && self.metadata.name.matches('^[a-z0-9]([-a-z0-9]*[a-z0-9])?$')")
         .message("the name of a NodeSet is a DNS label of at most 63 characters"),
-    printcolumn(name = "Nodes", type_ = "string", json_path = ".spec.nodes[*].name"),
+    printcolumn(name = "First node", type_ = "string", json_path = ".spec.nodes[0].name", description = "A column holds one value"),
     printcolumn(name = "Age", type_ = "date", json_path = ".metadata.creationTimestamp")
 )]
 #[serde(rename_all = "camelCase")]

@@ -23,8 +23,8 @@ use crate::{Duration, rules};
     validation = Rule::new("self.metadata.name.size() <= 63 && self.metadata.name.matches('^[a-z0-9]([-a-z0-9]*[a-z0-9])?$')")
         .message("the name of a TCPLoadBalancer is a DNS label of at most 63 characters"),
     printcolumn(name = "Origin", type_ = "string", json_path = ".spec.origin.name"),
-    printcolumn(name = "Address", type_ = "string", json_path = ".status.addresses[*].value"),
-    printcolumn(name = "Ports", type_ = "string", json_path = ".spec.ports[*].port"),
+    printcolumn(name = "Address", type_ = "string", json_path = ".status.addresses[0].value"),
+    printcolumn(name = "Port", type_ = "integer", json_path = ".spec.ports[0].port", description = "The first port; a column holds one value"),
     printcolumn(name = "Backends", type_ = "integer", json_path = ".status.backends.ready"),
     printcolumn(name = "Programmed", type_ = "string", json_path = ".status.conditions[?(@.type=='Programmed')].status"),
     printcolumn(name = "Reason", type_ = "string", json_path = ".status.conditions[?(@.type=='Programmed')].reason", priority = 1),

@@ -29,7 +29,7 @@ use matching::Match;
         .message("the name of an HTTPLoadBalancer is a DNS label of at most 63 characters"),
     printcolumn(name = "Origin", type_ = "string", json_path = ".spec.origin.name"),
     printcolumn(name = "Hostname", type_ = "string", json_path = ".status.hostname"),
-    printcolumn(name = "Address", type_ = "string", json_path = ".status.addresses[*].value"),
+    printcolumn(name = "Address", type_ = "string", json_path = ".status.addresses[0].value"),
     printcolumn(name = "Programmed", type_ = "string", json_path = ".status.conditions[?(@.type=='Programmed')].status"),
     printcolumn(name = "Age", type_ = "date", json_path = ".metadata.creationTimestamp")
 )]
