@@ -8,8 +8,8 @@ use crate::{Key, Problem};
 
 /// The longest note that an Event takes.
 const LONGEST: usize = 1000;
-/// Reasons that say no more than that something is on its way.
-const ON_ITS_WAY: [&str; 3] = ["Pending", "Waiting", "Programming"];
+/// Reasons that say no more than that something is on its way, or that another condition says why not.
+const QUIET: [&str; 3] = ["Pending", "NotAccepted", "NotAllocated"];
 
 /// Normal or Warning.
 #[derive(Clone, Copy, Debug, PartialEq, Eq, PartialOrd, Ord)]
@@ -88,12 +88,16 @@ fn word(kind: ConditionType, condition: &Condition, status: &TCPLoadBalancerStat
             let note = format!("The hub serves it at {}", addresses.join(", "));
             Some(Word { tone: Tone::Normal, reason: condition.reason.clone(), note })
         }
-        "False" if !ON_ITS_WAY.contains(&condition.reason.as_str()) => {
-            let note = format!("{}: {}", kind.as_str(), condition.message);
-            Some(Word { tone: Tone::Warning, reason: condition.reason.clone(), note })
-        }
+        // It holds, but not for all that was asked.
+        "True" if condition.reason != kind.as_str() => Some(warning(kind, condition)),
+        "False" if !QUIET.contains(&condition.reason.as_str()) => Some(warning(kind, condition)),
         _ => None,
     }
+}
+
+fn warning(kind: ConditionType, condition: &Condition) -> Word {
+    let note = format!("{}: {}", kind.as_str(), condition.message);
+    Word { tone: Tone::Warning, reason: condition.reason.clone(), note }
 }
 
 #[cfg(test)]
@@ -130,6 +134,20 @@ mod tests {
         assert_eq!(reasons(&refused, &refused_again), Vec::<String>::new());
         let words = between(None, Some(&done));
         assert_eq!(words[0].note, "The hub serves it at 203.0.113.7");
+    }
+
+    #[test]
+    fn one_refusal_is_told_once_and_one_in_part_as_well() {
+        let refused = answer(&[
+            ("Accepted", "False", "QuotaExceeded", "10 of 10"),
+            ("Allocated", "False", "NotAccepted", "see Accepted"),
+            ("Programmed", "False", "NotAllocated", "see Allocated"),
+        ]);
+        let partly = answer(&[("Accepted", "True", "BackendsRefused", "10.0.0.1 is not allowed")]);
+        let nothing = TCPLoadBalancerStatus::default();
+        assert_eq!(reasons(&nothing, &refused), ["QuotaExceeded"]);
+        assert_eq!(reasons(&nothing, &partly), ["BackendsRefused"]);
+        assert_eq!(reasons(&nothing, &answer(&[("Accepted", "True", "Accepted", "")])), Vec::<String>::new());
     }
 
     #[test]

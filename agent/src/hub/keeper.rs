@@ -57,8 +57,10 @@ pub struct Keeper {
     source: Source,
     /// Renew tokens at this age; absent: at two thirds of their life.
     renew_age: Option<Duration>,
-    /// The credential in use, to see whether the source has another one.
+    /// The credential in use.
     text: String,
+    /// What the source held when it was read or written last: another text there is another credential.
+    kept: String,
     sessions: watch::Sender<Option<Arc<Session>>>,
     heard: mpsc::Receiver<Heard>,
     trouble: watch::Sender<String>,
@@ -89,6 +91,7 @@ impl Keeper {
             source,
             renew_age,
             text: String::new(),
+            kept: String::new(),
             sessions,
             heard,
             trouble,
@@ -138,6 +141,9 @@ impl Keeper {
         }
         // Refused: maybe there is a newer one already.
         self.look(READ_SOON).await;
+        if self.is_expired() {
+            self.report(Err(KeepError::Kubeconfig("its token has ended: bring a new one")));
+        }
     }
 
     async fn believe(&mut self, tenancy: Tenancy) {
@@ -162,11 +168,26 @@ impl Keeper {
         }
         self.read_at = Some(Instant::now());
         let outcome = match self.source.read().await {
-            Ok(text) if text == self.text => Ok(()),
-            Ok(text) => self.adopt(text).await,
+            Ok(text) if text == self.kept => return self.relax(),
+            Ok(text) => {
+                self.kept.clone_from(&text);
+                self.adopt(text).await
+            }
             Err(error) => Err(KeepError::Source(error)),
         };
         self.report(outcome);
+    }
+
+    /// The source is as it was: what was wrong with reading it is over.
+    fn relax(&self) {
+        if self.sessions.borrow().is_some() && self.tenancy == Tenancy::There && !self.is_expired() {
+            self.report(Ok(()));
+        }
+    }
+
+    /// Whether the token has ended by its own word.
+    fn is_expired(&self) -> bool {
+        self.sessions.borrow().as_ref().is_some_and(|session| !session.is_valid())
     }
 
     fn report(&self, outcome: Result<(), KeepError>) {
@@ -215,10 +236,13 @@ impl Keeper {
         let token = request(&session, claims).await.map_err(KeepError::Renew)?;
         let text = with_token(&self.text, &token)?;
         self.metrics.renewals.inc();
-        let kept = self.source.write(&text).await;
-        // It is good even when it could not be kept: then the next one is asked for by a later life of ours.
+        let written = self.source.write(&text).await;
+        if written.is_ok() {
+            self.kept.clone_from(&text);
+        }
+        // It is good even when it could not be kept: then a later life of ours begins with the old one.
         self.adopt(text).await?;
-        kept.map_err(KeepError::Source)
+        written.map_err(KeepError::Source)
     }
 }
 
