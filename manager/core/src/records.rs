@@ -8,9 +8,10 @@ use nave_api::IPAllocation;
 use nave_api::ip_allocation::Owner;
 use nave_api::names::allocation_name;
 
-use crate::Key;
+use crate::hold::Hold;
 use crate::ports::Door;
 use crate::shelf::Moved;
+use crate::{Key, Timestamp};
 
 /// The kind that owns addresses.
 pub(crate) const KIND: &str = "TCPLoadBalancer";
@@ -47,6 +48,9 @@ pub(crate) struct Records {
     coming: BTreeMap<Key, BTreeSet<IpAddr>>,
     /// Addresses recorded or promised to the load balancers of a namespace.
     counts: BTreeMap<Arc<str>, u32>,
+    /// Addresses that are kept for their last owner, by when that ends and by him.
+    holds: BTreeSet<(Timestamp, IpAddr)>,
+    held: BTreeMap<Key, BTreeSet<IpAddr>>,
     former: BTreeMap<IpAddr, Key>,
     formerly: BTreeMap<Key, BTreeSet<IpAddr>>,
 }
@@ -125,9 +129,20 @@ impl Records {
         self.of_name(key).filter(move |(_, object)| find_owner(object, key, uid).is_some())
     }
 
-    /// The addresses that a load balancer of this name had last, and that are not recorded for anybody now.
+    /// The addresses that a load balancer of this name had last, and that nobody has now: those that are kept for it first.
     pub fn formerly(&self, key: &Key) -> impl Iterator<Item = IpAddr> {
-        self.formerly.get(key).into_iter().flatten().copied()
+        let kept = self.held.get(key).into_iter().flatten();
+        kept.chain(self.formerly.get(key).into_iter().flatten()).copied()
+    }
+
+    /// When the first address is kept no longer.
+    pub fn first_end(&self) -> Option<Timestamp> {
+        self.holds.first().map(|(until, _)| *until)
+    }
+
+    /// The addresses that are kept no longer.
+    pub fn ended(&self, now: Timestamp) -> impl Iterator<Item = IpAddr> {
+        self.holds.iter().take_while(move |(until, _)| *until <= now).map(|(_, address)| *address)
     }
 
     /// The addresses that are being created for it.
@@ -239,6 +254,10 @@ impl Records {
             self.count(&namespace, 1);
             self.by_tenant.entry((namespace, object.spec.pool.clone())).or_default().insert(address);
         }
+        if let Some(Hold { owner, until }) = Hold::of(object) {
+            self.holds.insert((until, address));
+            self.held.entry(owner).or_default().insert(address);
+        }
         let tally = self.tallies.entry(object.spec.pool.clone()).or_default();
         *tally.side(object) += 1;
     }
@@ -251,6 +270,10 @@ impl Records {
         for namespace in namespaces(object) {
             self.count(&namespace, -1);
             remove_from(&mut self.by_tenant, &(namespace, object.spec.pool.clone()), address);
+        }
+        if let Some(Hold { owner, until }) = Hold::of(object) {
+            self.holds.remove(&(until, address));
+            remove_from(&mut self.held, &owner, address);
         }
         if let Some(tally) = self.tallies.get_mut(&object.spec.pool) {
             let side = tally.side(object);

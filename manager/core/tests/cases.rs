@@ -1,6 +1,8 @@
 //! Golden cases: for each directory of `cases/`, what becomes of `in.yaml` is `out.yaml`. Knows how to tell a story of the
 //! hub; knows no behaviour. `UPDATE_GOLDEN=1` records anew and deletes what has no input.
 
+#![allow(clippy::expect_used, clippy::panic, reason = "what cannot be read or is not there ends the test")]
+
 mod support;
 
 use std::collections::BTreeMap;

@@ -1,5 +1,7 @@
 //! What holds after any history: random creations, edits, deletions, restarts, resyncs and Envoys. Knows laws; knows no case.
 
+#![allow(clippy::expect_used, clippy::panic, reason = "what cannot be read or is not there ends the test")]
+
 mod support;
 
 use std::collections::{BTreeMap, BTreeSet};
@@ -126,7 +128,7 @@ fn pool_spec(which: usize, spec: usize) -> Value {
             json!({"addresses": {"include": ["203.0.113.9-203.0.113.1"]}}),
         ],
         1 => [
-            json!({"addresses": {"include": ["203.0.113.16/31"]}}),
+            json!({"addresses": {"include": ["203.0.113.16/31"]}, "holdFor": "7s"}),
             json!({"addresses": {"include": ["203.0.113.4/30"]}}),
             json!({"addresses": {"include": ["203.0.113.16/31"]}, "use": {"tenants": {"names": ["shop"]}}}),
             json!({"source": {"service": {}}}),
@@ -161,6 +163,7 @@ fn tenant_spec(which: usize) -> Value {
         json!({"quota": {"loadBalancers": 2, "addresses": 2}}),
         json!({"quota": {"ports": 3, "endpoints": 4}}),
         json!({"backends": null}),
+        json!({"backends": {"allow": ["10.20.0.0/16"]}}),
         json!({"pools": ["spare"]}),
         json!({"fleet": "other"}),
     ];
@@ -184,8 +187,8 @@ impl History {
         let mut hub = Hub::default();
         hub.fleet(fleet("default"));
         hub.fleet(fleet("other"));
-        for which in 0..TENANTS.len() {
-            hub.tenant(tenant(TENANTS[which], &tenant_spec(0)));
+        for (which, name) in TENANTS.iter().enumerate() {
+            hub.tenant(tenant(name, &tenant_spec(0)));
             hub.node_set(nodes(&namespace(which), "default", &[("n0", "10.20.0.1")]));
         }
         hub.pool(pool("public", &pool_spec(0, 0)));

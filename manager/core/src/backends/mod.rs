@@ -1,5 +1,6 @@
 //! Where traffic may go (law 6). Knows what a tenant may reach; parses every address once; knows no port and no Envoy.
 
+pub(crate) mod neighbours;
 mod networks;
 
 use std::net::IpAddr;
@@ -9,7 +10,7 @@ use nave_api::Tenant;
 use nave_api::node_set::Node;
 use nave_api::tenant::TenantBackends;
 
-use crate::pool::Pools;
+use crate::pool::{Pools, Spans};
 use networks::{embedded, forbidden, is_public, plain};
 
 /// Why a backend is left out.
@@ -20,6 +21,7 @@ pub(crate) enum Refusal {
     Loopback,
     Hub,
     Pool,
+    OtherTenant,
     NotAllowed,
     NotPublic,
 }
@@ -33,6 +35,9 @@ impl Refusal {
             Self::Loopback => "(a loopback address, never allowed)".to_owned(),
             Self::Hub => "(in a network of the hub, never allowed)".to_owned(),
             Self::Pool => "(an address of a pool, never allowed)".to_owned(),
+            Self::OtherTenant => format!(
+                "(in a network that an older Tenant has: both need spec.backends.sharing: Shared, here Tenant {tenant})"
+            ),
             Self::NotAllowed => format!("(not in spec.backends.allow of Tenant {tenant})"),
             Self::NotPublic => format!("(not public, and Tenant {tenant} has no spec.backends.allow that names it)"),
         }
@@ -53,16 +58,23 @@ pub(crate) struct Policy<'a> {
     allows_loopback: bool,
     pools: &'a Pools,
     allow: Option<Vec<IpNet>>,
+    foreign: Option<&'a Spans>,
 }
 
 impl<'a> Policy<'a> {
     /// The policy of a tenant. What does not parse in its networks allows nothing.
-    pub fn of(tenant: &Tenant, hub: Vec<&'a [IpNet]>, allows_loopback: bool, pools: &'a Pools) -> Self {
+    pub fn of(
+        tenant: &Tenant,
+        hub: Vec<&'a [IpNet]>,
+        allows_loopback: bool,
+        pools: &'a Pools,
+        foreign: Option<&'a Spans>,
+    ) -> Self {
         let allow = tenant.spec.backends.as_ref().map(|backends| {
             let TenantBackends { allow, sharing: _ } = backends;
             allow.iter().filter_map(|network| network.parse().ok()).collect()
         });
-        Self { hub, allows_loopback, pools, allow }
+        Self { hub, allows_loopback, pools, allow, foreign }
     }
 
     /// The address to connect to, or why not.
@@ -100,6 +112,9 @@ impl<'a> Policy<'a> {
     }
 
     fn allowed(&self, address: IpAddr) -> Result<(), Refusal> {
+        if self.foreign.is_some_and(|foreign| foreign.contains(address)) {
+            return Err(Refusal::OtherTenant);
+        }
         match &self.allow {
             Some(networks) if networks.iter().any(|network| network.contains(&address)) => Ok(()),
             Some(_) => Err(Refusal::NotAllowed),
@@ -162,7 +177,7 @@ mod tests {
 
     fn judged(backends: &serde_json::Value, text: &str) -> Result<IpAddr, Refusal> {
         let (pools, hub) = (pools(), ["10.8.0.0/16".parse().unwrap()]);
-        Policy::of(&tenant(backends), vec![&hub], false, &pools).admit(text)
+        Policy::of(&tenant(backends), vec![&hub], false, &pools, None).admit(text)
     }
 
     #[test]
@@ -234,7 +249,7 @@ mod tests {
     #[test]
     fn a_node_is_reached_at_its_first_usable_address_and_ipv4_comes_first() {
         let (pools, tenant) = (pools(), tenant(&json!({"allow": ["10.20.0.0/16", "fd00:20::/32"]})));
-        let policy = Policy::of(&tenant, Vec::new(), false, &pools);
+        let policy = Policy::of(&tenant, Vec::new(), false, &pools, None);
         let node = |name: &str, addresses: &[&str]| Node {
             name: name.to_owned(),
             addresses: addresses.iter().map(|a| (*a).to_owned()).collect(),

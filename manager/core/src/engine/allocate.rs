@@ -15,16 +15,17 @@ use super::drafts::Drafts;
 use super::owners::owner_of;
 use super::plan::{Plan, plan};
 use super::waiting::{Await, Turn};
-use crate::Key;
+use crate::hold::Hold;
 use crate::key::{born, uid};
 use crate::ports::{assign, wanted};
 use crate::problem::Shortage;
 use crate::records::{Flight, owner_key, taken_by_others};
 use crate::step::Step;
+use crate::{Key, Timestamp};
 
 impl Engine {
     /// Plans the addresses of who was touched and of who waited for what became free, then settles whose each address is.
-    pub(super) fn allocate(&mut self, steps: &mut Vec<Step>) {
+    pub(super) fn allocate(&mut self, now: Timestamp, steps: &mut Vec<Step>) {
         self.wake_quotas();
         let mut queue: BTreeSet<Turn> =
             std::mem::take(&mut self.dirt.wanting).iter().filter_map(|key| self.turn(key)).collect();
@@ -40,8 +41,9 @@ impl Engine {
                 tried.insert(turn);
             }
         }
+        self.dirt.addresses.extend(self.world.records.ended(now));
         for address in std::mem::take(&mut self.dirt.addresses) {
-            self.settle_owners(address, &mut drafts, steps);
+            self.settle_owners(address, now, &mut drafts, steps);
         }
         for object in drafts.into_objects() {
             steps.push(match object.metadata.resource_version {
@@ -154,6 +156,7 @@ impl Engine {
             let taken = taken_by_others(&object, key);
             owner.ports = assign(&wanted(&balancer.spec.ports), &[], range.spec().port_range, &taken).0;
         }
+        Hold::clear(&mut object);
         object.spec.owners.retain(|other| owner_key(other).as_ref() != Some(key));
         object.spec.owners.push(owner);
         object.spec.owners.sort();

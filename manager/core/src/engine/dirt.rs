@@ -11,6 +11,8 @@ use crate::Key;
 pub(super) struct Dirt {
     /// Whether the pools, or what else everybody's backends depend on, changed.
     pub pools: bool,
+    /// Whether the networks of tenants changed.
+    pub networks: bool,
     /// Load balancers to compile.
     pub balancers: BTreeSet<Key>,
     /// Load balancers whose addresses are to be planned.

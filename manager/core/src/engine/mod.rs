@@ -22,6 +22,7 @@ use nave_api::tenant::Usage;
 use nave_api::{FleetStatus, IPPoolStatus};
 use nave_xds::resource::{Key as ResourceKey, Resource};
 
+use crate::backends::neighbours::foreign;
 use crate::seen::{Role, Settings};
 use crate::step::{Outcome, Step};
 use crate::{Key, Timestamp};
@@ -88,9 +89,10 @@ impl Engine {
             return outcome;
         }
         self.refresh_pools();
+        self.refresh_networks();
         let judged = self.judge();
         match role {
-            Role::Leader => self.allocate(&mut outcome.steps),
+            Role::Leader => self.allocate(now, &mut outcome.steps),
             Role::Follower => {}
         }
         outcome.publish = self.serve(judged);
@@ -103,6 +105,12 @@ impl Engine {
         }
         self.dirt = Dirt::default();
         outcome
+    }
+
+    /// When something ends by itself, so that [`Engine::settle`] should be called then at the latest: an address that is
+    /// kept for its last owner.
+    pub fn wakes_at(&self) -> Option<Timestamp> {
+        self.world.records.first_end()
     }
 
     /// Forgets what was said, so that the next [`Engine::settle`] compares everything with what was seen: after an
@@ -199,5 +207,23 @@ impl Engine {
             self.dirt.balancer(key);
         }
         self.dirt.pool_statuses.extend(world.pools.iter().map(|(name, _)| Arc::clone(name)));
+    }
+
+    /// Works out anew which networks tenants yield to each other, where one of them changed.
+    fn refresh_networks(&mut self) {
+        if !self.dirt.networks {
+            return;
+        }
+        let now = foreign(self.world.tenants.iter().map(|(_, tenant)| tenant));
+        let before = std::mem::replace(&mut self.world.foreign, now);
+        let names: BTreeSet<&String> = before.keys().chain(self.world.foreign.keys()).collect();
+        let turned = names.into_iter().filter(|name| before.get(*name) != self.world.foreign.get(*name));
+        let namespaces: Vec<String> = turned.map(|name| nave_api::names::tenant_namespace(name)).collect();
+        for namespace in namespaces {
+            self.world.forget_reaches_in(&namespace);
+            for key in self.world.by_namespace.get(namespace.as_str()).into_iter().flatten() {
+                self.dirt.balancer(key);
+            }
+        }
     }
 }

@@ -50,6 +50,9 @@ impl Engine {
         let Moved { key, before, after } = moved;
         let namespace: Arc<str> = tenant_namespace(&key.name).into();
         let weighs = |tenant: &Arc<Tenant>| (tenant.spec.clone(), tenant.metadata.labels.clone());
+        if before.as_ref().map(|tenant| &tenant.spec.backends) != after.as_ref().map(|tenant| &tenant.spec.backends) {
+            self.dirt.networks = true;
+        }
         if before.as_ref().map(weighs) != after.as_ref().map(weighs) {
             self.world.forget_reaches_in(&namespace);
             for balancer in self.world.by_namespace.get(&namespace).into_iter().flatten() {

@@ -2,17 +2,19 @@
 
 use std::collections::BTreeSet;
 use std::net::IpAddr;
+use std::sync::Arc;
 
 use nave_api::ip_allocation::{OwnedPort, Owner};
 use nave_api::{IPAllocation, TCPLoadBalancer};
 
 use super::Engine;
 use super::drafts::Drafts;
-use crate::Key;
+use crate::hold::Hold;
 use crate::key::uid;
 use crate::ports::{assign, wanted};
 use crate::records::{Flight, KIND, owner_key, taken_by_others};
 use crate::step::Step;
+use crate::{Key, Timestamp};
 
 /// The owner that a load balancer is, with all its ports.
 pub(super) fn owner_of(key: &Key, balancer: &TCPLoadBalancer) -> Owner {
@@ -35,7 +37,13 @@ pub(super) fn owner_of(key: &Key, balancer: &TCPLoadBalancer) -> Owner {
 
 impl Engine {
     /// Drafts the owners that the address should have, or ends its record where none is left.
-    pub(super) fn settle_owners(&mut self, address: IpAddr, drafts: &mut Drafts, steps: &mut Vec<Step>) {
+    pub(super) fn settle_owners(
+        &mut self,
+        address: IpAddr,
+        now: Timestamp,
+        drafts: &mut Drafts,
+        steps: &mut Vec<Step>,
+    ) {
         let Some(object) = self.world.records.find(address).cloned() else { return };
         let drafted = drafts.find(address);
         if drafted.is_none() && self.world.records.flight(address).is_some() {
@@ -43,7 +51,15 @@ impl Engine {
         }
         let mut next = drafted.cloned().unwrap_or_else(|| IPAllocation::clone(&object));
         next.spec.owners = self.living(&next, address, drafts);
-        if next.spec.owners.is_empty() {
+        if next.spec.owners.is_empty() && self.is_kept(&object, now) {
+            return;
+        }
+        if let Some(hold) = self.begin_hold(&object, now).filter(|_| next.spec.owners.is_empty()) {
+            let namespace = Arc::clone(&hold.owner.namespace);
+            hold.write(&mut next);
+            self.world.records.depart(address, Flight::Replace { owners: BTreeSet::new() });
+            drafts.put(&namespace, address, next);
+        } else if next.spec.owners.is_empty() {
             let uid = uid(&object.metadata).to_owned();
             self.world.records.depart(address, Flight::Release { uid: uid.clone() });
             self.dirt.balancers.extend(object.spec.owners.iter().filter_map(owner_key));
@@ -59,6 +75,22 @@ impl Engine {
             let namespace = next.spec.owners.first().map_or("", |owner| &owner.namespace).into();
             drafts.put(&namespace, address, next);
         }
+    }
+
+    /// Whether the address has no owner and is kept for its last one still.
+    fn is_kept(&self, object: &IPAllocation, now: Timestamp) -> bool {
+        let is_leaving = object.metadata.deletion_timestamp.is_some();
+        !is_leaving
+            && self.world.pools.find(&object.spec.pool).is_some()
+            && Hold::of(object).is_some_and(|hold| now < hold.until)
+    }
+
+    /// For whom the pool keeps an address that its last owner leaves now.
+    fn begin_hold(&self, object: &IPAllocation, now: Timestamp) -> Option<Hold> {
+        let owner = object.spec.owners.first().and_then(owner_key)?;
+        let pool = self.world.pools.find(&object.spec.pool).filter(|_| object.metadata.deletion_timestamp.is_none())?;
+        let length = pool.spec().hold_for.as_ref()?.parse().ok().filter(|length| !length.is_zero())?;
+        Some(Hold { owner, until: now.checked_add(length).ok()? })
     }
 
     /// The owners that live and want the address still, each with the ports that it should have.

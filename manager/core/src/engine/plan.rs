@@ -12,6 +12,7 @@ use super::drafts::Drafts;
 use super::waiting::Await;
 use super::world::World;
 use crate::Key;
+use crate::hold::Hold;
 use crate::key::uid;
 use crate::pool::Pool;
 use crate::pool::choose::{Applicant, admits, candidates};
@@ -326,8 +327,8 @@ impl Search<'_> {
         let is_leaving = object.metadata.deletion_timestamp.is_some();
         let is_orphan = object.spec.owners.len() == 1
             && self.world.records.of_name(self.key).any(|(own, _)| own == address)
-            && find_owner(object, self.key, self.uid).is_none()
-            && object.spec.pool == pool;
-        is_orphan && !is_leaving
+            && find_owner(object, self.key, self.uid).is_none();
+        let is_kept = Hold::of(object).is_some_and(|hold| hold.owner == *self.key);
+        (is_orphan || is_kept) && object.spec.pool == pool && !is_leaving
     }
 }

@@ -9,6 +9,7 @@ use nave_api::tcp_load_balancer::Backends;
 use nave_api::{Fleet, IPAllocation, IPPool, NodeSet, TCPLoadBalancer, Tenant};
 
 use crate::Key;
+use crate::backends::neighbours::Foreign;
 use crate::backends::{Policy, Reach};
 use crate::key::uid;
 use crate::ledger::Ledger;
@@ -32,6 +33,8 @@ pub(super) struct World {
     pub pools: Pools,
     pub records: Records,
     pub ledger: Ledger,
+    /// What of their networks tenants yield to others.
+    pub foreign: Foreign,
     pub by_namespace: BTreeMap<Arc<str>, BTreeSet<Key>>,
     by_node_set: BTreeMap<Key, BTreeSet<Key>>,
     reaches: BTreeMap<Key, Arc<Reach>>,
@@ -57,7 +60,8 @@ impl World {
     pub fn policy<'a>(&'a self, tenant: &Tenant) -> Policy<'a> {
         let hub = [Some(&self.settings.hub_networks), self.hub_networks.as_ref()];
         let hub = hub.into_iter().flatten().map(Vec::as_slice).collect();
-        Policy::of(tenant, hub, self.settings.allow_loopback_backends, &self.pools)
+        let foreign = tenant.metadata.name.as_ref().and_then(|name| self.foreign.get(name)).map(AsRef::as_ref);
+        Policy::of(tenant, hub, self.settings.allow_loopback_backends, &self.pools, foreign)
     }
 
     /// How the hub reaches the nodes of a NodeSet, worked out once for all who use it.

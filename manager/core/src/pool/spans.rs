@@ -85,6 +85,15 @@ impl Spans {
         self.line_mut(range.family()).remove(low, high);
     }
 
+    /// Takes in what the other holds.
+    pub fn extend(&mut self, other: &Self) {
+        for family in [IpFamily::IPv4, IpFamily::IPv6] {
+            for (low, high) in &other.line(family).0 {
+                self.line_mut(family).insert(*low, *high);
+            }
+        }
+    }
+
     pub fn contains(&self, address: IpAddr) -> bool {
         let number = number(address);
         self.line(IpFamily::of(address)).meet(number, number).is_some()

@@ -331,7 +331,7 @@ impl Hub {
                 let is_it = |m: &&ObjectMeta| {
                     m.uid.as_ref() == Some(uid) && m.resource_version.as_ref() == Some(resource_version)
                 };
-                if now.filter(is_it).is_some() {
+                if now.as_ref().is_some_and(is_it) {
                     self.allocations.remove(&key);
                     self.engine.observe(Seen::Allocations(Sight::Gone(key)));
                 } else {

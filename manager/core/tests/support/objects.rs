@@ -15,7 +15,7 @@ pub fn pool(name: &str, spec: &Value) -> IPPool {
 }
 
 pub fn tenant(name: &str, spec: &Value) -> Tenant {
-    let mut whole = json!({"backends": {"allow": ["10.0.0.0/8", "fd00::/8"]}});
+    let mut whole = json!({"backends": {"allow": ["10.0.0.0/8", "fd00::/8"], "sharing": "Shared"}});
     merge(&mut whole, spec);
     read("Tenant", "", name, &whole)
 }
