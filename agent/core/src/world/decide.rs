@@ -28,15 +28,22 @@ impl World {
         }
     }
 
-    fn nodes_step(&self) -> Option<Step> {
+    fn nodes_step(&mut self) -> Option<Step> {
         let spec = NodeSetSpec { nodes: self.nodes.values().cloned().collect() };
         let present = self.node_sets.find(&hub_key(names::DEFAULT_NODE_SET));
         let there = self.tenancy == Tenancy::There;
         if self.policy.leaving {
             return present.filter(|_| there).map(|_| Step::DeleteNodes);
         }
-        let same = present.is_some_and(|present| present.spec == spec);
-        (there && !same).then(|| Step::ApplyNodes(Box::new(NodeSet::new(names::DEFAULT_NODE_SET, spec))))
+        let key = hub_key(names::DEFAULT_NODE_SET);
+        let same = present.is_some_and(|present| {
+            present.spec == spec || self.asked_nodes.is_done(&key, &spec, present.metadata.generation)
+        });
+        if same || !there {
+            return None;
+        }
+        self.asked_nodes.ask(&key, &spec);
+        Some(Step::ApplyNodes(Box::new(NodeSet::new(names::DEFAULT_NODE_SET, spec))))
     }
 
     fn decide_service(&mut self, key: &Key) -> Decision {
@@ -77,6 +84,7 @@ impl World {
         self.told.remove(key);
         self.refusals.remove(key);
         self.contests.remove(key);
+        self.asked.forget(key);
         self.names.retain(|_, services| {
             services.remove(key);
             !services.is_empty()
@@ -107,7 +115,7 @@ impl World {
 
     /// The Service is ours and there to stay: hold it, ask the hub. With it the generation of what we ask, when the hub has
     /// heard all of it: what the hub says of an older wish is no answer to this one.
-    fn keep(&self, key: &Key, service: &Service, wanted: TCPLoadBalancer) -> (Vec<Step>, Option<i64>) {
+    fn keep(&mut self, key: &Key, service: &Service, wanted: TCPLoadBalancer) -> (Vec<Step>, Option<i64>) {
         let present = self.intent_of(key);
         let mut steps = Vec::new();
         if !ownership::is_held(service) {
@@ -115,11 +123,13 @@ impl World {
         }
         // One that is ending must be gone before it can be made again.
         let ending = present.is_some_and(|present| present.metadata.deletion_timestamp.is_some());
-        let current = present.is_some_and(|present| !differs(present, &wanted));
+        let current = present.is_some_and(|present| !self.differs(key, present, &wanted));
+        let generation = present.filter(|_| current).and_then(|present| present.metadata.generation);
         if !ending && !current {
+            self.asked.ask(key, &wanted.spec);
             steps.push(Step::Apply(Box::new(wanted)));
         }
-        (steps, present.filter(|_| current).and_then(|present| present.metadata.generation))
+        (steps, generation)
     }
 
     /// The hub's answer in the Service's load balancer status. Where another controller writes the same, we say so, and do
@@ -208,6 +218,13 @@ impl World {
         status::is_ours(shown) && ours
     }
 
+    /// Whether what is there is not what we ask: in its spec, or in a label of ours.
+    fn differs(&self, key: &Key, present: &TCPLoadBalancer, wanted: &TCPLoadBalancer) -> bool {
+        let labelled = wanted.labels().iter().all(|(name, value)| present.labels().get(name) == Some(value));
+        let same = present.spec == wanted.spec || self.asked.is_done(key, &wanted.spec, present.metadata.generation);
+        !labelled || !same
+    }
+
     fn intent_of(&self, service: &Key) -> Option<&TCPLoadBalancer> {
         self.intents.find(&hub_key(&intent::name(service)))
     }
@@ -225,10 +242,4 @@ impl World {
 
 fn target(key: &Key, service: &Service) -> Target {
     Target { key: key.clone(), uid: service.uid().unwrap_or_default() }
-}
-
-/// Whether what is there is not what we ask: in its spec, or in a label of ours.
-fn differs(present: &TCPLoadBalancer, wanted: &TCPLoadBalancer) -> bool {
-    let labelled = wanted.labels().iter().all(|(name, value)| present.labels().get(name) == Some(value));
-    present.spec != wanted.spec || !labelled
 }

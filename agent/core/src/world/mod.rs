@@ -1,5 +1,6 @@
 //! All that the agent knows, and what it makes of it. Fed with changes, asked for decisions; performs nothing.
 
+mod asked;
 mod decide;
 mod endpoints;
 mod steps;
@@ -12,12 +13,13 @@ use std::net::IpAddr;
 use k8s_openapi::api::core::v1::{LoadBalancerIngress, Node, Service};
 use k8s_openapi::api::discovery::v1::EndpointSlice;
 use kube::{Resource, ResourceExt};
-use nave_api::{NodeSet, TCPLoadBalancer, names, node_set};
+use nave_api::{NodeSet, NodeSetSpec, TCPLoadBalancer, TCPLoadBalancerSpec, names, node_set};
 
 use crate::backends::Mode;
 use crate::mirror::Mirror;
 use crate::ownership::{self, Claim};
 use crate::{Change, Key, Notice, Policy, Problem, Tenancy, events, intent, nodes};
+use asked::Asked;
 use endpoints::Endpoints;
 pub use steps::{Decision, Plan, Saying, Step, Target, Touched, Work};
 
@@ -39,6 +41,8 @@ pub struct World {
     told: BTreeMap<Key, BTreeSet<Problem>>,
     /// What the hub said when it took an intent last not, so that it is told once.
     refusals: BTreeMap<Key, String>,
+    asked: Asked<TCPLoadBalancerSpec>,
+    asked_nodes: Asked<NodeSetSpec>,
     /// What we showed in a status that somebody else writes, too, and how often.
     contests: BTreeMap<Key, (Vec<LoadBalancerIngress>, u32)>,
 }
@@ -59,6 +63,8 @@ impl World {
             tenancy: Tenancy::There,
             told: BTreeMap::new(),
             refusals: BTreeMap::new(),
+            asked: Asked::default(),
+            asked_nodes: Asked::default(),
             contests: BTreeMap::new(),
         }
     }
@@ -80,6 +86,7 @@ impl World {
             && let Some(service) = intent::subject(intent)
         {
             self.refusals.remove(&service);
+            self.asked.answered(&service, &intent.spec, intent.metadata.generation);
         }
         let keys = self.intents.take(change.map(without_namespace));
         let present = keys.iter().filter_map(|key| self.intents.find(key)).filter_map(intent::subject);
@@ -90,6 +97,9 @@ impl World {
     /// Takes in what was seen of our nodes in the hub.
     pub fn see_node_set(&mut self, change: Change<NodeSet>) -> Touched {
         let listed = matches!(change, Change::Listed(_));
+        if let Change::Answered(nodes) = &change {
+            self.asked_nodes.answered(&hub_key(&nodes.name_any()), &nodes.spec, nodes.metadata.generation);
+        }
         let keys = self.node_sets.take(change.map(without_namespace));
         let ours = keys.iter().any(|key| key.name == names::DEFAULT_NODE_SET);
         self.touched(listed, ours.then_some(Work::NodeSet).into_iter())
@@ -155,6 +165,8 @@ impl World {
     pub fn forget_hub(&mut self) {
         self.intents = Mirror::default();
         self.node_sets = Mirror::default();
+        self.asked = Asked::default();
+        self.asked_nodes = Asked::default();
         self.tenancy = Tenancy::There;
     }
 

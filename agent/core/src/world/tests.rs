@@ -128,3 +128,28 @@ fn an_agent_that_leaves_lets_go_of_everything() {
     world.see_node_set(Change::Seen(nodes));
     assert_eq!(world.decide(&Work::NodeSet).plan.steps(), [Step::DeleteNodes]);
 }
+
+#[test]
+fn a_hub_that_stores_something_else_is_asked_once_for_each_wish() {
+    let mut world = world(service(1, &json!([{"ip": "203.0.113.7", "ipMode": "Proxy"}])));
+    let pool = |version: u64, pool: &str| {
+        let mut service = service(version, &json!([{"ip": "203.0.113.7", "ipMode": "Proxy"}]));
+        service.metadata.annotations = Some([("nave.dev/pool".to_owned(), pool.to_owned())].into());
+        service
+    };
+    // A hub whose schema knows no pool: it drops the field, whatever it is asked.
+    let dropped = |version: &str| {
+        let mut answer = answered(&service(1, &json!(null)));
+        answer.metadata.resource_version = Some(version.into());
+        Change::Answered(answer)
+    };
+    let applies = |steps: Vec<Step>| steps.iter().filter(|step| matches!(step, Step::Apply(_))).count();
+    world.see_service(Change::Seen(pool(2, "a")));
+    assert_eq!(applies(steps(&mut world)), 1);
+    world.see_intent(dropped("6"));
+    assert_eq!(applies(steps(&mut world)), 0);
+    world.see_service(Change::Seen(pool(3, "b")));
+    assert_eq!(applies(steps(&mut world)), 1);
+    world.see_intent(dropped("7"));
+    assert_eq!(applies(steps(&mut world)), 0);
+}
