@@ -97,10 +97,19 @@ impl Conductor {
 
     /// Conducts until nobody can send any more.
     pub(crate) async fn run(mut self, mut inputs: mpsc::UnboundedReceiver<Input>) {
-        while let Some(first) = inputs.recv().await {
+        loop {
+            let first = tokio::select! {
+                first = inputs.recv() => match first {
+                    Some(first) => Some(first),
+                    None => return,
+                },
+                () = self.woken() => None,
+            };
             let begun = Instant::now();
-            self.take(first);
-            let mut count: u64 = 1;
+            let mut count: u64 = first.is_some().into();
+            if let Some(first) = first {
+                self.take(first);
+            }
             // Whatever has come meanwhile is settled together: under load, one decision for many observations.
             while let Ok(next) = inputs.try_recv() {
                 self.take(next);
@@ -109,6 +118,18 @@ impl Conductor {
             let outcome = self.engine.settle(self.role, Timestamp::now());
             self.metrics.settled(count, begun.elapsed());
             self.carry_out(outcome);
+        }
+    }
+
+    /// Ends when something in the engine ends by itself, which concerns a leader only.
+    async fn woken(&self) {
+        let due = match self.role {
+            Role::Leader => self.engine.wakes_at(),
+            Role::Follower => None,
+        };
+        match due {
+            Some(due) => tokio::time::sleep(due.duration_since(Timestamp::now()).try_into().unwrap_or_default()).await,
+            None => std::future::pending().await,
         }
     }
 

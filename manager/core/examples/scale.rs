@@ -66,7 +66,9 @@ fn start(present: usize, addresses: &Value) -> (Engine, Duration, usize) {
         Seen::HubNetworks(Vec::new()),
         Seen::LoadBalancers(Sight::All((0..present).map(|n| balancer(&format!("lb-{n}"), 2)).collect())),
     ];
-    lists.into_iter().for_each(|seen| engine.observe(seen));
+    for seen in lists {
+        engine.observe(seen);
+    }
     engine.observe(Seen::Allocations(Sight::All(Vec::new())));
     let steps = engine.settle(Role::Leader, Timestamp::UNIX_EPOCH).steps;
     let recorded: Vec<IPAllocation> = steps.into_iter().filter_map(|step| recorded(step, 3)).collect();

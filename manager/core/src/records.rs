@@ -135,9 +135,9 @@ impl Records {
         kept.chain(self.formerly.get(key).into_iter().flatten()).copied()
     }
 
-    /// When the first address is kept no longer.
+    /// When the first address is kept no longer, of those with which nothing is under way.
     pub fn first_end(&self) -> Option<Timestamp> {
-        self.holds.first().map(|(until, _)| *until)
+        self.holds.iter().find(|(_, address)| !self.flights.contains_key(address)).map(|(until, _)| *until)
     }
 
     /// The addresses that are kept no longer.

@@ -61,9 +61,13 @@ fn tell(story: &Story, shuffled: bool) -> String {
     if shuffled {
         objects.reverse();
         hub.list_all();
-        objects.iter().for_each(|object| hub.observe_value(object.clone()));
+        for object in objects {
+            hub.observe_value(object);
+        }
     } else {
-        objects.into_iter().for_each(|object| hub.load(object));
+        for object in objects {
+            hub.load(object);
+        }
         hub.list_all();
     }
     story.envoys.iter().for_each(|node| hub.connect("default", node));

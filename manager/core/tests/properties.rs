@@ -10,12 +10,12 @@ use nave_api::TCPLoadBalancer;
 use nave_manager_core::{Engine, Key, Role, Seen, Settings, Sight, Step};
 use nave_xds::resource::ResourceType;
 use proptest::prelude::*;
-use serde_json::{Value, json};
+use serde_json::Value;
 use support::hub::Hub;
 use support::objects::{balancer, fleet, nodes, pool, tenant};
+use support::specs::{BALANCERS, POOLS, balancer_spec, pool_spec, tenant_spec};
 
 const TENANTS: [&str; 3] = ["shop", "news", "blog"];
-const POOLS: [&str; 5] = ["public", "spare", "six", "shared", "ranged"];
 const NODES: [&str; 2] = ["edge-1", "edge-2"];
 
 /// One event of a history. Numbers are taken modulo what there is to choose from.
@@ -94,80 +94,6 @@ fn act() -> impl Strategy<Value = Act> {
         1 => Just(Act::Replan),
         2 => Just(Act::Settle),
     ]
-}
-
-fn balancer_spec(which: usize) -> Value {
-    let specs = [
-        json!({}),
-        json!({}),
-        json!({"ports": [{"port": 80, "backendPort": 1}, {"port": 53, "protocol": "UDP", "backendPort": 2}]}),
-        json!({"address": {"pool": "spare"}}),
-        json!({"address": {"requested": ["203.0.113.2"]}}),
-        json!({"address": {"families": ["IPv6"]}}),
-        json!({"address": {"familyPolicy": "PreferDualStack"}}),
-        json!({"address": {"pool": "public", "familyPolicy": "RequireDualStack"}}),
-        json!({"address": {"requested": ["nonsense"]}}),
-        json!({"address": {"pool": "shared"}}),
-        json!({"address": {"pool": "shared"}, "ports": [{"port": 81, "backendPort": 1}, {"port": 53, "protocol": "UDP", "backendPort": 2}]}),
-        json!({"address": {"requested": ["203.0.113.64"]}, "ports": [{"port": 82, "backendPort": 1}]}),
-        json!({"address": {"pool": "ranged"}}),
-        json!({"address": {"pool": "ranged"}, "ports": [{"port": 8101, "backendPort": 1}, {"port": 443, "backendPort": 1}]}),
-        json!({"address": {"pool": "shared", "familyPolicy": "RequireDualStack"}, "ports": [{"port": 83, "backendPort": 1}]}),
-        json!({"backends": {"endpoints": [{"addresses": ["10.1.1.1", "127.0.0.1", "junk"]}]}}),
-        json!({"traffic": {"balancing": {"policy": "Maglev"}, "sourceRanges": ["198.51.100.0/24"], "timeouts": {"idle": "x"}}}),
-    ];
-    specs[which % specs.len()].clone()
-}
-
-fn pool_spec(which: usize, spec: usize) -> Value {
-    let specs: &[Value] = &match which % POOLS.len() {
-        0 => [
-            json!({"addresses": {"include": ["203.0.113.0/29", "2001:db8::/126"]}}),
-            json!({"addresses": {"include": ["203.0.113.0/30"]}}),
-            json!({"addresses": {"include": ["203.0.113.0/29"], "exclude": ["203.0.113.1"], "dynamic": ["203.0.113.4/30"]}}),
-            json!({"addresses": {"include": ["203.0.113.9-203.0.113.1"]}}),
-        ],
-        1 => [
-            json!({"addresses": {"include": ["203.0.113.16/31"]}, "holdFor": "7s"}),
-            json!({"addresses": {"include": ["203.0.113.4/30"]}}),
-            json!({"addresses": {"include": ["203.0.113.16/31"]}, "use": {"tenants": {"names": ["shop"]}}}),
-            json!({"source": {"service": {}}}),
-        ],
-        2 => [
-            json!({"addresses": {"include": ["2001:db8:6::/126"]}, "use": {"default": true, "priority": -1}}),
-            json!({"addresses": {"include": ["2001:db8:6::/127"]}}),
-            json!({"addresses": {"include": ["2001:db8:6::/127", "203.0.113.32"]}, "fleet": "other"}),
-            json!({"addresses": {"include": ["2001:db8::/125"]}}),
-        ],
-        3 => [
-            json!({"addresses": {"include": ["203.0.113.64/31", "2001:db8:7::/127"]}, "sharing": "ByPort", "use": {}}),
-            json!({"addresses": {"include": ["203.0.113.64/31"]}, "sharing": "ByPort"}),
-            json!({"addresses": {"include": ["203.0.113.64/31"]}, "sharing": "Exclusive"}),
-            json!({"addresses": {"include": ["203.0.113.64"]}, "sharing": "ByPort", "portRange": {"low": 50, "high": 60}}),
-        ],
-        _ => [
-            json!({"addresses": {"include": ["203.0.113.128"]}, "sharing": "ByPort", "portRange": {"low": 8100, "high": 8102}, "use": {}}),
-            json!({"addresses": {"include": ["203.0.113.128"]}, "sharing": "ByPort", "portRange": {"low": 80, "high": 80}, "use": {}}),
-            json!({"addresses": {"include": ["203.0.113.128/31"]}, "portRange": {"low": 8100, "high": 8102}, "use": {}}),
-            json!({"addresses": {"include": ["203.0.113.128/31"]}, "use": {}}),
-        ],
-    };
-    specs[spec % specs.len()].clone()
-}
-
-fn tenant_spec(which: usize) -> Value {
-    let specs = [
-        json!({}),
-        json!({}),
-        json!({"state": "Suspended"}),
-        json!({"quota": {"loadBalancers": 2, "addresses": 2}}),
-        json!({"quota": {"ports": 3, "endpoints": 4}}),
-        json!({"backends": null}),
-        json!({"backends": {"allow": ["10.20.0.0/16"]}}),
-        json!({"pools": ["spare"]}),
-        json!({"fleet": "other"}),
-    ];
-    specs[which % specs.len()].clone()
 }
 
 /// A history as it unfolds: the hub, the steps that wait to be performed, and what must not be lost.
@@ -402,7 +328,7 @@ proptest! {
 /// The tests above compare load balancers as the API would carry them.
 #[test]
 fn fixtures_read_back_as_written() {
-    for which in 0..17 {
+    for which in 0..BALANCERS {
         let object = balancer("tenant-shop", "web", &balancer_spec(which));
         let text = serde_json::to_string(&object).expect("serializes");
         assert_eq!(serde_json::from_str::<TCPLoadBalancer>(&text).expect("reads"), object);

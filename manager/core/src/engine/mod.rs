@@ -107,10 +107,10 @@ impl Engine {
         outcome
     }
 
-    /// When something ends by itself, so that [`Engine::settle`] should be called then at the latest: an address that is
-    /// kept for its last owner.
+    /// When something ends by itself, so that a leader calls [`Engine::settle`] then at the latest: an address is kept for
+    /// its last owner no longer. Once settled as a leader, it names a later moment.
     pub fn wakes_at(&self) -> Option<Timestamp> {
-        self.world.records.first_end()
+        self.world.records.first_end().filter(|_| self.is_synced())
     }
 
     /// Forgets what was said, so that the next [`Engine::settle`] compares everything with what was seen: after an

@@ -5,3 +5,4 @@
 
 pub mod hub;
 pub mod objects;
+pub mod specs;

@@ -1,19 +1,18 @@
 //! A small model of the hub's API and of the Envoys of its fleets. Knows what a write does; decides nothing.
 
+mod load;
+mod perform;
+
 use std::collections::BTreeMap;
 use std::fmt::Debug;
 use std::sync::Arc;
 
-use k8s_openapi::apimachinery::pkg::apis::meta::v1::{ObjectMeta, Time};
+use k8s_openapi::apimachinery::pkg::apis::meta::v1::Time;
 use kube::Resource;
 use nave_api::{Fleet, IPAllocation, IPPool, NodeSet, TCPLoadBalancer, Tenant};
 use nave_manager_core::{Announcement, Engine, Key, Outcome, Role, Seen, Settings, Sight, Step, Timestamp};
 use nave_xds::report::{Event, Held, Refusal, Report};
 use nave_xds::resource::{Key as ResourceKey, Resource as XdsResource};
-
-use serde::Serialize;
-use serde::de::DeserializeOwned;
-use serde_json::Value;
 
 use super::objects::at;
 
@@ -157,72 +156,6 @@ impl Hub {
         }
     }
 
-    /// Puts an object in place as a file describes it, without showing it to the engine.
-    pub fn load(&mut self, object: Value) {
-        match kind_of(&object) {
-            "Tenant" => drop(self.keep(object, |hub: &mut Self| &mut hub.tenants)),
-            "NodeSet" => drop(self.keep(object, |hub: &mut Self| &mut hub.node_sets)),
-            "TCPLoadBalancer" => drop(self.keep(object, |hub: &mut Self| &mut hub.balancers)),
-            "IPPool" => drop(self.keep(object, |hub: &mut Self| &mut hub.pools)),
-            "IPAllocation" => drop(self.keep(object, |hub: &mut Self| &mut hub.allocations)),
-            "Fleet" => drop(self.keep(object, |hub: &mut Self| &mut hub.fleets)),
-            other => panic!("a hub has no {other}"),
-        }
-    }
-
-    /// Puts an object in place as a file describes it, and shows it to the engine.
-    pub fn observe_value(&mut self, object: Value) {
-        let seen = match kind_of(&object) {
-            "Tenant" => Seen::Tenants(Sight::One(self.keep(object, |hub: &mut Self| &mut hub.tenants))),
-            "NodeSet" => Seen::NodeSets(Sight::One(self.keep(object, |hub: &mut Self| &mut hub.node_sets))),
-            "TCPLoadBalancer" => {
-                Seen::LoadBalancers(Sight::One(self.keep(object, |hub: &mut Self| &mut hub.balancers)))
-            }
-            "IPPool" => Seen::Pools(Sight::One(self.keep(object, |hub: &mut Self| &mut hub.pools))),
-            "IPAllocation" => Seen::Allocations(Sight::One(self.keep(object, |hub: &mut Self| &mut hub.allocations))),
-            "Fleet" => Seen::Fleets(Sight::One(self.keep(object, |hub: &mut Self| &mut hub.fleets))),
-            other => panic!("a hub has no {other}"),
-        };
-        self.engine.observe(seen);
-    }
-
-    /// Takes an object away, and shows the engine that it is gone.
-    pub fn delete(&mut self, kind: &str, namespace: &str, name: &str) {
-        let key = Key::new(namespace, name);
-        match kind {
-            "TCPLoadBalancer" => self.delete_balancer(namespace, name),
-            "IPPool" => self.delete_pool(name),
-            "Tenant" => self.delete_tenant(name),
-            "NodeSet" => {
-                self.node_sets.remove(&key);
-                self.engine.observe(Seen::NodeSets(Sight::Gone(key)));
-            }
-            other => panic!("nobody deletes a {other} here"),
-        }
-    }
-
-    /// Uids follow from names, births are at the beginning unless they are given, a status stays.
-    fn keep<K>(&mut self, object: Value, shelf: impl Fn(&mut Self) -> &mut Objects<K>) -> K
-    where
-        K: Resource<DynamicType = ()> + Clone + Serialize + DeserializeOwned,
-    {
-        let mut value = object;
-        let metadata = value["metadata"].as_object_mut().expect("metadata");
-        let uid = format!("uid-of-{}", metadata["name"].as_str().expect("a name"));
-        metadata.entry("uid").or_insert_with(|| uid.into());
-        metadata.entry("creationTimestamp").or_insert_with(|| at(0).to_string().into());
-        let object: K = serde_json::from_value(value.clone()).unwrap_or_else(|e| panic!("{value}: {e}"));
-        let before = shelf(self).get(&Key::of(&object)).cloned();
-        let generation = before.as_ref().and_then(|b| b.meta().generation).unwrap_or(0) + 1;
-        if let Some(before) = before {
-            let status = serde_json::to_value(&before).expect("serializes")["status"].clone();
-            value["status"] = status;
-        }
-        let mut object: K = serde_json::from_value(value.clone()).unwrap_or_else(|e| panic!("{value}: {e}"));
-        object.meta_mut().generation = Some(generation);
-        self.store(object, shelf)
-    }
-
     /// Puts an object in place: a new one gets uid and birth, an old one keeps them and its status.
     fn put<K: Resource + Kept>(&mut self, mut object: K, shelf: impl Fn(&mut Self) -> &mut Objects<K>) -> K {
         self.revision += 1;
@@ -320,94 +253,6 @@ impl Hub {
         quiet
     }
 
-    /// Does what a step asks for, as the API would.
-    pub fn perform(&mut self, step: &Step) {
-        match step {
-            Step::CreateAllocation(object) => self.create_allocation(object.clone(), step),
-            Step::ReplaceAllocation(object) => self.replace_allocation(object.clone(), step),
-            Step::ReleaseAllocation { name, uid, resource_version } => {
-                let key = Key::cluster(name.as_str());
-                let now = self.allocations.get(&key).map(|now| &now.metadata);
-                let is_it = |m: &&ObjectMeta| {
-                    m.uid.as_ref() == Some(uid) && m.resource_version.as_ref() == Some(resource_version)
-                };
-                if now.as_ref().is_some_and(is_it) {
-                    self.allocations.remove(&key);
-                    self.engine.observe(Seen::Allocations(Sight::Gone(key)));
-                } else {
-                    self.show_allocation(&key);
-                    self.engine.failed(step);
-                }
-            }
-            Step::WriteLoadBalancerStatus { key, uid, status, .. } => {
-                self.status_writes += 1;
-                let Some(mut object) = same(&self.balancers, key, uid) else { return };
-                object.status = Some(status.clone());
-                let object = self.store(object, |hub| &mut hub.balancers);
-                self.engine.observe(Seen::LoadBalancers(Sight::One(object)));
-            }
-            Step::WritePoolStatus { name, uid, status, .. } => {
-                let Some(mut object) = same(&self.pools, &Key::cluster(name.as_str()), uid) else { return };
-                object.status = Some(status.clone());
-                let object = self.store(object, |hub| &mut hub.pools);
-                self.engine.observe(Seen::Pools(Sight::One(object)));
-            }
-            Step::WriteTenantUsage { name, uid, used, .. } => {
-                let Some(mut object) = same(&self.tenants, &Key::cluster(name.as_str()), uid) else { return };
-                object.status.get_or_insert_default().used = Some(*used);
-                let object = self.store(object, |hub| &mut hub.tenants);
-                self.engine.observe(Seen::Tenants(Sight::One(object)));
-            }
-            Step::WriteFleetStatus { name, uid, status, .. } => {
-                let Some(mut object) = same(&self.fleets, &Key::cluster(name.as_str()), uid) else { return };
-                object.status = Some(status.clone());
-                let object = self.store(object, |hub| &mut hub.fleets);
-                self.engine.observe(Seen::Fleets(Sight::One(object)));
-            }
-            Step::Announce(announcement) => self.announced.push(announcement.clone()),
-        }
-    }
-
-    fn replace_allocation(&mut self, object: IPAllocation, step: &Step) {
-        let key = Key::of(&object);
-        let now = self.allocations.get(&key);
-        if now.is_some_and(|now| now.metadata.resource_version == object.metadata.resource_version) {
-            let object = self.store(object, |hub| &mut hub.allocations);
-            self.engine.observe(Seen::Allocations(Sight::One(object)));
-        } else {
-            self.show_allocation(&key);
-            self.engine.failed(step);
-        }
-    }
-
-    fn create_allocation(&mut self, mut object: IPAllocation, step: &Step) {
-        let key = Key::of(&object);
-        if self.allocations.contains_key(&key) {
-            self.show_allocation(&key);
-            self.engine.failed(step);
-            return;
-        }
-        object.metadata.uid = Some(format!("uid-{}", self.revision + 1));
-        let object = self.store(object, |hub| &mut hub.allocations);
-        self.engine.observe(Seen::Allocations(Sight::One(object)));
-    }
-
-    fn show_allocation(&mut self, key: &Key) {
-        let sight = self.allocations.get(key).cloned().map_or_else(|| Sight::Gone(key.clone()), Sight::One);
-        self.engine.observe(Seen::Allocations(sight));
-    }
-
-    fn store<K: Resource<DynamicType = ()> + Clone>(
-        &mut self,
-        mut object: K,
-        shelf: impl Fn(&mut Self) -> &mut Objects<K>,
-    ) -> K {
-        self.revision += 1;
-        object.meta_mut().resource_version = Some(self.revision.to_string());
-        shelf(self).insert(Key::of(&object), object.clone());
-        object
-    }
-
     /// The addresses in a load balancer's status.
     pub fn addresses(&self, namespace: &str, name: &str) -> Vec<String> {
         let status = self.balancers.get(&Key::new(namespace, name)).and_then(|b| b.status.as_ref());
@@ -430,15 +275,6 @@ impl Hub {
 
 fn held(resource: &XdsResource) -> Held {
     Held { kind: resource.kind(), name: Arc::clone(resource.name()), version: resource.version() }
-}
-
-/// The object of this name, if it is the one that is meant.
-fn same<K: Resource + Clone>(objects: &Objects<K>, key: &Key, uid: &str) -> Option<K> {
-    objects.get(key).filter(|object| object.meta().uid.as_deref() == Some(uid)).cloned()
-}
-
-fn kind_of(object: &Value) -> &str {
-    object["kind"].as_str().expect("an object has a kind")
 }
 
 /// What a write of the spec leaves as it was.
