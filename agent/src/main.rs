@@ -78,7 +78,9 @@ async fn wait_for_signal(stop: &CancellationToken) -> anyhow::Result<()> {
 }
 
 fn log(options: &Options) {
-    let subscriber = tracing_subscriber::fmt().with_env_filter(options.filter()).with_writer(std::io::stderr);
+    let colours = std::io::IsTerminal::is_terminal(&std::io::stderr());
+    let subscriber = tracing_subscriber::fmt().with_env_filter(options.filter());
+    let subscriber = subscriber.with_writer(std::io::stderr).with_ansi(colours);
     match options.log_format {
         LogFormat::Text => subscriber.init(),
         LogFormat::Json => subscriber.json().init(),

@@ -131,11 +131,12 @@ impl Options {
         }
     }
 
-    /// What to log; a filter that does not parse logs everything of note and says so.
+    /// What to log; a filter that does not parse logs everything of note and says so. The client's own word on a failed
+    /// call is left out unless asked for: who called says the same, and what for.
     pub fn filter(&self) -> EnvFilter {
-        EnvFilter::try_new(&self.log).unwrap_or_else(|error| {
+        EnvFilter::try_new(format!("kube_client=off,{}", self.log)).unwrap_or_else(|error| {
             eprintln!("--log: {error}; logging at level info");
-            EnvFilter::new("info")
+            EnvFilter::new("kube_client=off,info")
         })
     }
 }

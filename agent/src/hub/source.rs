@@ -117,3 +117,23 @@ async fn replace(path: &Path, text: &str) -> std::io::Result<()> {
     drop(file);
     tokio::fs::rename(&beside, path).await
 }
+
+#[cfg(test)]
+mod tests {
+    use super::*;
+    use std::os::unix::fs::PermissionsExt as _;
+
+    #[tokio::test]
+    async fn a_renewed_credential_replaces_the_file_and_is_for_its_owner_alone() {
+        let directory = tempfile::tempdir().unwrap();
+        let path = directory.path().join("hub.kubeconfig");
+        std::fs::write(&path, "old").unwrap();
+        // Half a file that a former life left behind is no obstacle.
+        std::fs::write(directory.path().join("hub.kubeconfig.new"), "half").unwrap();
+        let source = Source::File(path.clone());
+        source.write("new").await.unwrap();
+        assert_eq!(source.read().await.unwrap(), "new");
+        assert_eq!(std::fs::metadata(&path).unwrap().permissions().mode() & 0o777, 0o600);
+        assert_eq!(std::fs::read_dir(directory.path()).unwrap().count(), 1);
+    }
+}
