@@ -73,6 +73,24 @@ async fn a_hub_that_is_away_is_waited_for() {
 }
 
 #[tokio::test(flavor = "multi_thread")]
+async fn a_hub_that_hangs_is_waited_for() {
+    let pair = Pair::start(&[]).await;
+    pair.hub.freeze_api();
+    pair.service("patient", json!({})).await;
+    pair.until("a call has had its time", async || {
+        let page = pair.agent.get("/metrics").await.map_err(|error| format!("{error:?}"))?;
+        let failed = count(&page, "nave_agent_steps_total{step=\"apply\",outcome=\"Failed\"}");
+        if failed >= 1 { Ok(()) } else { Err(format!("{failed} times")) }
+    })
+    .await;
+    assert_eq!(pair.agent.get("/healthz").await.unwrap().trim(), "ok", "the agent itself does not hang");
+    pair.hub.thaw_api();
+    pair.intent("patient").await;
+    pair.answer("patient", &["203.0.113.7"], "True", "Programmed").await;
+    pair.shows("patient", &["203.0.113.7"]).await;
+}
+
+#[tokio::test(flavor = "multi_thread")]
 async fn a_token_is_renewed_and_a_new_credential_is_taken_without_a_restart() {
     let pair = Pair::start(&["--hub-token-age=2"]).await;
     let first = pair::kept(&pair.spoke).await;
