@@ -22,7 +22,7 @@ const WHO: &str = "system:serviceaccount:nave-system:nave-manager";
 
 /// The hub; the manager ends first.
 pub(crate) struct Hub {
-    _manager: Manager,
+    manager: Manager,
     plane: ControlPlane,
 }
 
@@ -46,12 +46,19 @@ impl Hub {
         };
         let manager = Manager::start(&supervisor, 0, &options).unwrap();
         supervisor.judge(manager.ready().await).unwrap();
-        Self { _manager: manager, plane }
+        Self { manager, plane }
     }
 
     /// The administrator.
     pub(crate) fn client(&self) -> Client {
         self.plane.client()
+    }
+
+    /// The manager is gone while `meanwhile` happens.
+    pub(crate) async fn without_manager(&self, meanwhile: impl Future<Output = ()>) {
+        self.manager.process().kill();
+        meanwhile.await;
+        self.manager.restart().await.unwrap();
     }
 
     /// Applies any object as the administrator.

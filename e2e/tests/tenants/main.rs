@@ -233,6 +233,21 @@ async fn a_tenant_ends_in_order_and_its_agent_cannot_undo_it() {
 }
 
 #[tokio::test(flavor = "multi_thread")]
+async fn tenants_that_wait_for_a_manager_all_get_their_rooms() {
+    let hub = Hub::start().await;
+    let names = ["one", "two", "three", "four", "five", "six", "seven", "eight"];
+    hub.without_manager(async {
+        for name in names {
+            hub.admit(name).await;
+        }
+    })
+    .await;
+    for name in names {
+        hub.says(name, ConditionType::Ready, "Ready").await;
+    }
+}
+
+#[tokio::test(flavor = "multi_thread")]
 async fn a_namespace_that_was_there_is_refused_and_left_alone() {
     let hub = Hub::start().await;
     let namespaces: Api<Namespace> = Api::all(hub.client());
