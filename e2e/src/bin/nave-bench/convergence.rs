@@ -25,8 +25,10 @@ use crate::seen::Seen;
 const AT_ONCE: usize = 16;
 /// The port that every Service opens, above what needs a privilege.
 const PORT: u16 = 8000;
-/// The first node port that the bench takes.
+/// The first node port of the Services that are present. All are named: one that the API draws could be one of ours.
 const NODE_PORTS: u32 = 31_000;
+/// The first node port of the Services that are measured.
+const SAMPLE_PORTS: u32 = 44_000;
 
 /// What to measure.
 #[derive(Clone, Debug)]
@@ -168,10 +170,10 @@ impl Bench {
     /// One Service of ours, from creation to first byte and status. The address is learnt from its IPAllocation.
     async fn pass(&self, number: u32) -> anyhow::Result<Pass> {
         let name = format!("sample-{number}");
-        let node_port = node_port(number)?;
+        let node_port = port(SAMPLE_PORTS + number % 1000)?;
         let backend = self.backend(node_port).await?;
         let began = Instant::now();
-        self.create(&name, Some(node_port)).await?;
+        self.create(&name, node_port).await?;
         let (first_byte, status) = tokio::try_join!(
             async {
                 probe::first_byte(SocketAddr::new(self.allocated(&name).await?, PORT)).await?;
@@ -191,10 +193,10 @@ impl Bench {
         let floor = self.floor.burst(count, AT_ONCE).await?;
         let mut backends = Vec::new();
         for number in 0..count {
-            backends.push(self.backend(node_port(number)?).await?);
+            backends.push(self.backend(port(NODE_PORTS + number)?).await?);
         }
         let began = Instant::now();
-        self.make(0, count, true).await?;
+        self.make(0, count).await?;
         let mut served = JoinSet::new();
         for number in 0..count {
             let bench = self.clone();
@@ -212,21 +214,21 @@ impl Bench {
 
     /// Makes Services until `to` are present, and waits until each shows its status.
     async fn fill(self: &Arc<Self>, from: u32, to: u32) -> anyhow::Result<()> {
-        self.make(from, to, false).await?;
+        self.make(from, to).await?;
         for number in from..to {
             self.shown(&filling(number)).await?;
         }
         Ok(())
     }
 
-    async fn make(self: &Arc<Self>, from: u32, to: u32, backed: bool) -> anyhow::Result<()> {
+    async fn make(self: &Arc<Self>, from: u32, to: u32) -> anyhow::Result<()> {
         let mut writers = JoinSet::new();
         for number in from..to {
             if writers.len() >= AT_ONCE {
                 writers.join_next().await.context("a writer is under way")???;
             }
             let bench = self.clone();
-            let port = if backed { Some(node_port(number)?) } else { None };
+            let port = port(NODE_PORTS + number)?;
             writers.spawn(async move { bench.create(&filling(number), port).await });
         }
         while let Some(writer) = writers.join_next().await {
@@ -245,11 +247,8 @@ impl Bench {
         Ok(())
     }
 
-    async fn create(&self, name: &str, node_port: Option<u16>) -> anyhow::Result<()> {
-        let mut port = json!({"name": "tcp", "port": PORT, "protocol": "TCP"});
-        if let Some(number) = node_port {
-            port["nodePort"] = number.into();
-        }
+    async fn create(&self, name: &str, node_port: u16) -> anyhow::Result<()> {
+        let port = json!({"name": "tcp", "port": PORT, "protocol": "TCP", "nodePort": node_port});
         let service = json!({
             "apiVersion": "v1", "kind": "Service", "metadata": {"name": name},
             "spec": {"type": "LoadBalancer", "selector": {"app": "bench"}, "ports": [port]},
@@ -318,8 +317,8 @@ fn filling(number: u32) -> String {
     format!("present-{number}")
 }
 
-fn node_port(number: u32) -> anyhow::Result<u16> {
-    u16::try_from(NODE_PORTS + number).context("the bench has no more node ports")
+fn port(number: u32) -> anyhow::Result<u16> {
+    u16::try_from(number).context("the bench has no more node ports")
 }
 
 fn seconds(length: Duration) -> f64 {
