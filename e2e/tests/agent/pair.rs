@@ -48,7 +48,7 @@ impl Pair {
             ControlPlane::start_in(supervisor, options("spoke"))
         )?;
         prepare_hub(&hub).await?;
-        let account = prepare_spoke(&spoke).await?;
+        let account = nave_e2e::account(&spoke, nave_e2e::Chart::Agent).await?;
         keep(&spoke, &credential(&hub).await).await;
         let flags: Vec<String> = flags.iter().map(ToString::to_string).collect();
         let agent = Agent::start(supervisor, "spoke", &account, &flags)?;
@@ -187,34 +187,6 @@ pub async fn admit(hub: &ControlPlane) -> nave_e2e::Result<()> {
         nave_e2e::apply(&hub.client(), object).await?;
     }
     Ok(())
-}
-
-/// The agent's account in the spoke, with no more rights than it needs.
-async fn prepare_spoke(spoke: &ControlPlane) -> nave_e2e::Result<PathBuf> {
-    let everywhere = json!([
-        {"apiGroups": [""], "resources": ["services"], "verbs": ["get", "list", "watch", "patch"]},
-        {"apiGroups": [""], "resources": ["services/status"], "verbs": ["patch"]},
-        {"apiGroups": [""], "resources": ["nodes"], "verbs": ["get", "list", "watch"]},
-        {"apiGroups": ["discovery.k8s.io"], "resources": ["endpointslices"], "verbs": ["get", "list", "watch"]},
-        {"apiGroups": ["events.k8s.io"], "resources": ["events"], "verbs": ["create", "patch"]},
-    ]);
-    let secret = json!([{"apiGroups": [""], "resources": ["secrets"], "resourceNames": [HUB_SECRET], "verbs": ["get", "patch"]}]);
-    let subject = json!({"kind": "ServiceAccount", "name": "nave-agent", "namespace": NAMESPACE});
-    let named = json!({"name": "nave-agent", "namespace": NAMESPACE});
-    let rbac = "rbac.authorization.k8s.io";
-    let refers = |kind: &str| json!({"apiGroup": rbac, "kind": kind, "name": "nave-agent"});
-    let version = format!("{rbac}/v1");
-    let objects = [
-        json!({"apiVersion": "v1", "kind": "Namespace", "metadata": {"name": NAMESPACE}}),
-        json!({"apiVersion": version, "kind": "ClusterRole", "metadata": {"name": "nave-agent"}, "rules": everywhere}),
-        json!({"apiVersion": version, "kind": "ClusterRoleBinding", "metadata": {"name": "nave-agent"}, "roleRef": refers("ClusterRole"), "subjects": [subject]}),
-        json!({"apiVersion": version, "kind": "Role", "metadata": named, "rules": secret}),
-        json!({"apiVersion": version, "kind": "RoleBinding", "metadata": named, "roleRef": refers("Role"), "subjects": [subject]}),
-    ];
-    for object in &objects {
-        nave_e2e::apply(&spoke.client(), object).await?;
-    }
-    spoke.kubeconfig_of_account(NAMESPACE, "nave-agent").await
 }
 
 /// A kubeconfig of the agent's account in the hub, as the manager makes it.
