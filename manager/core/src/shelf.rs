@@ -51,6 +51,11 @@ impl<K: Resource> Shelf<K> {
         self.objects.get(key)
     }
 
+    /// Whether an object of this name was ever seen; of those that went long ago nothing is known.
+    pub fn has_seen(&self, key: &Key) -> bool {
+        self.objects.contains_key(key) || self.graves.contains_key(key)
+    }
+
     pub fn iter(&self) -> impl Iterator<Item = (&Key, &Arc<K>)> {
         self.objects.iter()
     }
@@ -73,6 +78,8 @@ impl<K: Resource> Shelf<K> {
             };
             self.objects.insert(key, object);
         }
+        self.graves.extend(before.iter().map(|(key, gone)| (key.clone(), revision(&**gone))));
+        self.tend();
         moved.extend(before.into_iter().map(|(key, gone)| Moved { key, before: Some(gone), after: None }));
         moved
     }

@@ -227,3 +227,102 @@ fn a_follower_serves_and_writes_nothing() {
     follower.replan();
     assert_eq!(follower.settle(Role::Leader, hub.time()).steps, []);
 }
+
+#[test]
+fn an_address_that_somebody_else_recorded_first_is_left_to_him() {
+    let mut hub = hub();
+    hub.balancer(balancer(NS, "web", &json!({})));
+    let steps = hub.decide();
+    let foreign = json!({
+        "apiVersion": "nave.dev/v1alpha1", "kind": "IPAllocation", "metadata": {"name": "203.0.113.0"},
+        "spec": {"address": "203.0.113.0", "pool": "public", "owners": [
+            {"namespace": "tenant-news", "kind": "HTTPLoadBalancer", "name": "other", "uid": "other", "ports": []},
+        ]},
+    });
+    hub.load(foreign);
+    for step in &steps {
+        hub.perform(step);
+    }
+    hub.settle();
+    assert_eq!(hub.addresses(NS, "web"), ["203.0.113.1"]);
+    assert_eq!(hub.allocations.len(), 2);
+}
+
+#[test]
+fn a_tenant_gets_no_address_of_another_by_any_name() {
+    let mut hub = hub();
+    hub.tenant(tenant("news", &json!({})));
+    hub.node_set(nodes("tenant-news", "default", &[("n1", "10.20.0.1")]));
+    hub.balancer(balancer(NS, "web", &json!({})));
+    hub.settle();
+    hub.now = 9;
+    let origin = json!({"kind": "Service", "namespace": "shop", "name": "web", "uid": "uid-of-the-other"});
+    hub.balancer(balancer("tenant-news", "web", &json!({"origin": origin})));
+    hub.balancer(balancer("tenant-news", "thief", &json!({"address": {"requested": ["203.0.113.0"]}})));
+    hub.settle();
+    assert_eq!(hub.addresses(NS, "web"), ["203.0.113.0"]);
+    assert_eq!(hub.addresses("tenant-news", "web"), ["203.0.113.1"]);
+    assert_eq!(hub.condition("tenant-news", "thief", "Allocated"), "False/AddressTaken");
+    hub.delete_balancer(NS, "web");
+    hub.settle();
+    assert_eq!(hub.addresses("tenant-news", "thief"), ["203.0.113.0"]);
+}
+
+#[test]
+fn an_address_that_passes_to_the_next_owner_is_an_update_in_place() {
+    let mut hub = hub();
+    hub.pool(pool("public", &json!({"addresses": {"include": ["203.0.113.0"]}})));
+    hub.balancer(balancer(NS, "first", &json!({})));
+    hub.settle();
+    hub.now = 5;
+    hub.balancer(balancer(NS, "second", &json!({})));
+    hub.settle();
+    hub.delete_balancer(NS, "first");
+    hub.settle();
+    assert_eq!(hub.addresses(NS, "second"), ["203.0.113.0"]);
+    let served =
+        ["cluster tenant-shop/second/tcp/80", "endpoints tenant-shop/second/tcp/80", "listener tcp/203.0.113.0/80"];
+    assert_eq!(hub.names("default"), served);
+}
+
+#[test]
+fn a_refusal_ends_with_the_envoy_that_refused() {
+    let mut hub = hub();
+    hub.connect("default", "edge-2");
+    hub.balancer(balancer(NS, "web", &json!({})));
+    hub.settle();
+    hub.refuse("default", "edge-2", "tcp/203.0.113.0/80", "cannot bind");
+    hub.decide().iter().for_each(|step| hub.perform(step));
+    assert_eq!(hub.condition(NS, "web", "Programmed"), "False/Refused");
+    hub.disconnect("default", "edge-2");
+    hub.decide().iter().for_each(|step| hub.perform(step));
+    assert_eq!(hub.condition(NS, "web", "Programmed"), "True/Programmed");
+}
+
+#[test]
+fn what_was_not_performed_is_said_again_after_a_replan() {
+    let mut hub = hub();
+    hub.balancer(balancer(NS, "web", &json!({})));
+    let lost = hub.decide();
+    assert!(lost.iter().any(is_create));
+    assert_eq!(hub.decide(), []);
+    hub.engine.replan();
+    assert!(hub.decide().iter().any(is_create));
+}
+
+#[test]
+fn a_fresh_record_whose_owner_was_never_seen_is_not_taken_for_abandoned() {
+    let mut hub = hub();
+    let fresh = json!({
+        "apiVersion": "nave.dev/v1alpha1", "kind": "IPAllocation",
+        "metadata": {"name": "203.0.113.2", "creationTimestamp": support::objects::at(0).to_string()},
+        "spec": {"address": "203.0.113.2", "pool": "public", "owners": [
+            {"namespace": NS, "kind": "TCPLoadBalancer", "name": "web", "uid": "uid-of-web", "ports": []},
+        ]},
+    });
+    hub.observe_value(fresh);
+    assert!(!hub.decide().iter().any(|step| matches!(step, Step::ReleaseAllocation { .. })));
+    assert_eq!(hub.engine.wakes_at(), Some(support::objects::at(10)));
+    hub.now = 10;
+    assert!(hub.decide().iter().any(|step| matches!(step, Step::ReleaseAllocation { .. })));
+}

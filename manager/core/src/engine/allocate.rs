@@ -42,6 +42,10 @@ impl Engine {
             }
         }
         self.dirt.addresses.extend(self.world.records.ended(now));
+        while let Some((_, address)) = self.doubts.first().copied().filter(|(until, _)| *until <= now) {
+            self.doubts.pop_first();
+            self.dirt.addresses.insert(address);
+        }
         for address in std::mem::take(&mut self.dirt.addresses) {
             self.settle_owners(address, now, &mut drafts, steps);
         }

@@ -45,6 +45,8 @@ pub struct Engine {
     /// Namespaces in which somebody was refused something by a limit of the tenant.
     limited: BTreeSet<Arc<str>>,
     waiting: Waiting,
+    /// Records whose owner was never seen, and until when it may yet be.
+    doubts: BTreeSet<(Timestamp, IpAddr)>,
     said: Said,
 }
 
@@ -108,9 +110,10 @@ impl Engine {
     }
 
     /// When something ends by itself, so that a leader calls [`Engine::settle`] then at the latest: an address is kept for
-    /// its last owner no longer. Once settled as a leader, it names a later moment.
+    /// its last owner no longer, or an owner that was never seen will not be seen any more. Once settled as a leader, it names a later moment.
     pub fn wakes_at(&self) -> Option<Timestamp> {
-        self.world.records.first_end().filter(|_| self.is_synced())
+        let doubt = self.doubts.first().map(|(until, _)| *until);
+        self.world.records.first_end().into_iter().chain(doubt).min().filter(|_| self.is_synced())
     }
 
     /// Forgets what was said, so that the next [`Engine::settle`] compares everything with what was seen: after an

@@ -8,7 +8,8 @@ use nave_api::{IPAllocation, NodeSet, TCPLoadBalancer, Tenant};
 use nave_xds::report::Report;
 
 use super::Engine;
-use super::serve::has_shown_addresses;
+use super::serve::{Programmed, has_shown_addresses};
+use crate::Key;
 use crate::ledger::Touched;
 use crate::seen::Seen;
 use crate::shelf::Moved;
@@ -135,8 +136,10 @@ impl Engine {
                 self.dirt.statuses.extend(owners.cloned());
             }
             Touched::Nodes => {
-                let published = self.published.get(&fleet).into_iter().flatten();
-                self.dirt.statuses.extend(published.map(|(_, owner)| owner.clone()));
+                // What all acknowledged once stays so, whoever comes or goes.
+                let is_open = |owner: &&Key| self.entries.get(*owner).is_some_and(|e| e.programmed != Programmed::Yes);
+                let owners = self.published.get(&fleet).into_iter().flatten().map(|(_, owner)| owner);
+                self.dirt.statuses.extend(owners.filter(is_open).cloned());
             }
         }
         self.dirt.fleets.insert(fleet);

@@ -3,6 +3,7 @@
 use std::collections::BTreeSet;
 use std::net::IpAddr;
 use std::sync::Arc;
+use std::time::Duration;
 
 use nave_api::ip_allocation::{OwnedPort, Owner};
 use nave_api::{IPAllocation, TCPLoadBalancer};
@@ -10,7 +11,7 @@ use nave_api::{IPAllocation, TCPLoadBalancer};
 use super::Engine;
 use super::drafts::Drafts;
 use crate::hold::Hold;
-use crate::key::uid;
+use crate::key::{born, uid};
 use crate::ports::{assign, wanted};
 use crate::records::{Flight, KIND, owner_key, taken_by_others};
 use crate::step::Step;
@@ -35,6 +36,9 @@ pub(super) fn owner_of(key: &Key, balancer: &TCPLoadBalancer) -> Owner {
     }
 }
 
+/// So long a record may be ahead of the watch on its owner.
+const DOUBT: Duration = Duration::from_secs(10);
+
 impl Engine {
     /// Drafts the owners that the address should have, or ends its record where none is left.
     pub(super) fn settle_owners(
@@ -47,6 +51,10 @@ impl Engine {
         let Some(object) = self.world.records.find(address).cloned() else { return };
         let drafted = drafts.find(address);
         if drafted.is_none() && self.world.records.flight(address).is_some() {
+            return;
+        }
+        if let Some(until) = self.doubt(&object, now) {
+            self.doubts.insert((until, address));
             return;
         }
         let mut next = drafted.cloned().unwrap_or_else(|| IPAllocation::clone(&object));
@@ -75,6 +83,14 @@ impl Engine {
             let namespace = next.spec.owners.first().map_or("", |owner| &owner.namespace).into();
             drafts.put(&namespace, address, next);
         }
+    }
+
+    /// Until when an owner that was never seen may be one that this replica has yet to see: another leader saw it, and
+    /// recorded its address just now.
+    fn doubt(&self, object: &IPAllocation, now: Timestamp) -> Option<Timestamp> {
+        let is_unknown = |key: Key| !self.world.balancers.has_seen(&key);
+        let until = born(&object.metadata).checked_add(DOUBT).ok().filter(|until| now < *until)?;
+        object.spec.owners.iter().filter_map(owner_key).any(is_unknown).then_some(until)
     }
 
     /// Whether the address has no owner and is kept for its last one still.
