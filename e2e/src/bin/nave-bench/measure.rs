@@ -36,21 +36,23 @@ pub(crate) fn millis(length: Duration) -> f64 {
 /// What a process has used since it began.
 #[derive(Clone, Copy, Debug)]
 pub(crate) struct Usage {
-    /// Processor time, user and system, in milliseconds; the kernel counts in hundredths of a second.
+    /// Processor time, user and system, in milliseconds.
     pub(crate) cpu_ms: f64,
     /// Resident memory in MB.
     pub(crate) rss_mb: f64,
 }
 
-/// Reads `/proc/PID/stat` and `statm`.
+/// Reads the run time of all threads, in nanoseconds, and the memory, in pages.
 pub(crate) fn usage(pid: u32) -> anyhow::Result<Usage> {
-    let stat = fs::read_to_string(format!("/proc/{pid}/stat")).context("read a process's times")?;
-    // The command's name is in parentheses and may hold spaces: fields are counted behind it. 14 and 15 are user and system time.
-    let fields: Vec<&str> = stat.rsplit_once(')').context("read a process's times")?.1.split_whitespace().collect();
-    let ticks = |at: usize| fields.get(at).and_then(|f| f.parse::<f64>().ok()).context("read a process's times");
+    let mut nanoseconds = 0.0;
+    for thread in fs::read_dir(format!("/proc/{pid}/task")).context("list a process's threads")? {
+        // A thread that has just ended has nothing more to say.
+        let Ok(times) = fs::read_to_string(thread?.path().join("schedstat")) else { continue };
+        nanoseconds += times.split_whitespace().next().and_then(|t| t.parse::<f64>().ok()).context("read run times")?;
+    }
     let pages = fs::read_to_string(format!("/proc/{pid}/statm")).context("read a process's memory")?;
     let resident: f64 = pages.split_whitespace().nth(1).context("read a process's memory")?.parse()?;
-    Ok(Usage { cpu_ms: (ticks(11)? + ticks(12)?) * 10.0, rss_mb: (resident * 4096.0 / 1e6 * 10.0).round() / 10.0 })
+    Ok(Usage { cpu_ms: nanoseconds / 1e6, rss_mb: (resident * 4096.0 / 1e6 * 10.0).round() / 10.0 })
 }
 
 /// The sum of all samples of a metric in a Prometheus text page.
