@@ -9,6 +9,7 @@ use nave_xds::report::Report;
 
 use super::Engine;
 use super::serve::{Programmed, has_shown_addresses};
+use super::world::own_namespace;
 use crate::Key;
 use crate::ledger::Touched;
 use crate::seen::Seen;
@@ -50,7 +51,9 @@ impl Engine {
     fn tenant_moved(&mut self, moved: &Moved<Tenant>) {
         let Moved { key, before, after } = moved;
         let namespace: Arc<str> = tenant_namespace(&key.name).into();
-        let weighs = |tenant: &Arc<Tenant>| (tenant.spec.clone(), tenant.metadata.labels.clone());
+        let weighs = |tenant: &Arc<Tenant>| {
+            (tenant.spec.clone(), tenant.metadata.labels.clone(), own_namespace(tenant).map(str::to_owned))
+        };
         if before.as_ref().map(|tenant| &tenant.spec.backends) != after.as_ref().map(|tenant| &tenant.spec.backends) {
             self.dirt.networks = true;
         }

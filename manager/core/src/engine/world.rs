@@ -51,9 +51,11 @@ impl World {
             && self.hub_networks.is_some()
     }
 
-    /// The tenant whose namespace this is.
+    /// The tenant whose namespace this is: by its name, and because the Tenant says so itself. A namespace that merely has
+    /// the name, and was somebody else's before, is no tenant's.
     pub fn tenant(&self, namespace: &str) -> Option<&Arc<Tenant>> {
-        tenant_of(namespace).and_then(|name| self.tenants.find(&Key::cluster(name)))
+        let tenant = tenant_of(namespace).and_then(|name| self.tenants.find(&Key::cluster(name)))?;
+        (own_namespace(tenant) == Some(namespace)).then_some(tenant)
     }
 
     /// What the tenant's backends may be.
@@ -141,4 +143,9 @@ fn remove_from<K: Ord>(map: &mut BTreeMap<K, BTreeSet<Key>>, at: &K, key: &Key) 
             map.remove(at);
         }
     }
+}
+
+/// The namespace that a tenant was given.
+pub fn own_namespace(tenant: &Tenant) -> Option<&str> {
+    tenant.status.as_ref()?.namespace.as_deref()
 }

@@ -1,10 +1,11 @@
 //! Objects of the hub as a file describes them. Knows YAML turned JSON; knows no step.
 
 use kube::Resource;
+use nave_api::names::tenant_namespace;
 use nave_manager_core::{Key, Seen, Sight};
 use serde::Serialize;
 use serde::de::DeserializeOwned;
-use serde_json::Value;
+use serde_json::{Value, json};
 
 use super::{Hub, Objects};
 use crate::support::objects::at;
@@ -67,6 +68,10 @@ impl Hub {
         let object: K = serde_json::from_value(value.clone()).unwrap_or_else(|e| panic!("{value}: {e}"));
         let before = shelf(self).get(&Key::of(&object)).cloned();
         let generation = before.as_ref().and_then(|b| b.meta().generation).unwrap_or(0) + 1;
+        if value["kind"] == "Tenant" && value["status"].is_null() {
+            // As the tenants' rooms do; a case that gives a status means it.
+            value["status"] = json!({"namespace": tenant_namespace(value["metadata"]["name"].as_str().unwrap_or_default())});
+        }
         if let Some(before) = before {
             let status = serde_json::to_value(&before).expect("serializes")["status"].clone();
             value["status"] = status;

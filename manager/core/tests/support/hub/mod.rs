@@ -109,7 +109,9 @@ impl Hub {
         }
     }
 
-    pub fn tenant(&mut self, object: Tenant) {
+    pub fn tenant(&mut self, mut object: Tenant) {
+        let namespace = object.metadata.name.as_deref().map(nave_api::names::tenant_namespace);
+        object.status.get_or_insert_default().namespace = namespace;
         let object = self.put(object, |hub| &mut hub.tenants);
         self.engine.observe(Seen::Tenants(Sight::One(object)));
     }
