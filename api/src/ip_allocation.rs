@@ -25,7 +25,6 @@ use crate::tcp_load_balancer::Protocol;
     printcolumn(name = "Namespace", type_ = "string", json_path = ".spec.owners[0].namespace"),
     printcolumn(name = "Owner", type_ = "string", json_path = ".spec.owners[0].name"),
     printcolumn(name = "Group", type_ = "string", json_path = ".spec.group", priority = 1),
-    printcolumn(name = "Ready", type_ = "string", json_path = ".status.conditions[?(@.type=='Ready')].status"),
     printcolumn(name = "Age", type_ = "date", json_path = ".metadata.creationTimestamp")
 )]
 #[serde(rename_all = "camelCase")]

@@ -21,7 +21,11 @@ const CHARTS: [(&str, &[&str], &str); 2] = [
         r#"{"hubApiUrl": "https://hub.example.com:6443", "hubNetworks": ["10.0.0.0/8", "fd00::/8"], "xds": {"names": ["hub.example.com"],
             "service": {"type": "LoadBalancer", "annotations": {"example.com/a": "b"}}}"#,
     ),
-    ("agent", &["nave-agent"], r#"{"hubKubeconfig": "apiVersion: v1\nkind: Config\n", "defaultLoadBalancer": true, "nodeLabels": ["role=web"], "cleanup": true"#),
+    (
+        "agent",
+        &["nave-agent"],
+        r#"{"hubKubeconfig": "apiVersion: v1\nkind: Config\n", "defaultLoadBalancer": true, "nodeLabels": ["role=web"], "cleanup": true"#,
+    ),
 ];
 
 /// What both charts have.

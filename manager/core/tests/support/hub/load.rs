@@ -70,7 +70,8 @@ impl Hub {
         let generation = before.as_ref().and_then(|b| b.meta().generation).unwrap_or(0) + 1;
         if value["kind"] == "Tenant" && value["status"].is_null() {
             // As the tenants' rooms do; a case that gives a status means it.
-            value["status"] = json!({"namespace": tenant_namespace(value["metadata"]["name"].as_str().unwrap_or_default())});
+            value["status"] =
+                json!({"namespace": tenant_namespace(value["metadata"]["name"].as_str().unwrap_or_default())});
         }
         if let Some(before) = before {
             let status = serde_json::to_value(&before).expect("serializes")["status"].clone();
