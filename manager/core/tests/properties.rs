@@ -10,6 +10,7 @@ use nave_api::TCPLoadBalancer;
 use nave_manager_core::{Engine, Key, Role, Seen, Settings, Sight, Step};
 use nave_xds::resource::ResourceType;
 use proptest::prelude::*;
+use proptest::test_runner::RngSeed;
 use serde_json::Value;
 use support::hub::Hub;
 use support::objects::{balancer, fleet, nodes, pool, tenant};
@@ -226,7 +227,9 @@ impl History {
         for object in self.hub.balancers.values() {
             let uid = object.metadata.uid.clone().expect("the hub gives uids");
             let asks = serde_json::to_value(&object.spec.address).expect("serializes");
-            now.insert(uid.clone(), (self.recorded(&uid), asks));
+            let mut recorded = self.recorded(&uid);
+            recorded.retain(|address| !self.is_leaving(&uid, address));
+            now.insert(uid, (recorded, asks));
         }
         for (uid, (had, asked)) in &self.owned {
             if let Some((has, asks)) = now.get(uid).filter(|(_, asks)| asks == asked) {
@@ -235,6 +238,20 @@ impl History {
             }
         }
         self.owned = now;
+    }
+
+    /// Whether it was decided already, for what was asked before, that the address goes: the step only waits.
+    fn is_leaving(&self, uid: &str, address: &str) -> bool {
+        self.waiting.iter().any(|step| match step {
+            Step::ReleaseAllocation { name, .. } => {
+                let allocation = self.hub.allocations.get(&Key::cluster(name.as_str()));
+                allocation.is_some_and(|allocation| allocation.spec.address == address)
+            }
+            Step::ReplaceAllocation(next) => {
+                next.spec.address == address && next.spec.owners.iter().all(|owner| owner.uid != uid)
+            }
+            _ => false,
+        })
     }
 
     fn recorded(&self, uid: &str) -> BTreeSet<String> {
@@ -307,12 +324,19 @@ fn about(step: &Step) -> (u8, Key) {
     }
 }
 
-fn cases() -> u32 {
-    std::env::var("NAVE_PROPTEST_CASES").ok().and_then(|n| n.parse().ok()).unwrap_or(512)
+/// How many histories; the variable asks for more, and for others each time.
+fn asked() -> Option<u32> {
+    std::env::var("NAVE_PROPTEST_CASES").ok().and_then(|n| n.parse().ok())
+}
+
+/// The same histories in every run unless more are asked for: what a change breaks shows at the change.
+fn config() -> ProptestConfig {
+    let rng_seed = if asked().is_some() { RngSeed::Random } else { RngSeed::Fixed(7) };
+    ProptestConfig { cases: asked().unwrap_or(512), failure_persistence: None, rng_seed, ..ProptestConfig::default() }
 }
 
 proptest! {
-    #![proptest_config(ProptestConfig { cases: cases(), failure_persistence: None, ..ProptestConfig::default() })]
+    #![proptest_config(config())]
 
     #[test]
     fn after_any_history_the_engine_is_what_a_new_one_would_be(acts in prop::collection::vec(act(), 1..60)) {
