@@ -18,8 +18,10 @@ use crate::tcp_load_balancer::Protocol;
     status = "IPAllocationStatus",
     derive = "PartialEq",
     doc = "One address given to its owners. Written by the manager alone.",
-    validation = Rule::new("!isIP(self.spec.address) || (ip(self.spec.address).family() == 4 ? self.metadata.name == self.spec.address : self.metadata.name.matches('^([0-9a-f]{4}-){7}[0-9a-f]{4}$'))")
+    validation = Rule::new("!has(self.spec.address) || !isIP(self.spec.address) || (ip(self.spec.address).family() == 4 ? self.metadata.name == self.spec.address : self.metadata.name.matches('^([0-9a-f]{4}-){7}[0-9a-f]{4}$'))")
         .message("an IPAllocation is named after its address, IPv6 in full with dashes for colons: the name is the lock"),
+    validation = Rule::new("has(self.spec.address) || self.metadata.name == 'service.' + self.spec.pool")
+        .message("an IPAllocation without an address is named service.<pool>: it records the Envoy ports of a pool whose addresses the hub's cloud gives"),
     printcolumn(name = "Address", type_ = "string", json_path = ".spec.address"),
     printcolumn(name = "Pool", type_ = "string", json_path = ".spec.pool"),
     printcolumn(name = "Namespace", type_ = "string", json_path = ".spec.owners[0].namespace"),
@@ -28,13 +30,16 @@ use crate::tcp_load_balancer::Protocol;
     printcolumn(name = "Age", type_ = "date", json_path = ".metadata.creationTimestamp")
 )]
 #[serde(rename_all = "camelCase")]
+#[x_kube(validation = Rule::new("has(self.address) == has(oldSelf.address)").message("the address of an allocation never changes: it is the allocation"))]
 #[x_kube(validation = Rule::new("!has(oldSelf.group) || (has(self.group) && self.group == oldSelf.group)").message("the group of an allocation is fixed when it is made"))]
 pub struct IPAllocationSpec {
-    /// The address, IPv4 or IPv6. Immutable.
+    /// The address, IPv4 or IPv6. Immutable. Absent: the hub's cloud gives the addresses of this pool, and what is recorded
+    /// are the ports on which the fleet's Envoys listen for its owners.
+    #[serde(default, skip_serializing_if = "Option::is_none")]
     #[schemars(length(max = 45))]
     #[x_kube(validation = Rule::new("isIP(self)").message("address is an IPv4 or IPv6 address"))]
     #[x_kube(validation = Rule::new("self == oldSelf").message("the address of an allocation never changes: it is the allocation"))]
-    pub address: String,
+    pub address: Option<String>,
     /// The pool it comes from. Immutable.
     #[schemars(length(min = 1, max = 63))]
     #[x_kube(validation = Rule::new("self == oldSelf").message("an allocation stays in its pool"))]

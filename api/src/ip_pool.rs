@@ -32,6 +32,8 @@ use crate::{Duration, names, rules};
 )]
 #[serde(rename_all = "camelCase")]
 #[x_kube(validation = Rule::new("!has(self.source.static) || has(self.addresses)").message("a static pool lists its addresses in addresses.include"))]
+#[x_kube(validation = Rule::new("!has(self.source.service) || !has(self.addresses)").message("the hub's cloud gives the addresses of a pool with source.service: leave addresses out"))]
+#[x_kube(validation = Rule::new("!has(self.source.service) || self.source.service.per == 'Fleet' || !has(self.portRange)").message("portRange does not apply to source.service with per: LoadBalancer, where every load balancer has an address of its own: leave it out, or see source.service.envoyPorts"))]
 pub struct IPPoolSpec {
     /// Where the addresses come from; exactly one, and always the same one.
     #[x_kube(validation = Rule::new("has(self.static) == has(oldSelf.static) && has(self.service) == has(oldSelf.service) && has(self.external) == has(oldSelf.external)").message("a pool keeps its source: make another pool"))]
@@ -42,7 +44,8 @@ pub struct IPPoolSpec {
     /// Who may have them. Default: every tenant that asks for the pool by name.
     #[serde(default, skip_serializing_if = "Option::is_none")]
     pub r#use: Option<Use>,
-    /// Exclusive (default): an address serves one load balancer; ByPort: several of one tenant with different ports.
+    /// Exclusive (default): an address serves one load balancer; ByPort: several of one tenant with different ports;
+    /// ByPortAcrossTenants: several of any tenants. Says nothing where source.service gives the addresses.
     #[serde(default)]
     pub sharing: Sharing,
     /// How long a freed address is reserved for its last owner. Default: 0s; besides, he is preferred while it is free.
@@ -76,9 +79,57 @@ pub enum Source {
     /// They are ours.
     Static {},
     /// The hub's own cloud gives them, by a Service of type LoadBalancer in the hub.
-    Service {},
+    Service(ServiceSource),
     /// Somebody else routes them: allocate and program only.
     External {},
+}
+
+/// How the hub's own cloud gives addresses: the manager keeps Services of type LoadBalancer in its namespace, which lead to
+/// the ports of the fleet's Envoys. A client's address is seen where the cloud keeps it (`externalTrafficPolicy: Local` is set).
+#[derive(KubeSchema, Serialize, Deserialize, Clone, Debug, Default, PartialEq, Eq)]
+#[serde(rename_all = "camelCase")]
+#[x_kube(validation = Rule::new("self.per == oldSelf.per").message("per does not change while the pool lives: make another pool"))]
+pub struct ServiceSource {
+    /// LoadBalancer (default): a Service, and an address, for each load balancer; Fleet: one for all of them, which share it
+    /// by port.
+    #[serde(default)]
+    pub per: ServicePer,
+    /// The ports of the fleet's Envoys that lead to load balancers, with `per: LoadBalancer`. Default: 20000 to 29999.
+    /// Pools of one fleet need ranges that do not overlap.
+    #[serde(default, skip_serializing_if = "Option::is_none")]
+    pub envoy_ports: Option<PortRange>,
+    /// `spec.loadBalancerClass` of the Services, at most 253 characters. Default: none, which is the cloud's own.
+    #[serde(default, skip_serializing_if = "Option::is_none")]
+    #[schemars(length(min = 1, max = 253))]
+    #[x_kube(validation = Rule::new("self == oldSelf").message("loadBalancerClass of a Service never changes: make another pool"))]
+    pub load_balancer_class: Option<String>,
+    /// Annotations of the Services, by which a cloud is told more. Default: none.
+    #[serde(default, skip_serializing_if = "BTreeMap::is_empty")]
+    pub annotations: BTreeMap<String, String>,
+    /// The pods, in the manager's namespace, that are the fleet's Envoys. Default: those labelled `nave.dev/fleet` with the
+    /// fleet's name.
+    #[serde(default, skip_serializing_if = "Option::is_none")]
+    pub selector: Option<BTreeMap<String, String>>,
+}
+
+/// The Envoy ports of a pool whose Services are one per load balancer, where nothing is said.
+pub const ENVOY_PORTS: PortRange = PortRange { low: 20_000, high: 29_999 };
+
+impl ServiceSource {
+    /// The ports of the fleet's Envoys that lead to load balancers.
+    pub fn envoy_ports(&self) -> PortRange {
+        self.envoy_ports.unwrap_or(ENVOY_PORTS)
+    }
+}
+
+/// For what the hub's cloud gives an address.
+#[derive(JsonSchema, Serialize, Deserialize, Clone, Copy, Debug, Default, PartialEq, Eq, PartialOrd, Ord)]
+pub enum ServicePer {
+    /// For each load balancer one.
+    #[default]
+    LoadBalancer,
+    /// One for all load balancers of the pool.
+    Fleet,
 }
 
 /// The addresses of a pool.
@@ -143,6 +194,8 @@ pub enum Sharing {
     Exclusive,
     /// Several of one tenant, whose ports differ.
     ByPort,
+    /// Several of any tenants, whose ports differ. A tenant learns which ports of an address others have.
+    ByPortAcrossTenants,
 }
 
 /// Ports, both ends included.

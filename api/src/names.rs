@@ -40,8 +40,15 @@ pub const TENANT_LABEL: &str = "nave.dev/tenant";
 pub const ORIGIN_UID_LABEL: &str = "nave.dev/origin-uid";
 /// Label: on nodes, the fleet they are edge nodes of; on an IPAllocation, nothing.
 pub const FLEET_LABEL: &str = "nave.dev/fleet";
-/// Label: the pool of an IPAllocation.
+/// Label: the pool of an IPAllocation, or of a Service by which the hub's cloud gives an address.
 pub const POOL_LABEL: &str = "nave.dev/pool";
+
+/// Annotation: the load balancer for which a Service in the hub was made, `<namespace>/<name>`.
+pub const OWNER_ANNOTATION: &str = "nave.dev/owner";
+/// Annotation: the uid of that load balancer.
+pub const OWNER_UID_ANNOTATION: &str = "nave.dev/owner-uid";
+/// Annotation: the digest of the order by which a Service in the hub was written.
+pub const ORDER_ANNOTATION: &str = "nave.dev/order";
 
 /// Server-side apply: who writes intents.
 pub const AGENT_MANAGER: &str = "nave-agent";
@@ -76,6 +83,22 @@ pub fn allocation_name(address: IpAddr) -> String {
         IpAddr::V4(v4) => v4.to_string(),
         IpAddr::V6(v6) => v6.segments().map(|s| format!("{s:04x}")).join("-"),
     }
+}
+
+/// The name of the IPAllocation that records the Envoy ports of a pool whose addresses the hub's cloud gives. No address
+/// has a name like it.
+pub fn service_allocation_name(pool: &str) -> String {
+    format!("service.{pool}")
+}
+
+/// The name of the Service in the hub by which its cloud gives an address of the pool: to this load balancer, or to all.
+pub fn hub_service_name(pool: &str, balancer: Option<(&str, &str)>) -> String {
+    let (namespace, name) = balancer.unwrap_or(("", ""));
+    // Services are DNS labels that begin with a letter.
+    let unique = intent_name(pool, namespace, name);
+    let digits = &unique[unique.len() - HASH_DIGITS..];
+    let readable: String = format!("nave-{pool}-{name}").chars().take(MAX_LABEL - HASH_DIGITS - 1).collect();
+    format!("{}-{digits}", readable.trim_end_matches('-'))
 }
 
 #[cfg(test)]

@@ -13,6 +13,7 @@ mod metrics;
 mod options;
 mod peers;
 mod perform;
+mod provider;
 mod run;
 mod tenants;
 mod traffic;

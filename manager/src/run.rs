@@ -22,6 +22,7 @@ use crate::metrics::{Metrics, Xds};
 use crate::options::{Hub, Run, host_and_port};
 use crate::peers::{self, Relay};
 use crate::perform::Performer;
+use crate::provider::Providers;
 use crate::traffic::Traffic;
 use crate::{client, http, logging, tenants, watch as watches};
 
@@ -70,11 +71,12 @@ pub(crate) async fn run(options: Run) -> anyhow::Result<()> {
     metrics.add(Xds(server.clone()));
     let (synced, is_synced) = watch::channel(false);
     let events = Events::new(client.clone(), name.clone());
-    let performer = Performer::new(client.clone(), inbox.clone(), events, metrics.clone());
+    let providers = Arc::new(Providers::new(&client, &namespace));
+    let performer = Performer::new(client.clone(), Arc::clone(&providers), inbox.clone(), events, metrics.clone());
     let settings = Settings { hub_networks, allow_loopback_backends };
     let conductor = Conductor::new(settings, server.clone(), performer, metrics.clone(), synced);
     tokio::spawn(conductor.run(inputs));
-    watches::start(&client, &inbox, &traffic);
+    watches::start(&client, &providers, &inbox, &traffic);
 
     let (leadership, who_leads) = watch::channel(Leadership::default());
     let timing = Timing::of(lease_duration);

@@ -18,10 +18,11 @@ use serde::de::DeserializeOwned;
 use tokio::sync::watch;
 
 use crate::conductor::{Inbox, Input};
+use crate::provider::Providers;
 use crate::traffic::Traffic;
 
 /// Starts all watches; they end with the process.
-pub(crate) fn start(client: &Client, inbox: &Inbox, traffic: &Traffic) {
+pub(crate) fn start(client: &Client, providers: &Providers, inbox: &Inbox, traffic: &Traffic) {
     follow::<Tenant>(client, inbox.clone(), |sight| Input::Seen(Box::new(Seen::Tenants(sight))));
     follow::<NodeSet>(client, inbox.clone(), |sight| Input::Seen(Box::new(Seen::NodeSets(sight))));
     follow::<IPPool>(client, inbox.clone(), |sight| Input::Seen(Box::new(Seen::Pools(sight))));
@@ -33,6 +34,7 @@ pub(crate) fn start(client: &Client, inbox: &Inbox, traffic: &Traffic) {
     });
     allocations(client, inbox.clone());
     networks(client, inbox.clone());
+    providers.watch(inbox);
 }
 
 /// Sees every object of a kind, whole lists first and after each interruption.
@@ -40,7 +42,7 @@ fn follow<K>(client: &Client, inbox: Inbox, hand_on: impl Fn(Sight<K>) -> Input 
 where
     K: Resource<DynamicType = ()> + Clone + DeserializeOwned + Debug + Send + 'static,
 {
-    let mut events = events::<K>(client);
+    let mut events = all::<K>(client);
     tokio::spawn(async move {
         let mut listed = Vec::new();
         while let Some(event) = events.next().await {
@@ -57,7 +59,7 @@ where
 
 /// Allocations keep their resourceVersions on the way: our own writes tell of them as well, and sooner.
 fn allocations(client: &Client, inbox: Inbox) {
-    let mut events = events::<IPAllocation>(client);
+    let mut events = all::<IPAllocation>(client);
     tokio::spawn(async move {
         let mut listed = Vec::new();
         while let Some(event) = events.next().await {
@@ -112,7 +114,7 @@ fn collect<K>(client: &Client, into: watch::Sender<Option<Vec<IpNet>>>, read: fn
 where
     K: Resource<DynamicType = ()> + Clone + DeserializeOwned + Debug + Send + 'static,
 {
-    let mut events = events::<K>(client);
+    let mut events = all::<K>(client);
     tokio::spawn(async move {
         let mut known = std::collections::BTreeMap::new();
         let mut listed = false;
@@ -139,7 +141,15 @@ where
     });
 }
 
-fn events<K>(client: &Client) -> futures::stream::BoxStream<'static, Event<K>>
+fn all<K>(client: &Client) -> futures::stream::BoxStream<'static, Event<K>>
+where
+    K: Resource<DynamicType = ()> + Clone + DeserializeOwned + Debug + Send + 'static,
+{
+    events(Api::all(client.clone()), watcher::Config::default())
+}
+
+/// Every event of these objects, for ever; interruptions are logged and passed over.
+pub(crate) fn events<K>(api: Api<K>, config: watcher::Config) -> futures::stream::BoxStream<'static, Event<K>>
 where
     K: Resource<DynamicType = ()> + Clone + DeserializeOwned + Debug + Send + 'static,
 {
@@ -150,8 +160,7 @@ where
         .with_jitter()
         .without_max_times();
     // A watch of an API server that hangs is given up a little after this: soon, and cheap where nothing hangs.
-    let config = watcher::Config::default().timeout(60);
-    watcher::watcher(Api::<K>::all(client.clone()), config)
+    watcher::watcher(api, config.timeout(60))
         .modify(|object| object.meta_mut().managed_fields = None)
         .backoff(ExponentialBackoff::from(backoff))
         .filter_map(|event| async {

@@ -30,7 +30,10 @@ pub fn wanted(
     let Some(answer) = answer else { return shown.to_vec() };
     let told = condition::find(&answer.conditions, ConditionType::Programmed).filter(|told| told.status == "True");
     let programmed = told.is_some_and(|told| is_current(told, generation));
-    let present = |address: &Address| shown.iter().find(|entry| entry.ip.as_deref() == Some(&address.value));
+    let present = |address: &Address| {
+        let is_it = |text: Option<&str>| text == Some(address.value.as_str());
+        shown.iter().find(|entry| is_it(entry.ip.as_deref()) || is_it(entry.hostname.as_deref()))
+    };
     answer
         .addresses
         .iter()
@@ -77,10 +80,11 @@ fn entry(address: &Address) -> LoadBalancerIngress {
         .iter()
         .map(|port| PortStatus { error: None, port: port.port.into(), protocol: port.protocol.as_str().to_owned() })
         .collect();
+    let is_name = address.family.is_none();
     LoadBalancerIngress {
-        hostname: None,
-        ip: Some(address.value.clone()),
-        ip_mode: Some(PROXY.to_owned()),
+        hostname: is_name.then(|| address.value.clone()),
+        ip: (!is_name).then(|| address.value.clone()),
+        ip_mode: (!is_name).then(|| PROXY.to_owned()),
         ports: (!ports.is_empty()).then_some(ports),
     }
 }

@@ -239,10 +239,11 @@ pub struct TCPLoadBalancerStatus {
 #[derive(KubeSchema, Serialize, Deserialize, Clone, Debug, PartialEq, Eq)]
 #[serde(rename_all = "camelCase")]
 pub struct Address {
-    /// The address.
+    /// The address; where the hub's cloud gives a name instead, the name.
     pub value: String,
-    /// Its family.
-    pub family: IpFamily,
+    /// Its family. Absent: it is a name.
+    #[serde(default, skip_serializing_if = "Option::is_none")]
+    pub family: Option<IpFamily>,
     /// The pool it comes from.
     pub pool: String,
     /// The ports on it.

@@ -10,6 +10,7 @@ mod engine;
 mod hold;
 mod key;
 mod ledger;
+mod order;
 mod pool;
 mod ports;
 mod problem;
@@ -17,10 +18,12 @@ mod records;
 mod seen;
 mod shelf;
 mod step;
+mod supply;
 
 pub use compile::{of_stat_prefix, stat_prefix};
 pub use engine::Engine;
 pub use key::Key;
+pub use order::{Delivery, Order, OrderedPort};
 pub use seen::{Role, Seen, Settings, Sight};
 pub use step::{Announcement, Outcome, Step, Tone};
 

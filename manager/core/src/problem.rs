@@ -117,6 +117,8 @@ fn refusals(f: &mut fmt::Formatter<'_>, refused: &[Refused], tenant: &str) -> fm
 pub(crate) enum Shortage {
     /// They are being recorded.
     Pending,
+    /// The hub's cloud has yet to give them.
+    AwaitsCloud,
     /// Something else is wrong with it.
     NotAccepted,
     InvalidAddress {
@@ -158,6 +160,7 @@ impl Shortage {
     pub fn reason(&self) -> &'static str {
         match self {
             Self::Pending => "Pending",
+            Self::AwaitsCloud => "AwaitsCloud",
             Self::NotAccepted => "NotAccepted",
             Self::InvalidAddress { .. } => "InvalidAddress",
             Self::PoolNotOpen { .. } => "PoolNotOpen",
@@ -177,6 +180,7 @@ impl fmt::Display for Shortage {
     fn fmt(&self, f: &mut fmt::Formatter<'_>) -> fmt::Result {
         match self {
             Self::Pending => f.write_str("its addresses are being recorded"),
+            Self::AwaitsCloud => f.write_str("waits for the hub's cloud to give an address"),
             Self::NotAccepted => f.write_str("no address is given to what is not accepted"),
             Self::InvalidAddress { text } => write!(f, "\"{text}\" in spec.address.requested is no IP address"),
             Self::PoolNotOpen { pool } => {

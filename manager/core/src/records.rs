@@ -6,9 +6,10 @@ use std::sync::Arc;
 
 use nave_api::IPAllocation;
 use nave_api::ip_allocation::Owner;
-use nave_api::names::allocation_name;
+use nave_api::names::{allocation_name, service_allocation_name};
 
 use crate::hold::Hold;
+use crate::pool::{everywhere, is_everywhere};
 use crate::ports::Door;
 use crate::shelf::Moved;
 use crate::{Key, Timestamp};
@@ -43,10 +44,12 @@ pub(crate) struct Records {
     by_address: BTreeMap<IpAddr, Arc<IPAllocation>>,
     by_owner: BTreeMap<Key, BTreeSet<IpAddr>>,
     by_tenant: BTreeMap<(Arc<str>, String), BTreeSet<IpAddr>>,
+    by_pool: BTreeMap<String, BTreeSet<IpAddr>>,
     tallies: BTreeMap<String, Tally>,
     flights: BTreeMap<IpAddr, Flight>,
     coming: BTreeMap<Key, BTreeSet<IpAddr>>,
-    /// Addresses recorded or promised to the load balancers of a namespace.
+    /// Addresses recorded or promised to the load balancers of a namespace. Of those that stand for every address of the
+    /// fleet's nodes, each owner counts: the cloud gives him one.
     counts: BTreeMap<Arc<str>, u32>,
     /// Addresses that are kept for their last owner, by when that ends and by him.
     holds: BTreeSet<(Timestamp, IpAddr)>,
@@ -71,13 +74,26 @@ pub(crate) fn owner_key(owner: &Owner) -> Option<Key> {
     (kind == KIND).then(|| Key::new(namespace.as_str(), name.as_str()))
 }
 
+/// The address that an allocation records; without one, that which stands for every address of the fleet's nodes.
+pub(crate) fn place(object: &IPAllocation) -> Option<IpAddr> {
+    match &object.spec.address {
+        Some(address) => address.parse().ok().filter(|address| !is_everywhere(*address)),
+        None => Some(everywhere(&object.spec.pool)),
+    }
+}
+
+/// The name of the allocation of an address: the lock on it.
+pub(crate) fn record_name(address: IpAddr, pool: &str) -> String {
+    if is_everywhere(address) { service_allocation_name(pool) } else { allocation_name(address) }
+}
+
 impl Records {
     /// Takes a look in. An object that is not named after its address is nobody's lock and does not count.
     pub fn note(&mut self, moved: &Moved<IPAllocation>) -> Option<Noted> {
         let Moved { key, before, after } = moved;
         let object = after.as_ref().or(before.as_ref())?;
-        let address: IpAddr = object.spec.address.parse().ok()?;
-        if allocation_name(address) != *key.name {
+        let address = place(object)?;
+        if record_name(address, &object.spec.pool) != *key.name {
             return None;
         }
         let was_taken = self.is_taken(address);
@@ -88,8 +104,13 @@ impl Records {
         }
         if let Some(after) = after {
             self.join(address, after, &mut owners);
+            if is_everywhere(address) {
+                owners.retain(|owner| known.as_ref().is_none_or(|known| share(known, owner) != share(after, owner)));
+            }
             self.by_address.insert(address, Arc::clone(after));
-        } else if let Some(owner) = known.as_ref().and_then(|known| known.spec.owners.first()).and_then(owner_key) {
+        } else if let Some(owner) = known.as_ref().and_then(|known| known.spec.owners.first()).and_then(owner_key)
+            && !is_everywhere(address)
+        {
             self.remember(address, owner);
         }
         let promised = self.land(address, after.as_deref());
@@ -176,6 +197,11 @@ impl Records {
         matches!(self.flights.get(&address), Some(Flight::Release { .. }))
     }
 
+    /// The addresses of a pool that anybody owns.
+    pub fn of_pool(&self, pool: &str) -> impl Iterator<Item = IpAddr> {
+        self.by_pool.get(pool).into_iter().flatten().copied()
+    }
+
     /// The addresses of a pool that the load balancers of a namespace own.
     pub fn of_tenant(&self, namespace: &Arc<str>, pool: &str) -> impl Iterator<Item = IpAddr> {
         self.by_tenant.get(&(Arc::clone(namespace), pool.to_owned())).into_iter().flatten().copied()
@@ -183,10 +209,8 @@ impl Records {
 
     /// From now on this is under way on the address.
     pub fn depart(&mut self, address: IpAddr, flight: Flight) {
-        if let Flight::Create { owners } = &flight
-            && let Some(owner) = owners.first()
-        {
-            self.count(&owner.namespace, 1);
+        for namespace in counted(address, &flight) {
+            self.count(&namespace, 1);
         }
         for owner in promised(&flight) {
             self.coming.entry(owner.clone()).or_default().insert(address);
@@ -196,22 +220,26 @@ impl Records {
 
     /// The load balancer, too, gets the address by what is under way on it.
     pub fn board(&mut self, address: IpAddr, key: &Key) {
-        match self.flights.get_mut(&address) {
-            Some(Flight::Create { owners } | Flight::Replace { owners }) => {
+        let Some(mut flight) = self.flights.remove(&address) else { return };
+        let before = counted(address, &flight).len();
+        match &mut flight {
+            Flight::Create { owners } | Flight::Replace { owners } => {
                 owners.insert(key.clone());
                 self.coming.entry(key.clone()).or_default().insert(address);
             }
-            Some(Flight::Release { .. }) | None => {}
+            Flight::Release { .. } => {}
         }
+        if counted(address, &flight).len() > before {
+            self.count(&key.namespace, 1);
+        }
+        self.flights.insert(address, flight);
     }
 
     /// Forgets what was under way on the address; returns who was promised it.
     pub fn abort(&mut self, address: IpAddr) -> BTreeSet<Key> {
         let Some(flight) = self.flights.remove(&address) else { return BTreeSet::new() };
-        if let Flight::Create { owners } = &flight
-            && let Some(owner) = owners.first()
-        {
-            self.count(&owner.namespace, -1);
+        for namespace in counted(address, &flight) {
+            self.count(&namespace, -1);
         }
         for owner in promised(&flight) {
             if let Some(coming) = self.coming.get_mut(owner) {
@@ -250,9 +278,12 @@ impl Records {
             self.by_owner.entry(owner.clone()).or_default().insert(address);
             owners.insert(owner);
         }
-        for namespace in namespaces(object) {
-            self.count(&namespace, 1);
+        for (namespace, count) in namespaces(address, object) {
+            self.count(&namespace, count);
             self.by_tenant.entry((namespace, object.spec.pool.clone())).or_default().insert(address);
+        }
+        if !object.spec.owners.is_empty() {
+            self.by_pool.entry(object.spec.pool.clone()).or_default().insert(address);
         }
         if let Some(Hold { owner, until }) = Hold::of(object) {
             self.holds.insert((until, address));
@@ -267,10 +298,11 @@ impl Records {
             remove_from(&mut self.by_owner, &owner, address);
             owners.insert(owner);
         }
-        for namespace in namespaces(object) {
-            self.count(&namespace, -1);
+        for (namespace, count) in namespaces(address, object) {
+            self.count(&namespace, -count);
             remove_from(&mut self.by_tenant, &(namespace, object.spec.pool.clone()), address);
         }
+        remove_from(&mut self.by_pool, &object.spec.pool, address);
         if let Some(Hold { owner, until }) = Hold::of(object) {
             self.holds.remove(&(until, address));
             remove_from(&mut self.held, &owner, address);
@@ -305,9 +337,34 @@ fn promised(flight: &Flight) -> impl Iterator<Item = &Key> {
     owners.into_iter().flatten()
 }
 
-/// The namespaces of an allocation's owners: one, unless somebody wrote it by hand.
-fn namespaces(object: &IPAllocation) -> BTreeSet<Arc<str>> {
-    object.spec.owners.iter().map(|owner| Arc::from(owner.namespace.as_str())).collect()
+/// The namespaces of an allocation's owners, and how many addresses each has by it.
+fn namespaces(address: IpAddr, object: &IPAllocation) -> BTreeMap<Arc<str>, i32> {
+    let mut counts = BTreeMap::new();
+    for owner in &object.spec.owners {
+        let count: &mut i32 = counts.entry(Arc::from(owner.namespace.as_str())).or_default();
+        *count = if is_everywhere(address) { count.saturating_add(1) } else { 1 };
+    }
+    counts
+}
+
+/// The namespaces whose number of addresses grows by what is under way, each as often as it does.
+fn counted(address: IpAddr, flight: &Flight) -> Vec<Arc<str>> {
+    let namespaces =
+        |owners: &BTreeSet<Key>| owners.iter().map(|owner| Arc::clone(&owner.namespace)).collect::<Vec<_>>();
+    match flight {
+        Flight::Create { owners } | Flight::Replace { owners } if is_everywhere(address) => namespaces(owners),
+        Flight::Create { owners } => {
+            let mut namespaces = namespaces(owners);
+            namespaces.dedup();
+            namespaces
+        }
+        Flight::Replace { .. } | Flight::Release { .. } => Vec::new(),
+    }
+}
+
+/// What the load balancer of this name has by an allocation.
+fn share<'a>(object: &'a IPAllocation, key: &Key) -> Option<&'a Owner> {
+    object.spec.owners.iter().find(|owner| owner_key(owner).as_ref() == Some(key))
 }
 
 fn remove_from<K: Ord>(map: &mut BTreeMap<K, BTreeSet<IpAddr>>, at: &K, address: IpAddr) {

@@ -4,7 +4,7 @@ use ipnet::IpNet;
 use nave_api::{Fleet, IPAllocation, IPPool, NodeSet, TCPLoadBalancer, Tenant};
 use nave_xds::report::Report;
 
-use crate::Key;
+use crate::{Delivery, Key};
 
 /// What does not change while the engine lives.
 #[derive(Clone, Debug, Default)]
@@ -42,6 +42,10 @@ pub enum Seen {
     Allocations(Sight<IPAllocation>),
     /// Fleets.
     Fleets(Sight<Fleet>),
+    /// All that the providers deliver. It replaces everything that was known of it.
+    Deliveries(Vec<Delivery>),
+    /// What is delivered by the order of this name now, if anything.
+    Delivery(String, Option<Delivery>),
     /// The networks of the hub's nodes, pods and services, all that are known now.
     HubNetworks(Vec<IpNet>),
     /// An Envoy's word. Stream numbers must be unique over all replicas whose reports come here.

@@ -8,7 +8,7 @@ use nave_api::tenant::Usage;
 use nave_api::{FleetStatus, IPAllocation, IPPoolStatus, TCPLoadBalancerStatus};
 use nave_xds::store::Change;
 
-use crate::Key;
+use crate::{Key, Order};
 
 /// What follows from the observations since the last time.
 #[derive(Clone, Debug, Default)]
@@ -82,6 +82,13 @@ pub enum Step {
         status: FleetStatus,
         /// As above.
         patience: Duration,
+    },
+    /// Have the order's provider deliver what it says; where something is delivered under its name, change that.
+    Order(Order),
+    /// Have delivered under this name no more. When nothing is, tell the engine so.
+    Withdraw {
+        /// The order's name.
+        id: String,
     },
     /// Record an Event.
     Announce(Announcement),

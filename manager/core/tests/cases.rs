@@ -155,7 +155,7 @@ fn outcome(hub: &Hub) -> String {
             });
             let mut lines = vec![format!("pool: {}", object.spec.pool)];
             lines.extend(owners);
-            (object.spec.address.clone(), lines)
+            (object.spec.address.clone().or_else(|| object.metadata.name.clone()).unwrap_or_default(), lines)
         }),
     );
     let served: BTreeMap<_, _> = hub.served.iter().filter(|(_, served)| !served.is_empty()).collect();

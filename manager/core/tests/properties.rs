@@ -6,7 +6,7 @@ mod support;
 
 use std::collections::{BTreeMap, BTreeSet};
 
-use nave_api::TCPLoadBalancer;
+use nave_api::{IPAllocation, TCPLoadBalancer};
 use nave_manager_core::{Engine, Key, Role, Seen, Settings, Sight, Step};
 use nave_xds::resource::ResourceType;
 use proptest::prelude::*;
@@ -56,6 +56,8 @@ enum Act {
         which: usize,
     },
     Acknowledge,
+    /// The hub's cloud gives and takes what it was asked to.
+    Cloud,
     Refuse {
         which: usize,
     },
@@ -87,6 +89,7 @@ fn act() -> impl Strategy<Value = Act> {
         1 => n.clone().prop_map(|which| Act::Connect { which }),
         1 => n.clone().prop_map(|which| Act::Disconnect { which }),
         2 => Just(Act::Acknowledge),
+        2 => Just(Act::Cloud),
         1 => n.clone().prop_map(|which| Act::Refuse { which }),
         6 => Just(Act::Decide),
         10 => n.prop_map(|which| Act::Perform { which }),
@@ -141,6 +144,7 @@ impl History {
             Act::Connect { which } => hub.connect("default", NODES[which % NODES.len()]),
             Act::Disconnect { which } => hub.disconnect("default", NODES[which % NODES.len()]),
             Act::Acknowledge => hub.acknowledge(),
+            Act::Cloud => drop(hub.cloud_works()),
             Act::Refuse { which } => {
                 let listeners: Vec<_> = hub
                     .names("default")
@@ -197,9 +201,10 @@ impl History {
     /// A port of an address is one load balancer's, and an address one tenant's.
     fn ports_have_one_owner(&self) {
         for allocation in self.hub.allocations.values() {
-            let (address, owners) = (&allocation.spec.address, &allocation.spec.owners);
+            let (address, owners) = (place(allocation), &allocation.spec.owners);
             let namespaces: BTreeSet<&str> = owners.iter().map(|owner| owner.namespace.as_str()).collect();
-            assert!(namespaces.len() <= 1, "{address} belongs to several tenants");
+            let is_shared = allocation.spec.address.is_none() || allocation.spec.pool == "everybodys";
+            assert!(is_shared || namespaces.len() <= 1, "{address} belongs to several tenants");
             let ports: Vec<_> = owners.iter().flat_map(|owner| &owner.ports).map(|p| (p.protocol, p.port)).collect();
             assert_eq!(
                 ports.len(),
@@ -213,8 +218,10 @@ impl History {
         for served in self.hub.served.values() {
             for (_, name) in served.keys().filter(|(kind, _)| *kind == ResourceType::Listener) {
                 let address = name.split('/').nth(1).expect("a listener is named after its address");
+                // Behind a cloud's addresses, Envoy listens on all of its node's.
+                let recorded = Some(address).filter(|address| *address != "0.0.0.0");
                 assert!(
-                    self.hub.allocations.values().any(|a| a.spec.address == address),
+                    self.hub.allocations.values().any(|a| a.spec.address.as_deref() == recorded),
                     "{name} is served unrecorded"
                 );
             }
@@ -245,10 +252,10 @@ impl History {
         self.waiting.iter().any(|step| match step {
             Step::ReleaseAllocation { name, .. } => {
                 let allocation = self.hub.allocations.get(&Key::cluster(name.as_str()));
-                allocation.is_some_and(|allocation| allocation.spec.address == address)
+                allocation.is_some_and(|allocation| place(allocation) == address)
             }
             Step::ReplaceAllocation(next) => {
-                next.spec.address == address && next.spec.owners.iter().all(|owner| owner.uid != uid)
+                place(next) == address && next.spec.owners.iter().all(|owner| owner.uid != uid)
             }
             _ => false,
         })
@@ -256,7 +263,7 @@ impl History {
 
     fn recorded(&self, uid: &str) -> BTreeSet<String> {
         let own = self.hub.allocations.values().filter(|a| a.spec.owners.iter().any(|o| o.uid == uid));
-        own.map(|a| a.spec.address.clone()).collect()
+        own.map(place).collect()
     }
 
     /// What must hold when nothing is under way.
@@ -304,6 +311,11 @@ impl History {
     }
 }
 
+/// The address of an allocation; its pool where a cloud gives the addresses.
+fn place(allocation: &IPAllocation) -> String {
+    allocation.spec.address.clone().unwrap_or_else(|| allocation.spec.pool.clone())
+}
+
 fn families(asks: &Value) -> usize {
     match asks["familyPolicy"].as_str() {
         Some("PreferDualStack" | "RequireDualStack") => 2,
@@ -320,6 +332,8 @@ fn about(step: &Step) -> (u8, Key) {
         Step::WritePoolStatus { name, .. } => (2, Key::cluster(name.as_str())),
         Step::WriteTenantUsage { name, .. } => (3, Key::cluster(name.as_str())),
         Step::WriteFleetStatus { name, .. } => (4, Key::cluster(name.as_str())),
+        Step::Order(order) => (6, Key::cluster(order.id.as_str())),
+        Step::Withdraw { id } => (6, Key::cluster(id.as_str())),
         Step::Announce(_) => (5, Key::default()),
     }
 }

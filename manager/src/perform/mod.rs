@@ -19,6 +19,7 @@ use tokio::time::Instant;
 use crate::conductor::{Inbox, Input};
 use crate::events::Events;
 use crate::metrics::Metrics;
+use crate::provider::Providers;
 use write::{Writer, Written};
 
 /// Writes on their way at once. The API server's own priority and fairness does the rest.
@@ -50,6 +51,7 @@ enum Target {
     Pool(String),
     Tenant(String),
     Fleet(String),
+    Order(String),
 }
 
 #[derive(Default)]
@@ -65,10 +67,16 @@ struct Waiting {
 
 impl Performer {
     /// A performer that does nothing until this manager leads. What it learns from answers goes to the inbox.
-    pub(crate) fn new(client: Client, inbox: Inbox, events: Events, metrics: Metrics) -> Self {
+    pub(crate) fn new(
+        client: Client,
+        providers: Arc<Providers>,
+        inbox: Inbox,
+        events: Events,
+        metrics: Metrics,
+    ) -> Self {
         Self {
             shared: Arc::new(Shared {
-                writer: Writer::new(client),
+                writer: Writer::new(client, providers),
                 inbox,
                 events,
                 metrics,
@@ -95,6 +103,8 @@ impl Performer {
             Step::WritePoolStatus { name, patience, .. } => (Target::Pool(name.clone()), *patience),
             Step::WriteTenantUsage { name, patience, .. } => (Target::Tenant(name.clone()), *patience),
             Step::WriteFleetStatus { name, patience, .. } => (Target::Fleet(name.clone()), *patience),
+            Step::Order(order) => (Target::Order(order.id.clone()), Duration::ZERO),
+            Step::Withdraw { id } => (Target::Order(id.clone()), Duration::ZERO),
             Step::Announce(announcement) => return self.shared.events.publish(announcement.clone()),
         };
         self.queue(target, Waiting { step, due: Instant::now() + patience });
@@ -145,9 +155,12 @@ fn is_status(step: &Step) -> bool {
         | Step::WritePoolStatus { .. }
         | Step::WriteTenantUsage { .. }
         | Step::WriteFleetStatus { .. } => true,
-        Step::CreateAllocation(_) | Step::ReplaceAllocation(_) | Step::ReleaseAllocation { .. } | Step::Announce(_) => {
-            false
-        }
+        Step::CreateAllocation(_)
+        | Step::ReplaceAllocation(_)
+        | Step::ReleaseAllocation { .. }
+        | Step::Order(_)
+        | Step::Withdraw { .. }
+        | Step::Announce(_) => false,
     }
 }
 

@@ -1,13 +1,16 @@
 //! What each step writes, and what its answer means. Knows the API's verbs and errors; knows no order and no retry.
 
+use std::sync::Arc;
+
 use kube::api::{DeleteParams, Patch, PatchParams, PostParams, Preconditions};
 use kube::{Api, Client};
 use nave_api::{Fleet, IPAllocation, IPPool, TCPLoadBalancer, Tenant, names};
-use nave_manager_core::{Key, Step};
+use nave_manager_core::{Key, Seen, Step};
 use serde::Serialize;
 use serde_json::{Value, json};
 
 use crate::conductor::Input;
+use crate::provider::{Ending, Providers};
 use crate::watch;
 
 /// What came of a write.
@@ -26,12 +29,13 @@ pub(super) enum Written {
 pub(super) struct Writer {
     client: Client,
     allocations: Api<IPAllocation>,
+    providers: Arc<Providers>,
 }
 
 impl Writer {
     /// A writer with this client.
-    pub(super) fn new(client: Client) -> Self {
-        Self { allocations: Api::all(client.clone()), client }
+    pub(super) fn new(client: Client, providers: Arc<Providers>) -> Self {
+        Self { allocations: Api::all(client.clone()), client, providers }
     }
 
     /// Writes once.
@@ -61,6 +65,15 @@ impl Writer {
             Step::WriteFleetStatus { name, uid, status, patience: _ } => {
                 self.status(&Api::<Fleet>::all(self.client.clone()), name, uid, status).await
             }
+            Step::Order(order) => match self.providers.order(order).await {
+                Ok(()) => Written::Done,
+                Err(error) => not_now("order an address", &order.id, &error),
+            },
+            Step::Withdraw { id } => match self.providers.withdraw(id).await {
+                Ok(Ending::Begun) => Written::Done,
+                Ok(Ending::Over) => Written::Learnt(vec![Input::Seen(Box::new(Seen::Delivery(id.clone(), None)))]),
+                Err(error) => not_now("withdraw an order", id, &error),
+            },
             Step::Announce(_) => Written::Done, // Invariant: Events go by their own way, `Performer::perform`
         }
     }

@@ -271,7 +271,7 @@ impl Bench {
 
     async fn allocated(&self, name: &str) -> anyhow::Result<IpAddr> {
         let intent = names::intent_name("Service", "default", name);
-        self.allocations_seen.wait_for(&intent, |allocation| allocation.spec.address.parse().ok()).await
+        self.allocations_seen.wait_for(&intent, |allocation| allocation.spec.address.as_ref()?.parse().ok()).await
     }
 
     async fn shown(&self, name: &str) -> anyhow::Result<()> {

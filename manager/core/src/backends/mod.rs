@@ -172,7 +172,7 @@ mod tests {
             "apiVersion": "nave.dev/v1alpha1", "kind": "IPPool", "metadata": {"name": "public"},
             "spec": {"source": {"static": {}}, "addresses": {"include": ["10.9.0.0/16"], "exclude": ["10.9.0.1"]}},
         });
-        Pools::rebuild([std::sync::Arc::new(serde_json::from_value(object).unwrap())].iter(), [].into_iter())
+        Pools::rebuild([std::sync::Arc::new(serde_json::from_value(object).unwrap())].iter(), [].into_iter(), [].into())
     }
 
     fn judged(backends: &serde_json::Value, text: &str) -> Result<IpAddr, Refusal> {

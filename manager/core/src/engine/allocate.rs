@@ -6,7 +6,7 @@ use std::net::IpAddr;
 use std::sync::Arc;
 
 use k8s_openapi::apimachinery::pkg::apis::meta::v1::ObjectMeta;
-use nave_api::names::{POOL_LABEL, RELEASE_FINALIZER, allocation_name};
+use nave_api::names::{POOL_LABEL, RELEASE_FINALIZER};
 use nave_api::tcp_load_balancer::IpFamily;
 use nave_api::{IPAllocation, IPAllocationSpec, TCPLoadBalancer};
 
@@ -17,9 +17,10 @@ use super::plan::{Plan, plan};
 use super::waiting::{Await, Turn};
 use crate::hold::Hold;
 use crate::key::{born, uid};
+use crate::pool::is_everywhere;
 use crate::ports::{assign, wanted};
 use crate::problem::Shortage;
-use crate::records::{Flight, owner_key, taken_by_others};
+use crate::records::{Flight, owner_key, record_name, taken_by_others};
 use crate::step::Step;
 use crate::{Key, Timestamp};
 
@@ -116,8 +117,10 @@ impl Engine {
         for (address, pool) in take {
             self.record(address, &pool, key, &balancer, drafts);
         }
+        self.given_up.remove(key);
         for address in unneeded {
             drafts.give_up(address, key);
+            self.give_up_delivered(address, key);
         }
         self.dirt.addresses.extend(self.world.records.of_name(key).map(|(address, _)| address));
         self.dirt.statuses.insert(key.clone());
@@ -137,7 +140,8 @@ impl Engine {
         };
         let planned = plan(&self.world, drafts, key, balancer, tenant);
         let Some(limit) = tenant.spec.quota.as_ref().and_then(|quota| quota.addresses) else { return planned };
-        let added = planned.take.iter().filter(|(address, _)| !self.world.records.is_taken(*address)).count();
+        let is_new = |address: IpAddr| is_everywhere(address) || !self.world.records.is_taken(address);
+        let added = planned.take.iter().filter(|(address, _)| is_new(*address)).count();
         let wanted = self.addresses_in(&key.namespace).saturating_add(u32::try_from(added).unwrap_or(u32::MAX));
         if added == 0 || wanted <= limit {
             return planned;
@@ -156,9 +160,9 @@ impl Engine {
             .or_else(|| self.world.records.find(address).map(|left| IPAllocation::clone(left)));
         let mut object = left.unwrap_or_else(|| made(address, pool));
         let space = self.world.pools.find(pool);
-        if let Some(range) = space.filter(|space| space.shares() || space.spec().port_range.is_some()) {
+        if let Some(range) = space.filter(|space| space.counts_ports()) {
             let taken = taken_by_others(&object, key);
-            owner.ports = assign(&wanted(&balancer.spec.ports), &[], range.spec().port_range, &taken).0;
+            owner.ports = assign(&wanted(&balancer.spec.ports), &[], range.port_range(), &taken).0;
         }
         Hold::clear(&mut object);
         object.spec.owners.retain(|other| owner_key(other).as_ref() != Some(key));
@@ -180,12 +184,12 @@ impl Engine {
 /// The object that records an address, without an owner yet.
 fn made(address: IpAddr, pool: &str) -> IPAllocation {
     let metadata = ObjectMeta {
-        name: Some(allocation_name(address)),
+        name: Some(record_name(address, pool)),
         finalizers: Some(vec![RELEASE_FINALIZER.to_owned()]),
         labels: Some([(POOL_LABEL.to_owned(), pool.to_owned())].into()),
         ..ObjectMeta::default()
     };
-    let spec =
-        IPAllocationSpec { address: address.to_string(), pool: pool.to_owned(), group: None, owners: Vec::new() };
+    let address = (!is_everywhere(address)).then(|| address.to_string());
+    let spec = IPAllocationSpec { address, pool: pool.to_owned(), group: None, owners: Vec::new() };
     IPAllocation { metadata, spec, status: None }
 }

@@ -4,6 +4,7 @@ use std::collections::BTreeSet;
 use std::net::IpAddr;
 use std::sync::Arc;
 
+use super::orders::Place;
 use crate::Key;
 
 /// What is to be looked at again.
@@ -25,6 +26,8 @@ pub(super) struct Dirt {
     pub freed: BTreeSet<IpAddr>,
     /// Recorded addresses whose owners or ports changed.
     pub stirred: BTreeSet<IpAddr>,
+    /// For whom what is ordered of a provider may be another.
+    pub orders: BTreeSet<Place>,
     /// Namespaces of tenants whose usage, and so whose quota, may be another.
     pub namespaces: BTreeSet<Arc<str>>,
     /// Pools whose status may be another.

@@ -28,6 +28,11 @@ impl Drafts {
         self.by_tenant.get(&(Arc::clone(namespace), pool.to_owned())).into_iter().flatten().copied()
     }
 
+    /// Drafted addresses of a pool.
+    pub fn of_pool(&self, pool: &str) -> impl Iterator<Item = IpAddr> {
+        self.objects.iter().filter(move |(_, object)| object.spec.pool == pool).map(|(address, _)| *address)
+    }
+
     pub fn put(&mut self, namespace: &Arc<str>, address: IpAddr, object: IPAllocation) {
         let place = (Arc::clone(namespace), object.spec.pool.clone());
         self.by_tenant.entry(place).or_default().insert(address);

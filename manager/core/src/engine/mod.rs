@@ -4,6 +4,7 @@ mod allocate;
 mod dirt;
 mod drafts;
 mod observe;
+mod orders;
 mod overview;
 mod owners;
 mod plan;
@@ -17,7 +18,6 @@ use std::collections::{BTreeMap, BTreeSet};
 use std::net::IpAddr;
 use std::sync::Arc;
 
-use nave_api::names::allocation_name;
 use nave_api::tenant::Usage;
 use nave_api::{FleetStatus, IPPoolStatus};
 use nave_xds::resource::{Key as ResourceKey, Resource};
@@ -45,6 +45,8 @@ pub struct Engine {
     /// Namespaces in which somebody was refused something by a limit of the tenant.
     limited: BTreeSet<Arc<str>>,
     waiting: Waiting,
+    /// Load balancers that ask for an address no longer, where a cloud may deliver to them still.
+    given_up: BTreeMap<Key, BTreeSet<IpAddr>>,
     /// Records whose owner was never seen, and until when it may yet be.
     doubts: BTreeSet<(Timestamp, IpAddr)>,
     said: Said,
@@ -100,6 +102,7 @@ impl Engine {
         outcome.publish = self.serve(judged);
         match role {
             Role::Leader => {
+                self.write_orders(&mut outcome.steps);
                 self.write_statuses(now, &mut outcome.steps);
                 self.write_overviews(now, &mut outcome.steps);
             }
@@ -123,6 +126,8 @@ impl Engine {
             self.abort(address);
         }
         self.said = Said::default();
+        self.world.supply.forget_all();
+        self.review_orders();
         self.entries.values_mut().for_each(Entry::forget_said);
         for (key, _) in self.world.balancers.iter() {
             self.dirt.balancer(key);
@@ -139,15 +144,18 @@ impl Engine {
     pub fn failed(&mut self, step: &Step) {
         match step {
             Step::CreateAllocation(object) | Step::ReplaceAllocation(object) => {
-                if let Ok(address) = object.spec.address.parse() {
+                if let Some(address) = crate::records::place(object) {
                     self.abort(address);
                     let owners = object.spec.owners.iter().filter_map(crate::records::owner_key);
                     self.dirt.wanting.extend(owners);
                 }
             }
             Step::ReleaseAllocation { name, uid: _, resource_version: _ } => {
-                let flying = self.world.records.flying();
-                let address = flying.into_iter().find(|address| allocation_name(*address) == *name);
+                let named = |address: &IpAddr| {
+                    let object = self.world.records.find(*address);
+                    object.is_some_and(|object| object.metadata.name.as_ref() == Some(name))
+                };
+                let address = self.world.records.flying().into_iter().find(named);
                 if let Some(address) = address {
                     self.abort(address);
                 }
@@ -167,6 +175,17 @@ impl Engine {
             Step::WriteFleetStatus { name, .. } => {
                 self.said.fleets.remove(name.as_str());
                 self.dirt.fleets.insert(name.as_str().into());
+            }
+            Step::Order(order) => {
+                self.world.supply.forget(&order.id);
+                self.dirt.orders.insert((order.pool.as_str().into(), order.owner.clone()));
+            }
+            Step::Withdraw { id } => {
+                self.world.supply.forget(id);
+                let delivery = self.world.supply.find(id);
+                self.dirt
+                    .orders
+                    .extend(delivery.map(|delivery| (delivery.pool.as_str().into(), delivery.owner.clone())));
             }
             Step::Announce(_) => {}
         }
@@ -204,12 +223,13 @@ impl Engine {
         }
         let world = &mut self.world;
         let objects = world.pool_objects.iter().map(|(_, object)| object);
-        world.pools = crate::pool::Pools::rebuild(objects, world.records.taken());
+        world.pools = crate::pool::Pools::rebuild(objects, world.records.taken(), world.supply.addresses());
         world.forget_all_reaches();
         for (key, _) in world.balancers.iter() {
             self.dirt.balancer(key);
         }
         self.dirt.pool_statuses.extend(world.pools.iter().map(|(name, _)| Arc::clone(name)));
+        self.review_orders();
     }
 
     /// Works out anew which networks tenants yield to each other, where one of them changed.

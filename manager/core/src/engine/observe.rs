@@ -12,6 +12,7 @@ use super::serve::{Programmed, has_shown_addresses};
 use super::world::own_namespace;
 use crate::Key;
 use crate::ledger::Touched;
+use crate::pool::is_everywhere;
 use crate::seen::Seen;
 use crate::shelf::Moved;
 
@@ -39,6 +40,12 @@ impl Engine {
             Seen::Fleets(sight) => {
                 let names = self.world.fleets.look(sight).into_iter().map(|moved| moved.key.name);
                 self.dirt.fleets.extend(names);
+            }
+            Seen::Deliveries(all) => {
+                self.world.supply.replace(all).iter().for_each(|moved| self.delivery_moved(moved));
+            }
+            Seen::Delivery(id, now) => {
+                self.world.supply.note(&id, now).iter().for_each(|moved| self.delivery_moved(moved));
             }
             Seen::HubNetworks(networks) => {
                 self.dirt.pools |= self.world.hub_networks.as_ref() != Some(&networks);
@@ -98,7 +105,13 @@ impl Engine {
         }
         self.dirt.balancer(key);
         self.dirt.namespaces.insert(Arc::clone(&key.namespace));
-        self.dirt.addresses.extend(self.world.records.of_name(key).map(|(address, _)| address));
+        let own: Vec<_> = self.world.records.of_name(key).map(|(address, object)| (address, object.clone())).collect();
+        for (address, object) in own {
+            self.dirt.addresses.insert(address);
+            if is_everywhere(address) {
+                self.ordering_moved(&object.spec.pool, [key.clone()]);
+            }
+        }
     }
 
     fn allocation_moved(&mut self, moved: &Moved<IPAllocation>) {
@@ -109,6 +122,11 @@ impl Engine {
         }
         if noted.freed {
             self.free(address);
+        }
+        if is_everywhere(address) {
+            let objects = [&moved.before, &moved.after].into_iter().flatten();
+            let pool = objects.map(|object| object.spec.pool.clone()).next().unwrap_or_default();
+            self.ordering_moved(&pool, noted.owners.iter().cloned());
         }
         for owner in &noted.owners {
             self.dirt.balancer(owner);

@@ -44,9 +44,9 @@ impl Engine {
         let tally = self.world.records.tally(name);
         let verdict = ready(pool);
         let status = IPPoolStatus {
-            total: Some(pool.total().to_string()),
-            free: Some(pool.free_count().to_string()),
-            used: tally.used,
+            total: pool.service().is_none().then(|| pool.total().to_string()),
+            free: pool.service().is_none().then(|| pool.free_count().to_string()),
+            used: if pool.service().is_some() { self.world.supply.count(name) } else { tally.used },
             held: tally.held,
             conditions: condition::settle(
                 &before.conditions,
@@ -128,6 +128,9 @@ fn ready(pool: &Pool) -> Verdict {
     let kind = ConditionType::Ready;
     if let Some(problem) = &pool.problem {
         return Verdict::fails(kind, problem.reason(), problem.to_string());
+    }
+    if pool.service().is_some() {
+        return Verdict::holds(kind, "Ready", "the hub's cloud gives the addresses");
     }
     let (total, free) = (pool.total(), pool.free_count());
     if free == 0 {

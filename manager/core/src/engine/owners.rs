@@ -12,8 +12,9 @@ use super::Engine;
 use super::drafts::Drafts;
 use crate::hold::Hold;
 use crate::key::{born, uid};
+use crate::pool::{Pool, is_everywhere};
 use crate::ports::{assign, wanted};
-use crate::records::{Flight, KIND, owner_key, taken_by_others};
+use crate::records::{Flight, KIND, owner_key, place, taken_by_others};
 use crate::step::Step;
 use crate::{Key, Timestamp};
 
@@ -104,6 +105,9 @@ impl Engine {
     /// For whom the pool keeps an address that its last owner leaves now.
     fn begin_hold(&self, object: &IPAllocation, now: Timestamp) -> Option<Hold> {
         let owner = object.spec.owners.first().and_then(owner_key)?;
+        if place(object).is_none_or(is_everywhere) {
+            return None;
+        }
         let pool = self.world.pools.find(&object.spec.pool).filter(|_| object.metadata.deletion_timestamp.is_none())?;
         let length = pool.spec().hold_for.as_ref()?.parse().ok().filter(|length| !length.is_zero())?;
         Some(Hold { owner, until: now.checked_add(length).ok()? })
@@ -112,14 +116,17 @@ impl Engine {
     /// The owners that live and want the address still, each with the ports that it should have.
     fn living(&self, object: &IPAllocation, address: IpAddr, drafts: &Drafts) -> Vec<Owner> {
         let mut next = object.clone();
-        let range = self.world.pools.find(&object.spec.pool).and_then(|pool| pool.spec().port_range);
+        let range = self.world.pools.find(&object.spec.pool).and_then(Pool::port_range);
         let counts_ports = self.world.counts_ports(object);
         for owner in &object.spec.owners {
             // Of kinds that are not known here nothing is known: they keep what they have.
             let Some(key) = owner_key(owner) else { continue };
             let balancer = self.world.balancers.find(&key).filter(|balancer| uid(&balancer.metadata) == owner.uid);
-            let Some(balancer) = balancer.filter(|_| !drafts.is_given_up(address, &key)) else {
-                next.spec.owners.retain(|other| other != owner);
+            let is_given_up = drafts.is_given_up(address, &key) || self.is_given_up(address, &key);
+            let Some(balancer) = balancer.filter(|_| !is_given_up) else {
+                if !self.is_delivered(address, &object.spec.pool, &key) {
+                    next.spec.owners.retain(|other| other != owner);
+                }
                 continue;
             };
             let mut whole = owner_of(&key, balancer);

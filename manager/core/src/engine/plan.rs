@@ -14,8 +14,8 @@ use super::world::World;
 use crate::Key;
 use crate::hold::Hold;
 use crate::key::uid;
-use crate::pool::Pool;
 use crate::pool::choose::{Applicant, admits, candidates};
+use crate::pool::{Pool, everywhere};
 use crate::ports::{Door, assign, wanted};
 use crate::problem::Shortage;
 use crate::records::{find_owner, taken_by_others};
@@ -87,6 +87,9 @@ impl<'a> Request<'a> {
             && self.exact(family).is_none_or(|exact| exact == address)
     }
 }
+
+/// So many owners an allocation has at most, as its schema says.
+const MOST_OWNERS: usize = 1000;
 
 const BOTH: [IpFamily; 2] = [IpFamily::IPv4, IpFamily::IPv6];
 
@@ -174,6 +177,10 @@ impl Search<'_> {
         };
         for pool in &pools {
             let found: Vec<(IpAddr, Arc<str>)> = missing.iter().filter_map(|family| self.find(*family, pool)).collect();
+            if found.is_empty() && self.is_busy(pool) {
+                let awaits = missing.iter().flat_map(|family| self.awaits(*family, &pools)).collect();
+                return Plan { shortage: Some(Shortage::Pending), awaits, ..Plan::default() };
+            }
             match self.request.wanted() {
                 Wanted::One if !found.is_empty() => {
                     return Plan { take: found.into_iter().take(1).collect(), ..Plan::default() };
@@ -221,9 +228,16 @@ impl Search<'_> {
         Plan { shortage, awaits, ..Plan::default() }
     }
 
+    /// Whether something is under way on what the load balancers of a cloud's pool share: it is their turn next.
+    fn is_busy(&self, pool: &str) -> bool {
+        let place = everywhere(pool);
+        let offers = self.world.pools.find(pool).is_some_and(|space| space.offers(place));
+        offers && self.drafts.find(place).is_none() && self.world.records.flight(place).is_some()
+    }
+
     /// Whether the ports fit into no address of these pools, be it free.
     fn fit_nowhere(&self, pools: &[&Arc<str>]) -> bool {
-        let fits = |pool: &Pool| assign(&self.ports, &[], pool.spec().port_range, &BTreeSet::new()).1.is_empty();
+        let fits = |pool: &Pool| assign(&self.ports, &[], pool.port_range(), &BTreeSet::new()).1.is_empty();
         !pools.iter().any(|pool| self.world.pools.find(pool).is_some_and(fits))
     }
 
@@ -269,21 +283,23 @@ impl Search<'_> {
         found.filter(|address| self.fits_ports(*address, space)).map(|address| (address, Arc::clone(pool)))
     }
 
-    /// The lowest address of the pool that the tenant has already and whose ports leave room for these.
+    /// The lowest address of the pool that the tenant, or who else may share with it, has already and whose ports leave room.
     fn shared(&self, family: IpFamily, pool: &Arc<str>) -> Option<IpAddr> {
         let space = self.world.pools.find(pool).filter(|space| space.shares())?;
-        let recorded = self.world.records.of_tenant(&self.key.namespace, pool);
-        let known: BTreeSet<IpAddr> = recorded.chain(self.drafts.of_tenant(&self.key.namespace, pool)).collect();
+        let known: BTreeSet<IpAddr> = if space.shares_across_tenants() {
+            self.world.records.of_pool(pool).chain(self.drafts.of_pool(pool)).collect()
+        } else {
+            let recorded = self.world.records.of_tenant(&self.key.namespace, pool);
+            recorded.chain(self.drafts.of_tenant(&self.key.namespace, pool)).collect()
+        };
         known.into_iter().find(|address| {
             IpFamily::of(*address) == family && self.may_join(*address, pool) && self.fits_ports(*address, space)
         })
     }
 
-    /// Whether the address is the tenant's own already, in a pool that shares, and nothing is under way on it.
+    /// Whether the address is the tenant's own already or shared by all, in a pool that shares, and nothing is under way on it.
     fn may_join(&self, address: IpAddr, pool: &str) -> bool {
-        if !self.world.pools.find(pool).is_some_and(Pool::shares) {
-            return false;
-        }
+        let Some(space) = self.world.pools.find(pool).filter(|space| space.shares()) else { return false };
         let drafted = self.drafts.find(address);
         let is_quiet = drafted.is_some() || self.world.records.flight(address).is_none();
         let object = drafted.or_else(|| self.world.records.find(address).map(AsRef::as_ref));
@@ -293,7 +309,8 @@ impl Search<'_> {
                 let IPAllocationSpec { address: _, pool: of, group: _, owners } = &object.spec;
                 of == pool
                     && !owners.is_empty()
-                    && owners.iter().all(is_ours)
+                    && owners.len() < MOST_OWNERS
+                    && (space.shares_across_tenants() || owners.iter().all(is_ours))
                     && object.metadata.deletion_timestamp.is_none()
             })
     }
@@ -302,7 +319,7 @@ impl Search<'_> {
     fn fits_ports(&self, address: IpAddr, pool: &Pool) -> bool {
         let object = self.drafts.find(address).or_else(|| self.world.records.find(address).map(AsRef::as_ref));
         let taken = object.map(|object| taken_by_others(object, self.key)).unwrap_or_default();
-        assign(&self.ports, &[], pool.spec().port_range, &taken).1.is_empty()
+        assign(&self.ports, &[], pool.port_range(), &taken).1.is_empty()
     }
 
     /// A port of its own that it does not get on an address that it has.
@@ -312,7 +329,7 @@ impl Search<'_> {
             return None;
         }
         let has = find_owner(object, self.key, self.uid).map(|owner| owner.ports.as_slice()).unwrap_or_default();
-        let range = self.world.pools.find(&object.spec.pool).and_then(|pool| pool.spec().port_range);
+        let range = self.world.pools.find(&object.spec.pool).and_then(Pool::port_range);
         let (given, missing) = assign(&self.ports, has, range, &taken_by_others(object, self.key));
         let none = |(protocol, port): &Door| Shortage::PortTaken { address, protocol: protocol.as_str(), port: *port };
         missing.first().map(none).or_else(|| (given != has).then_some(Shortage::Pending))

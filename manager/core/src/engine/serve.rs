@@ -1,6 +1,7 @@
 //! From load balancers to what the fleets serve. Knows what was published of whom; an address is served when it is recorded.
 
 use std::collections::BTreeMap;
+use std::net::{IpAddr, Ipv4Addr};
 use std::sync::Arc;
 
 use nave_api::TCPLoadBalancer;
@@ -14,6 +15,7 @@ use super::world::node_set_of;
 use crate::Key;
 use crate::compile::{self, Opening, Settled, Targets};
 use crate::key::uid;
+use crate::pool::is_everywhere;
 use crate::problem::{Problem, Shortage};
 
 /// What was decided of a load balancer.
@@ -196,7 +198,8 @@ impl Engine {
         let mut openings = Vec::new();
         for (address, object) in own {
             let open = self.world.open_ports(object, key, balancer);
-            openings.extend(open.into_iter().map(|(door, public)| (address, door, public)));
+            let bind = if is_everywhere(address) { IpAddr::V4(Ipv4Addr::UNSPECIFIED) } else { address };
+            openings.extend(open.into_iter().map(|(door, public)| (bind, door, public)));
         }
         openings
     }

@@ -1,6 +1,5 @@
 //! What a load balancer's status says, and which Events follow. Knows conditions; whatever was said is not said again.
 
-use std::net::IpAddr;
 use std::time::Duration;
 
 use k8s_openapi::api::core::v1::ObjectReference;
@@ -14,6 +13,8 @@ use super::Engine;
 use super::serve::{Entry, Programmed};
 use crate::key::uid;
 use crate::ledger::Standing;
+use crate::pool::is_everywhere;
+use crate::ports::Door;
 use crate::problem::{Problem, Shortage};
 use crate::step::{Announcement, Step, Tone};
 use crate::{Key, Timestamp};
@@ -70,10 +71,15 @@ impl Engine {
         let addresses = self.addresses(key, balancer);
         let problems = entry.all_problems();
         let accepted = accepted(&problems);
-        let allocated = self.allocated(entry.shortage.as_ref(), &addresses);
+        let awaits_cloud = || addresses.is_empty() && self.is_ordered(key, balancer);
+        let shortage = entry.shortage.clone().or_else(|| awaits_cloud().then_some(Shortage::AwaitsCloud));
+        let allocated = self.allocated(shortage.as_ref(), &addresses);
         let is_settled_so_far = entry.shortage != Some(Shortage::Pending);
         let stopped = problems.into_iter().find(|problem| problem.stops_service()).cloned();
-        let (programmed, patience) = self.programmed(balancer, entry, stopped.as_ref());
+        let (programmed, patience) = match stopped {
+            None if shortage == Some(Shortage::AwaitsCloud) => (Some(unallocated()), Duration::ZERO),
+            stopped => self.programmed(balancer, entry, stopped.as_ref()),
+        };
         let verdicts: Vec<Verdict> = [accepted, allocated].into_iter().chain(programmed).collect();
         let status = TCPLoadBalancerStatus {
             addresses,
@@ -90,14 +96,34 @@ impl Engine {
         }
         let uid = uid(&balancer.metadata);
         let own = self.world.records.of(key, uid);
-        own.map(|(value, object)| {
+        own.flat_map(|(address, object)| {
             let open = self.world.open_ports(object, key, balancer);
-            let mut ports: Vec<AddressPort> =
-                open.into_iter().map(|((protocol, _), port)| AddressPort { protocol, port }).collect();
-            ports.sort();
-            Address { value: value.to_string(), family: IpFamily::of(value), pool: object.spec.pool.clone(), ports }
+            if is_everywhere(address) {
+                return self.delivered_addresses(&object.spec.pool, key, &open);
+            }
+            let ports = open.into_iter().map(|((protocol, _), port)| AddressPort { protocol, port });
+            vec![shown(address.to_string(), Some(IpFamily::of(address)), &object.spec.pool, ports.collect())]
         })
         .collect()
+    }
+
+    /// The addresses that a cloud gave, with the ports that clients find on them.
+    fn delivered_addresses(&self, pool: &str, key: &Key, open: &[(Door, u16)]) -> Vec<Address> {
+        let Some(delivery) = self.delivered(pool, key) else { return Vec::new() };
+        let is_its_own = delivery.owner.is_some();
+        let port = |((protocol, own), recorded): &(Door, u16)| AddressPort {
+            protocol: *protocol,
+            port: if is_its_own { *own } else { *recorded },
+        };
+        let ports: Vec<AddressPort> = open.iter().map(port).collect();
+        let addresses = delivery.addresses.iter().map(|address| (address.to_string(), Some(IpFamily::of(*address))));
+        let names = delivery.hostnames.iter().map(|name| (name.clone(), None));
+        addresses.chain(names).map(|(value, family)| shown(value, family, pool, ports.clone())).collect()
+    }
+
+    /// Whether an address is ordered for it.
+    fn is_ordered(&self, key: &Key, balancer: &TCPLoadBalancer) -> bool {
+        self.world.records.of(key, uid(&balancer.metadata)).any(|(address, _)| is_everywhere(address))
     }
 
     fn allocated(&self, shortage: Option<&Shortage>, addresses: &[Address]) -> Verdict {
@@ -118,9 +144,8 @@ impl Engine {
     }
 
     fn is_offered(&self, address: &Address) -> bool {
-        let value: Option<IpAddr> = address.value.parse().ok();
-        let pool = self.world.pools.find(&address.pool);
-        value.zip(pool).is_some_and(|(value, pool)| pool.offers(value))
+        let Some(pool) = self.world.pools.find(&address.pool) else { return false };
+        pool.service().is_some() || address.value.parse().is_ok_and(|value| pool.offers(value))
     }
 
     /// Whether the fleet serves it, and how long saying so may wait. Nothing where nothing new is known.
@@ -135,7 +160,7 @@ impl Engine {
             return (Some(Verdict::fails(kind, "NotAccepted", problem.to_string())), Duration::ZERO);
         }
         if entry.fragment.is_empty() {
-            return (Some(Verdict::fails(kind, "NotAllocated", "waits for its addresses")), Duration::ZERO);
+            return (Some(unallocated()), Duration::ZERO);
         }
         let fleet = &entry.fleet;
         let served = || Verdict::holds(kind, "Programmed", format!("the Envoys of fleet {fleet} serve it"));
@@ -181,6 +206,15 @@ fn says_programmed(balancer: &TCPLoadBalancer, as_it_is: bool) -> bool {
                 == balancer.metadata.generation)
 }
 
+fn unallocated() -> Verdict {
+    Verdict::fails(ConditionType::Programmed, "NotAllocated", "waits for its addresses")
+}
+
+fn shown(value: String, family: Option<IpFamily>, pool: &str, mut ports: Vec<AddressPort>) -> Address {
+    ports.sort();
+    Address { value, family, pool: pool.to_owned(), ports }
+}
+
 fn accepted(problems: &[&Problem]) -> Verdict {
     let kind = ConditionType::Accepted;
     let Some(first) = problems.first() else { return Verdict::holds(kind, "Accepted", "understood and allowed") };
@@ -217,7 +251,7 @@ fn announce(balancer: &TCPLoadBalancer, before: &[Condition], after: &[Condition
 
 /// Reasons that end by themselves or repeat what another condition says.
 fn is_passing(reason: &str) -> bool {
-    matches!(reason, "Pending" | "NotAllocated" | "NotAccepted" | "NoEnvoy")
+    matches!(reason, "Pending" | "AwaitsCloud" | "NotAllocated" | "NotAccepted" | "NoEnvoy")
 }
 
 fn reference(balancer: &TCPLoadBalancer) -> ObjectReference {

@@ -13,11 +13,12 @@ use crate::backends::neighbours::Foreign;
 use crate::backends::{Policy, Reach};
 use crate::key::uid;
 use crate::ledger::Ledger;
-use crate::pool::Pools;
+use crate::pool::{Pool, Pools};
 use crate::ports::{Door, wanted};
 use crate::records::{Records, find_owner};
 use crate::seen::Settings;
 use crate::shelf::Shelf;
+use crate::supply::Supply;
 
 /// Everything that was seen.
 #[derive(Debug, Default)]
@@ -30,6 +31,8 @@ pub(super) struct World {
     pub allocations: Shelf<IPAllocation>,
     pub fleets: Shelf<Fleet>,
     pub hub_networks: Option<Vec<IpNet>>,
+    /// What providers deliver.
+    pub supply: Supply,
     pub pools: Pools,
     pub records: Records,
     pub ledger: Ledger,
@@ -48,6 +51,7 @@ impl World {
             && self.pool_objects.is_listed()
             && self.allocations.is_listed()
             && self.fleets.is_listed()
+            && self.supply.is_listed()
             && self.hub_networks.is_some()
     }
 
@@ -97,9 +101,7 @@ impl World {
     pub fn counts_ports(&self, object: &IPAllocation) -> bool {
         let pool = self.pools.find(&object.spec.pool);
         let is_moved = object.spec.owners.iter().flat_map(|owner| &owner.ports).any(|port| port.stands_for.is_some());
-        object.spec.owners.len() > 1
-            || is_moved
-            || pool.is_some_and(|pool| pool.shares() || pool.spec().port_range.is_some())
+        object.spec.owners.len() > 1 || is_moved || pool.is_some_and(Pool::counts_ports)
     }
 
     /// The load balancer's own ports that are open on an address of its own, and the ports there that lead to them.

@@ -4,14 +4,15 @@ pub(crate) mod choose;
 mod range;
 mod spans;
 
-use std::collections::BTreeMap;
+use std::collections::{BTreeMap, BTreeSet};
 use std::fmt;
 use std::net::IpAddr;
 use std::sync::Arc;
 
-use nave_api::ip_pool::{Addresses, Sharing, Source};
+use nave_api::ip_pool::{Addresses, PortRange, ServicePer, ServiceSource, Sharing, Source};
 use nave_api::tcp_load_balancer::IpFamily;
 use nave_api::{IPPool, IPPoolSpec};
+use sha2::{Digest, Sha256};
 
 pub(crate) use range::{InvalidRange, Range};
 pub(crate) use spans::Spans;
@@ -21,20 +22,19 @@ use crate::key::born;
 /// Why a pool gives no addresses. What it gave is served on.
 #[derive(Clone, Debug, PartialEq, Eq, PartialOrd, Ord)]
 pub(crate) enum PoolProblem {
-    SourceNotSupported,
     NoAddresses,
     Invalid { text: String, why: InvalidRange },
     Forbidden { address: IpAddr },
     Overlap { pool: Arc<str>, address: IpAddr },
+    PortOverlap { pool: Arc<str>, port: u16 },
 }
 
 impl PoolProblem {
     pub fn reason(&self) -> &'static str {
         match self {
-            Self::SourceNotSupported => "SourceNotSupported",
             Self::NoAddresses => "NoAddresses",
             Self::Invalid { .. } | Self::Forbidden { .. } => "InvalidAddresses",
-            Self::Overlap { .. } => "Overlap",
+            Self::Overlap { .. } | Self::PortOverlap { .. } => "Overlap",
         }
     }
 }
@@ -42,9 +42,6 @@ impl PoolProblem {
 impl fmt::Display for PoolProblem {
     fn fmt(&self, f: &mut fmt::Formatter<'_>) -> fmt::Result {
         match self {
-            Self::SourceNotSupported => {
-                f.write_str("source.service is not supported by this version: use source.static or source.external")
-            }
             Self::NoAddresses => f.write_str("spec.addresses leaves no address: include networks, ranges or addresses"),
             Self::Invalid { text, why } => write!(f, "\"{text}\" in spec.addresses {why}"),
             Self::Forbidden { address } => {
@@ -55,6 +52,13 @@ impl fmt::Display for PoolProblem {
             }
             Self::Overlap { pool, address } => {
                 write!(f, "{address} is in pool {pool}, too, which is older: an address belongs to one pool")
+            }
+            Self::PortOverlap { pool, port } => {
+                write!(
+                    f,
+                    "port {port} of the fleet's Envoys is pool {pool}'s, too, which is older: give each pool with \
+                     source.service ports of its own, by source.service.envoyPorts, or by portRange where it has per: Fleet"
+                )
             }
         }
     }
@@ -79,7 +83,7 @@ pub(crate) struct Pool {
 impl Pool {
     /// The pool as its spec says, nothing taken.
     fn parse(object: Arc<IPPool>) -> Self {
-        let (included, given, dynamic, problem) = match space(&object.spec) {
+        let (included, given, dynamic, problem) = match space(&name(&object), &object.spec) {
             Ok((included, given, dynamic)) => (included, given, dynamic, None),
             Err(problem) => (Spans::default(), Spans::default(), Spans::default(), Some(problem)),
         };
@@ -90,12 +94,46 @@ impl Pool {
         &self.object.spec
     }
 
+    /// How the hub's cloud gives its addresses, if it does.
+    pub fn service(&self) -> Option<&ServiceSource> {
+        match &self.spec().source {
+            Source::Service(service) => Some(service),
+            Source::Static {} | Source::External {} => None,
+        }
+    }
+
     /// Whether one address serves several load balancers.
     pub fn shares(&self) -> bool {
-        match self.spec().sharing {
-            Sharing::Exclusive => false,
-            Sharing::ByPort => true,
+        self.service().is_some()
+            || match self.spec().sharing {
+                Sharing::Exclusive => false,
+                Sharing::ByPort | Sharing::ByPortAcrossTenants => true,
+            }
+    }
+
+    /// Whether these may belong to several tenants.
+    pub fn shares_across_tenants(&self) -> bool {
+        self.service().is_some()
+            || match self.spec().sharing {
+                Sharing::Exclusive | Sharing::ByPort => false,
+                Sharing::ByPortAcrossTenants => true,
+            }
+    }
+
+    /// The ports that may be recorded on its addresses.
+    pub fn port_range(&self) -> Option<PortRange> {
+        match self.service() {
+            Some(service) => match service.per {
+                ServicePer::LoadBalancer => Some(service.envoy_ports()),
+                ServicePer::Fleet => self.spec().port_range,
+            },
+            None => self.spec().port_range,
         }
+    }
+
+    /// Whether ports are given one by one, so that only those that are recorded for an owner are his.
+    pub fn counts_ports(&self) -> bool {
+        self.shares() || self.port_range().is_some()
     }
 
     /// Whether it gives addresses at all.
@@ -144,10 +182,14 @@ impl Pool {
 }
 
 /// What a spec includes, what of it may be given, and what of that without being asked for.
-fn space(spec: &IPPoolSpec) -> Result<(Spans, Spans, Spans), PoolProblem> {
-    match spec.source {
+fn space(name: &str, spec: &IPPoolSpec) -> Result<(Spans, Spans, Spans), PoolProblem> {
+    match &spec.source {
         Source::Static {} | Source::External {} => {}
-        Source::Service {} => return Err(PoolProblem::SourceNotSupported),
+        Source::Service(_) => {
+            let mut place = Spans::default();
+            place.insert(everywhere(name));
+            return Ok((Spans::default(), place.clone(), place));
+        }
     }
     let none = Addresses::default();
     let Addresses { include, exclude, dynamic } = spec.addresses.as_ref().unwrap_or(&none);
@@ -172,7 +214,7 @@ fn ranges(texts: &[String]) -> Result<Vec<Range>, PoolProblem> {
 }
 
 fn never_given() -> Spans {
-    let ranges = ["0.0.0.0", "224.0.0.0/4", "255.255.255.255", "::", "ff00::/8"];
+    let ranges = ["0.0.0.0/8", "224.0.0.0/4", "255.255.255.255", "::", "ff00::/8"];
     Spans::of(ranges.iter().filter_map(|range| range.parse().ok()).collect::<Vec<Range>>().iter())
 }
 
@@ -180,24 +222,29 @@ fn never_given() -> Spans {
 #[derive(Debug, Default)]
 pub(crate) struct Pools {
     by_name: BTreeMap<Arc<str>, Pool>,
-    /// Everything that any pool includes.
+    /// Everything that any pool includes, and every address that a provider gave.
     pub included: Vec<Spans>,
 }
 
 impl Pools {
     /// The pools as they are now. Who overlaps an older one gives nothing; who has the same age yields to the lower name.
-    pub fn rebuild<'a>(objects: impl Iterator<Item = &'a Arc<IPPool>>, taken: impl Iterator<Item = IpAddr>) -> Self {
+    pub fn rebuild<'a>(
+        objects: impl Iterator<Item = &'a Arc<IPPool>>,
+        taken: impl Iterator<Item = IpAddr>,
+        delivered: BTreeSet<IpAddr>,
+    ) -> Self {
         let mut pools: Vec<Pool> = objects.map(|object| Pool::parse(Arc::clone(object))).collect();
         pools.sort_by_key(age);
         for newer in 1..pools.len() {
             let (older, rest) = pools.split_at_mut(newer);
             let Some(pool) = rest.first_mut().filter(|pool| pool.is_ready()) else { continue };
-            pool.problem = older.iter().filter(|older| older.is_ready()).find_map(|older| {
-                let address = older.given.overlap(&pool.given)?;
-                Some(PoolProblem::Overlap { pool: name(&older.object), address })
-            });
+            pool.problem = older.iter().filter(|older| older.is_ready()).find_map(|older| overlap(older, pool));
         }
-        let included = pools.iter().map(|pool| pool.included.clone()).collect();
+        let mut clouds = Spans::default();
+        for address in delivered {
+            clouds.insert(address);
+        }
+        let included = pools.iter().map(|pool| pool.included.clone()).chain([clouds]).collect();
         let by_name = pools.into_iter().map(|pool| (name(&pool.object), pool)).collect();
         let mut pools = Self { by_name, included };
         taken.for_each(|address| pools.take(address));
@@ -233,6 +280,34 @@ impl Pools {
     }
 }
 
+/// What both pools would give.
+fn overlap(older: &Pool, pool: &Pool) -> Option<PoolProblem> {
+    if let Some(address) = older.given.overlap(&pool.given) {
+        return Some(PoolProblem::Overlap { pool: name(&older.object), address });
+    }
+    older.service().zip(pool.service()).filter(|_| older.spec().fleet() == pool.spec().fleet())?;
+    let [PortRange { low, high }, other] = [older, pool].map(|pool| pool.port_range().unwrap_or(EVERY_PORT));
+    let port = low.max(other.low);
+    (port <= high.min(other.high)).then(|| PoolProblem::PortOverlap { pool: name(&older.object), port })
+}
+
+const EVERY_PORT: PortRange = PortRange { low: 1, high: u16::MAX };
+
+/// Stands for every address of the fleet's nodes, on which Envoy listens for a pool whose addresses the hub's cloud gives:
+/// an address of "this network" (RFC 1122, 3.2.1.3), which is nobody's, one for each pool.
+pub(crate) fn everywhere(pool: &str) -> IpAddr {
+    let hash: [u8; 32] = Sha256::digest(pool.as_bytes()).into();
+    IpAddr::from([0, hash[0], hash[1], hash[2]])
+}
+
+/// Whether the address stands for every address of a fleet's nodes.
+pub(crate) fn is_everywhere(address: IpAddr) -> bool {
+    match address {
+        IpAddr::V4(v4) => v4.octets()[0] == 0,
+        IpAddr::V6(_) => false,
+    }
+}
+
 fn age(pool: &Pool) -> (k8s_openapi::jiff::Timestamp, Arc<str>) {
     (born(&pool.object.metadata), name(&pool.object))
 }
@@ -263,7 +338,7 @@ mod tests {
     fn the_dynamic_part_is_given_to_those_who_ask_for_none() {
         let parts =
             json!({"include": ["203.0.113.0/24"], "exclude": ["203.0.113.128"], "dynamic": ["203.0.113.128/25"]});
-        let pools = Pools::rebuild([pool("a", 1, &parts)].iter(), [ip("203.0.113.129")].into_iter());
+        let pools = Pools::rebuild([pool("a", 1, &parts)].iter(), [ip("203.0.113.129")].into_iter(), BTreeSet::new());
         let pool = pools.find("a").unwrap();
         assert_eq!(pool.lowest(IpFamily::IPv4), Some(ip("203.0.113.130")));
         assert!(pool.offers(ip("203.0.113.7")) && !pool.offers(ip("203.0.113.128")));
@@ -272,7 +347,11 @@ mod tests {
 
     #[test]
     fn an_address_given_back_is_free_at_once() {
-        let mut pools = Pools::rebuild([pool("a", 1, &json!({"include": ["203.0.113.4"]}))].iter(), [].into_iter());
+        let mut pools = Pools::rebuild(
+            [pool("a", 1, &json!({"include": ["203.0.113.4"]}))].iter(),
+            [].into_iter(),
+            BTreeSet::new(),
+        );
         pools.take(ip("203.0.113.4"));
         assert_eq!(pools.find("a").unwrap().lowest(IpFamily::IPv4), None);
         pools.give_back(ip("203.0.113.4"));
@@ -283,7 +362,7 @@ mod tests {
     fn the_newer_of_two_overlapping_pools_gives_nothing() {
         let older = pool("z", 9, &json!({"include": ["203.0.113.0/24"]}));
         let newer = pool("a", 1, &json!({"include": ["203.0.0.0/16"]}));
-        let pools = Pools::rebuild([newer, older].iter(), [].into_iter());
+        let pools = Pools::rebuild([newer, older].iter(), [].into_iter(), BTreeSet::new());
         let problem = PoolProblem::Overlap { pool: "z".into(), address: ip("203.0.113.0") };
         assert_eq!(pools.find("a").unwrap().problem, Some(problem));
         assert!(pools.find("z").unwrap().is_ready());
@@ -294,7 +373,7 @@ mod tests {
         let bad = pool("bad", 9, &json!({"include": ["203.0.113.9-203.0.113.1"]}));
         let multicast = pool("multicast", 8, &json!({"include": ["224.0.0.0/24"]}));
         let good = pool("good", 1, &json!({"include": ["203.0.113.0/24"]}));
-        let pools = Pools::rebuild([bad, multicast, good].iter(), [].into_iter());
+        let pools = Pools::rebuild([bad, multicast, good].iter(), [].into_iter(), BTreeSet::new());
         let ready: Vec<_> = pools.iter().map(|(name, pool)| (&**name, pool.is_ready())).collect();
         assert_eq!(ready, [("bad", false), ("good", true), ("multicast", false)]);
     }

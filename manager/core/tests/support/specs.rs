@@ -3,10 +3,10 @@
 use serde_json::{Value, json};
 
 /// The pools of a history; each has specs of its own.
-pub const POOLS: [&str; 5] = ["public", "spare", "six", "shared", "ranged"];
+pub const POOLS: [&str; 7] = ["public", "spare", "six", "shared", "ranged", "cloud", "everybodys"];
 
 /// How many specs of load balancers there are.
-pub const BALANCERS: usize = 17;
+pub const BALANCERS: usize = 21;
 
 pub fn balancer_spec(which: usize) -> Value {
     let specs = [
@@ -27,6 +27,10 @@ pub fn balancer_spec(which: usize) -> Value {
         json!({"address": {"pool": "shared", "familyPolicy": "RequireDualStack"}, "ports": [{"port": 83, "backendPort": 1}]}),
         json!({"backends": {"endpoints": [{"addresses": ["10.1.1.1", "127.0.0.1", "junk"]}]}}),
         json!({"traffic": {"balancing": {"policy": "Maglev"}, "sourceRanges": ["198.51.100.0/24"], "timeouts": {"idle": "x"}}}),
+        json!({"address": {"pool": "cloud"}}),
+        json!({"address": {"pool": "cloud"}, "ports": [{"port": 81, "backendPort": 1}, {"port": 53, "protocol": "UDP", "backendPort": 2}]}),
+        json!({"address": {"pool": "everybodys"}}),
+        json!({"address": {"pool": "everybodys"}, "ports": [{"port": 81, "backendPort": 1}, {"port": 82, "backendPort": 2}]}),
     ];
     specs[which % specs.len()].clone()
 }
@@ -43,7 +47,7 @@ pub fn pool_spec(which: usize, spec: usize) -> Value {
             json!({"addresses": {"include": ["203.0.113.16/31"]}, "holdFor": "7s"}),
             json!({"addresses": {"include": ["203.0.113.4/30"]}}),
             json!({"addresses": {"include": ["203.0.113.16/31"]}, "use": {"tenants": {"names": ["shop"]}}}),
-            json!({"source": {"service": {}}}),
+            json!({"source": {"service": {"envoyPorts": {"low": 20001, "high": 20009}}}}),
         ],
         2 => [
             json!({"addresses": {"include": ["2001:db8:6::/126"]}, "use": {"default": true, "priority": -1}}),
@@ -56,6 +60,18 @@ pub fn pool_spec(which: usize, spec: usize) -> Value {
             json!({"addresses": {"include": ["203.0.113.64/31"]}, "sharing": "ByPort"}),
             json!({"addresses": {"include": ["203.0.113.64/31"]}, "sharing": "Exclusive"}),
             json!({"addresses": {"include": ["203.0.113.64"]}, "sharing": "ByPort", "portRange": {"low": 50, "high": 60}}),
+        ],
+        5 => [
+            json!({"source": {"service": {"envoyPorts": {"low": 20000, "high": 20002}}}, "use": {}}),
+            json!({"source": {"service": {"annotations": {"cloud/size": "small"}}}, "use": {}}),
+            json!({"source": {"service": {"envoyPorts": {"low": 20005, "high": 20005}}}, "use": {"default": true}}),
+            json!({"source": {"service": {"per": "Fleet"}}, "use": {}}),
+        ],
+        6 => [
+            json!({"addresses": {"include": ["203.0.113.140"]}, "sharing": "ByPortAcrossTenants", "use": {}}),
+            json!({"addresses": {"include": ["203.0.113.140/31"]}, "sharing": "ByPortAcrossTenants", "use": {}}),
+            json!({"addresses": {"include": ["203.0.113.140"]}, "sharing": "ByPortAcrossTenants", "portRange": {"low": 81, "high": 83}, "use": {}}),
+            json!({"addresses": {"include": ["203.0.113.141"]}, "sharing": "ByPort", "use": {}}),
         ],
         _ => [
             json!({"addresses": {"include": ["203.0.113.128"]}, "sharing": "ByPort", "portRange": {"low": 8100, "high": 8102}, "use": {}}),

@@ -1,5 +1,6 @@
 //! A small model of the hub's API and of the Envoys of its fleets. Knows what a write does; decides nothing.
 
+pub mod cloud;
 mod load;
 mod perform;
 
@@ -15,6 +16,7 @@ use nave_xds::report::{Event, Held, Refusal, Report};
 use nave_xds::resource::{Key as ResourceKey, Resource as XdsResource};
 
 use super::objects::at;
+use cloud::Cloud;
 
 /// The objects of one kind.
 pub type Objects<K> = BTreeMap<Key, K>;
@@ -28,6 +30,8 @@ pub struct Hub {
     pub pools: Objects<IPPool>,
     pub allocations: Objects<IPAllocation>,
     pub fleets: Objects<Fleet>,
+    /// The hub's own cloud.
+    pub cloud: Cloud,
     /// What each fleet's Envoys are told to serve.
     pub served: BTreeMap<String, BTreeMap<ResourceKey, XdsResource>>,
     /// Connected Envoys: fleet and node, and the stream.
@@ -60,6 +64,7 @@ impl Hub {
             pools: Objects::new(),
             allocations: Objects::new(),
             fleets: Objects::new(),
+            cloud: Cloud::default(),
             served: BTreeMap::new(),
             envoys: BTreeMap::new(),
             announced: Vec::new(),
@@ -94,6 +99,7 @@ impl Hub {
             Seen::NodeSets(Sight::All(self.node_sets.values().cloned().collect())),
             Seen::Allocations(Sight::All(self.allocations.values().cloned().collect())),
             Seen::Tenants(Sight::All(self.tenants.values().cloned().collect())),
+            Seen::Deliveries(self.cloud.deliveries()),
             Seen::HubNetworks(Vec::new()),
         ]
     }
@@ -239,6 +245,7 @@ impl Hub {
                 self.perform(&step);
             }
             self.acknowledge();
+            let quiet = !self.cloud_works() && quiet;
             if quiet && self.decide_quietly() {
                 return;
             }

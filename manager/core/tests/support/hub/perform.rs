@@ -52,6 +52,8 @@ impl Hub {
                 let object = self.store(object, |hub| &mut hub.fleets);
                 self.engine.observe(Seen::Fleets(Sight::One(object)));
             }
+            Step::Order(order) => self.order(order),
+            Step::Withdraw { id } => self.withdraw(id),
             Step::Announce(announcement) => self.announced.push(announcement.clone()),
         }
     }

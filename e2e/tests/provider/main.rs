@@ -1,0 +1,159 @@
+//! What every provider of addresses must do, asked of each with the real manager: deliver what is ordered, change it, end it,
+//! survive a restart, and never give away what still gets traffic. Knows behaviours; what a cloud does is next door.
+
+#![allow(clippy::unwrap_used, clippy::expect_used, clippy::panic, reason = "a test that cannot go on has failed")]
+
+mod cloud;
+
+use std::time::Duration;
+
+use kube::Api;
+use kube::api::DeleteParams;
+use nave_api::{ConditionType, IPAllocation, TCPLoadBalancer, condition, names};
+use nave_e2e::Protocol::{Tcp, Udp};
+use nave_e2e::{Lab, wait};
+use serde_json::{Value, json};
+
+use cloud::Cloud;
+
+const PATIENCE: Duration = Duration::from_mins(1);
+
+/// A lab whose default pool is given by a cloud, with Envoy ports that no other lab on this machine uses.
+async fn lab(per: &str) -> (Lab, Cloud) {
+    let lab = Lab::light().start().await.unwrap();
+    let cloud = Cloud::start(&lab).await;
+    let mut service = json!({"per": per, "annotations": {"cloud.example/size": "small"}});
+    if per == "LoadBalancer" {
+        service["envoyPorts"] = json!({"low": cloud.first_port(), "high": cloud.first_port() + 1});
+    }
+    let spec = json!({"source": {"service": service}, "use": {"default": true, "priority": 100}});
+    let pool =
+        json!({"apiVersion": "nave.dev/v1alpha1", "kind": "IPPool", "metadata": {"name": "cloud"}, "spec": spec});
+    lab.hub.apply(&pool).await.unwrap();
+    (lab, cloud)
+}
+
+async fn eventually(what: &str, look: impl AsyncFn() -> Result<(), String>) {
+    wait::until(what, PATIENCE, || look()).await.unwrap_or_else(|error| panic!("{error:?}"));
+}
+
+fn owners(record: Option<&IPAllocation>) -> Vec<(String, Value)> {
+    let owners = record.into_iter().flat_map(|record| &record.spec.owners);
+    owners.map(|owner| (owner.name.clone(), serde_json::to_value(&owner.ports).unwrap())).collect()
+}
+
+async fn record(lab: &Lab) -> Option<IPAllocation> {
+    let allocations: Api<IPAllocation> = Api::all(lab.hub.client());
+    allocations.get_opt(&names::service_allocation_name("cloud")).await.unwrap()
+}
+
+fn intent(name: &str) -> String {
+    names::intent_name("Service", "default", name)
+}
+
+async fn allocated(lab: &Lab, name: &str) -> String {
+    let intents: Api<TCPLoadBalancer> = Api::namespaced(lab.hub.client(), "tenant-spoke-1");
+    let status = intents.get_opt(&intent(name)).await.unwrap().and_then(|intent| intent.status).unwrap_or_default();
+    let found = condition::find(&status.conditions, ConditionType::Allocated);
+    found.map(|condition| format!("{}/{}", condition.status, condition.reason)).unwrap_or_default()
+}
+
+#[tokio::test(flavor = "multi_thread")]
+async fn a_cloud_gives_each_load_balancer_an_address_and_takes_it_back() {
+    let (lab, cloud) = lab("LoadBalancer").await;
+    let web = lab.spokes[0].sample("web", &[(Tcp, 8080)]).await.unwrap();
+    let address = web.address().await.unwrap();
+    assert!(cloud.gave(address).await, "{address} is the cloud's");
+    assert!(lab.ask(address, 8080).await.unwrap().starts_with("spoke-1/web on node-"));
+
+    let name = names::hub_service_name("cloud", Some(("tenant-spoke-1", &intent("web"))));
+    let service = cloud.service(&name).await.expect("the hub has a Service for it");
+    let (annotations, spec) = (service.metadata.annotations.unwrap(), service.spec.unwrap());
+    assert_eq!(annotations["cloud.example/size"], "small");
+    assert_eq!(spec.selector.unwrap(), [("nave.dev/fleet".to_owned(), "default".to_owned())].into());
+    assert_eq!(spec.external_traffic_policy.as_deref(), Some("Local"));
+    let recorded = owners(record(&lab).await.as_ref());
+    let ports = json!([{"protocol": "TCP", "port": cloud.first_port(), "standsFor": 8080}]);
+    assert_eq!(recorded, [(intent("web"), ports)]);
+
+    // Somebody deletes the Service by hand: it comes back.
+    cloud.delete_by_hand(&name).await;
+    eventually("the Service is made anew", async || {
+        let service = cloud.service(&name).await.filter(|service| service.metadata.deletion_timestamp.is_none());
+        service.map(drop).ok_or_else(|| "there is none".to_owned())
+    })
+    .await;
+    let address = web.address().await.unwrap();
+    eventually("it answers again", async || lab.ask(address, 8080).await.map(drop).map_err(|e| format!("{e:?}"))).await;
+
+    web.delete().await.unwrap();
+    eventually("the Service and the record are gone", async || {
+        match (cloud.service(&name).await, record(&lab).await) {
+            (None, None) => Ok(()),
+            (service, record) => Err(format!("{service:?}, {record:?}")),
+        }
+    })
+    .await;
+}
+
+#[tokio::test(flavor = "multi_thread")]
+async fn a_slow_cloud_and_a_manager_killed_lose_nothing_and_give_nothing_away() {
+    let (lab, cloud) = lab("LoadBalancer").await;
+    cloud.pause(true).await;
+    let web = lab.spokes[0].sample("web", &[(Tcp, 8080), (Udp, 8080)]).await.unwrap();
+    eventually("it waits for the cloud and says so", async || match allocated(&lab, "web").await.as_str() {
+        "False/AwaitsCloud" => Ok(()),
+        other => Err(other.to_owned()),
+    })
+    .await;
+    lab.hub.managers[0].process().kill();
+    lab.hub.managers[0].process().restart().unwrap();
+    lab.hub.managers[0].ready().await.unwrap();
+    cloud.pause(false).await;
+    let address = web.address().await.unwrap();
+    eventually("it answers", async || lab.ask(address, 8080).await.map(drop).map_err(|e| format!("{e:?}"))).await;
+    assert_eq!(cloud.services().await.len(), 1, "one Service, however often a manager began");
+
+    // The cloud takes its time to end it: until then, the port behind it stays recorded.
+    cloud.pause(true).await;
+    let before = owners(record(&lab).await.as_ref());
+    let services: Api<k8s_openapi::api::core::v1::Service> = Api::namespaced(lab.spokes[0].client(), "default");
+    services.delete("web", &DeleteParams::default()).await.unwrap();
+    eventually("the Service is withdrawn", async || {
+        let leaving = cloud.services().await.into_iter().all(|service| service.metadata.deletion_timestamp.is_some());
+        if leaving { Ok(()) } else { Err("it stays".to_owned()) }
+    })
+    .await;
+    assert_eq!(owners(record(&lab).await.as_ref()), before);
+    lab.spokes[0].sample("mail", &[(Tcp, 8081)]).await.unwrap();
+    eventually("another one gets another port", async || match owners(record(&lab).await.as_ref()).as_slice() {
+        [_, _] => Ok(()),
+        other => Err(format!("{other:?}")),
+    })
+    .await;
+    cloud.pause(false).await;
+    eventually("the record forgets the first", async || match owners(record(&lab).await.as_ref()).as_slice() {
+        [(name, _)] if *name == intent("mail") => Ok(()),
+        other => Err(format!("{other:?}")),
+    })
+    .await;
+}
+
+#[tokio::test(flavor = "multi_thread")]
+async fn one_address_for_the_fleet_serves_all_its_load_balancers_by_port() {
+    let (lab, cloud) = lab("Fleet").await;
+    let (one, other) = (cloud.first_port(), cloud.first_port() + 1);
+    let web = lab.spokes[0].sample("web", &[(Tcp, one)]).await.unwrap();
+    let mail = lab.spokes[0].sample("mail", &[(Tcp, other)]).await.unwrap();
+    let (address, same) = (web.address().await.unwrap(), mail.address().await.unwrap());
+    assert_eq!(address, same);
+    eventually("both answer", async || {
+        let banners = [lab.ask(address, one).await, lab.ask(address, other).await];
+        match banners.map(|banner| banner.unwrap_or_else(|error| format!("{error:?}"))) {
+            [first, second] if first.contains("/web ") && second.contains("/mail ") => Ok(()),
+            other => Err(format!("{other:?}")),
+        }
+    })
+    .await;
+    assert_eq!(cloud.services().await.len(), 1);
+}

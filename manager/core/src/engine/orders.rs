@@ -1,0 +1,182 @@
+//! What is ordered of providers for whom. Knows records and deliveries; knows no cloud. What is recorded is ordered, and what
+//! is delivered stays recorded: the ports behind an address are nobody else's before the address is gone.
+
+use std::collections::BTreeSet;
+use std::net::IpAddr;
+use std::sync::Arc;
+
+use nave_api::TCPLoadBalancer;
+use nave_api::ip_pool::ServicePer;
+
+use super::Engine;
+use crate::Key;
+use crate::key::uid;
+use crate::order::{Delivery, Order, OrderedPort, id};
+use crate::pool::{Pool, everywhere, is_everywhere};
+use crate::records::{find_owner, owner_key};
+use crate::step::Step;
+
+/// For whom something is ordered: the pool, and the load balancer unless all of the pool share it.
+pub(super) type Place = (Arc<str>, Option<Key>);
+
+impl Engine {
+    /// Takes in what a provider delivers now.
+    pub(super) fn delivery_moved(&mut self, moved: &(Option<Delivery>, Option<Delivery>)) {
+        let (before, now) = moved;
+        for delivery in before.iter().chain(now) {
+            self.dirt.orders.insert((delivery.pool.as_str().into(), delivery.owner.clone()));
+            self.dirt.addresses.insert(everywhere(&delivery.pool));
+            self.dirt.pool_statuses.insert(delivery.pool.as_str().into());
+            match &delivery.owner {
+                Some(owner) => drop(self.dirt.statuses.insert(owner.clone())),
+                None => self.dirt.statuses.extend(self.owners_in(&delivery.pool)),
+            }
+        }
+        // Where a cloud's address is, no backend may lie.
+        let addresses =
+            |delivery: &Option<Delivery>| delivery.as_ref().map(|d| d.addresses.clone()).unwrap_or_default();
+        self.dirt.pools |= addresses(before) != addresses(now);
+    }
+
+    /// What was recorded in a pool whose addresses a cloud gives, or who has it, changed.
+    pub(super) fn ordering_moved(&mut self, pool: &str, owners: impl IntoIterator<Item = Key>) {
+        let pool: Arc<str> = pool.into();
+        self.dirt.orders.insert((Arc::clone(&pool), None));
+        self.dirt.orders.extend(owners.into_iter().map(|owner| (Arc::clone(&pool), Some(owner))));
+    }
+
+    /// Everything that is, or may have to be, ordered is looked at again.
+    pub(super) fn review_orders(&mut self) {
+        let delivered =
+            self.world.supply.iter().map(|delivery| (delivery.pool.as_str().into(), delivery.owner.clone()));
+        self.dirt.orders.extend(delivered);
+        let pools: Vec<Arc<str>> = self
+            .world
+            .pools
+            .iter()
+            .filter(|(_, pool)| pool.service().is_some())
+            .map(|(name, _)| Arc::clone(name))
+            .collect();
+        for pool in pools {
+            let owners = self.owners_in(&pool);
+            self.ordering_moved(&pool, owners);
+        }
+    }
+
+    fn owners_in(&self, pool: &str) -> BTreeSet<Key> {
+        let object = self.world.records.find(everywhere(pool));
+        object.into_iter().flat_map(|object| &object.spec.owners).filter_map(owner_key).collect()
+    }
+
+    /// Orders what is wanted and is not delivered like that, and withdraws what nobody wants.
+    pub(super) fn write_orders(&mut self, steps: &mut Vec<Step>) {
+        for (pool, owner) in std::mem::take(&mut self.dirt.orders) {
+            let id = id(&pool, owner.as_ref());
+            let wanted = self.order(&pool, owner.as_ref());
+            let has = self.world.supply.digest(&id);
+            match wanted {
+                Wanted::This(order) => {
+                    let digest = order.digest();
+                    if has != Some(&digest) {
+                        self.world.supply.ordered(&id, digest);
+                        steps.push(Step::Order(*order));
+                    }
+                }
+                Wanted::AsItIs => {}
+                Wanted::Nothing => {
+                    if has.is_some() {
+                        self.world.supply.withdrawn(&id);
+                        steps.push(Step::Withdraw { id });
+                    }
+                }
+            }
+        }
+    }
+
+    fn order(&self, pool: &Arc<str>, owner: Option<&Key>) -> Wanted {
+        let ports: BTreeSet<OrderedPort> = match owner {
+            Some(key) => match self.served_by(pool, key) {
+                Some(balancer) => self.own_ports(pool, key, balancer),
+                None => return Wanted::Nothing,
+            },
+            None => self.shared_ports(pool),
+        };
+        let Some((space, service)) = self.world.pools.find(pool).and_then(|space| Some((space, space.service()?)))
+        else {
+            // Who has an address of a pool that is gone keeps it.
+            return if ports.is_empty() { Wanted::Nothing } else { Wanted::AsItIs };
+        };
+        let is_meant = match service.per {
+            ServicePer::LoadBalancer => owner.is_some(),
+            ServicePer::Fleet => owner.is_none(),
+        };
+        if !is_meant || ports.is_empty() {
+            return Wanted::Nothing;
+        }
+        let balancer = owner.and_then(|key| self.world.balancers.find(key));
+        Wanted::This(Box::new(Order {
+            id: id(pool, owner),
+            pool: pool.to_string(),
+            source: space.spec().source.clone(),
+            fleet: space.spec().fleet().to_owned(),
+            owner: owner.cloned(),
+            uid: balancer.map(|balancer| uid(&balancer.metadata).to_owned()).unwrap_or_default(),
+            ports: ports.into_iter().collect(),
+        }))
+    }
+
+    /// The load balancer, if it lives, is recorded in the pool and goes on asking for that.
+    fn served_by(&self, pool: &str, key: &Key) -> Option<&TCPLoadBalancer> {
+        let balancer = self.world.balancers.find(key)?;
+        let object = self.world.records.find(everywhere(pool))?;
+        let is_its_own = find_owner(object, key, uid(&balancer.metadata)).is_some();
+        (is_its_own && !self.is_given_up(everywhere(pool), key)).then_some(balancer)
+    }
+
+    fn own_ports(&self, pool: &str, key: &Key, balancer: &TCPLoadBalancer) -> BTreeSet<OrderedPort> {
+        let object = self.world.records.find(everywhere(pool));
+        let open = object.map(|object| self.world.open_ports(object, key, balancer)).unwrap_or_default();
+        open.into_iter().map(|((protocol, port), target)| OrderedPort { protocol, port, target }).collect()
+    }
+
+    fn shared_ports(&self, pool: &str) -> BTreeSet<OrderedPort> {
+        let object = self.world.records.find(everywhere(pool));
+        let ports = object.into_iter().flat_map(|object| &object.spec.owners).flat_map(|owner| &owner.ports);
+        ports.map(|port| OrderedPort { protocol: port.protocol, port: port.port, target: port.port }).collect()
+    }
+
+    /// A load balancer asks for this address no longer; where a cloud delivers to it, that ends first.
+    pub(super) fn give_up_delivered(&mut self, address: IpAddr, key: &Key) {
+        let object = self.world.records.find(address).filter(|_| is_everywhere(address));
+        if let Some(pool) = object.map(|object| object.spec.pool.clone()) {
+            self.given_up.entry(key.clone()).or_default().insert(address);
+            self.ordering_moved(&pool, [key.clone()]);
+        }
+    }
+
+    pub(super) fn is_given_up(&self, address: IpAddr, key: &Key) -> bool {
+        self.given_up.get(key).is_some_and(|addresses| addresses.contains(&address))
+    }
+
+    /// Whether a cloud may still send traffic for this owner to the ports that are recorded for him.
+    pub(super) fn is_delivered(&self, address: IpAddr, pool: &str, owner: &Key) -> bool {
+        is_everywhere(address) && self.world.supply.may_deliver(&id(pool, Some(owner)))
+    }
+
+    /// What was delivered for a load balancer that is recorded in this pool.
+    pub(super) fn delivered(&self, pool: &str, key: &Key) -> Option<&Delivery> {
+        let shares = |pool: &Pool| pool.service().is_some_and(|service| service.per == ServicePer::Fleet);
+        let own = self.world.supply.find(&id(pool, Some(key)));
+        own.or_else(|| {
+            let is_shared = self.world.pools.find(pool).is_none_or(shares);
+            self.world.supply.find(&id(pool, None)).filter(|_| is_shared)
+        })
+    }
+}
+
+/// What becomes of an order.
+enum Wanted {
+    This(Box<Order>),
+    AsItIs,
+    Nothing,
+}
