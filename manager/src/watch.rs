@@ -5,7 +5,8 @@ use std::net::IpAddr;
 use std::time::Duration;
 
 use backon::ExponentialBuilder;
-use futures::StreamExt;
+use futures::stream::BoxStream;
+use futures::{Stream, StreamExt};
 use ipnet::IpNet;
 use k8s_openapi::api::core::v1::Node;
 use k8s_openapi::api::networking::v1::ServiceCIDR;
@@ -141,7 +142,7 @@ where
     });
 }
 
-fn all<K>(client: &Client) -> futures::stream::BoxStream<'static, Event<K>>
+fn all<K>(client: &Client) -> BoxStream<'static, Event<K>>
 where
     K: Resource<DynamicType = ()> + Clone + DeserializeOwned + Debug + Send + 'static,
 {
@@ -149,7 +150,7 @@ where
 }
 
 /// Every event of these objects, for ever; interruptions are logged and passed over.
-pub(crate) fn events<K>(api: Api<K>, config: watcher::Config) -> futures::stream::BoxStream<'static, Event<K>>
+pub(crate) fn events<K>(api: Api<K>, config: watcher::Config) -> BoxStream<'static, Event<K>>
 where
     K: Resource<DynamicType = ()> + Clone + DeserializeOwned + Debug + Send + 'static,
 {
@@ -160,7 +161,7 @@ where
         .with_jitter()
         .without_max_times();
     // A watch of an API server that hangs is given up a little after this: soon, and cheap where nothing hangs.
-    watcher::watcher(api, config.timeout(60))
+    anew(api, config.timeout(60))
         .modify(|object| object.meta_mut().managed_fields = None)
         .backoff(ExponentialBackoff::from(backoff))
         .filter_map(|event| async {
@@ -169,6 +170,22 @@ where
             }).ok()
         })
         .boxed()
+}
+
+/// A watch that begins with a whole list after every failure. Who went on from where he was could have been left behind: a hub
+/// that was restored from a snapshot is at revisions that he believes to have seen, and its API server tells him nothing.
+pub(crate) fn anew<K>(api: Api<K>, config: watcher::Config) -> impl Stream<Item = watcher::Result<Event<K>>> + Send
+where
+    K: Resource + Clone + DeserializeOwned + Debug + Send + 'static,
+{
+    futures::stream::unfold(None, move |going: Option<BoxStream<'static, _>>| {
+        let mut going = going.unwrap_or_else(|| watcher::watcher(api.clone(), config.clone()).boxed());
+        async move {
+            let event = going.next().await?;
+            let going = event.is_ok().then_some(going);
+            Some((event, going))
+        }
+    })
 }
 
 fn node_networks(node: &Node) -> Vec<IpNet> {

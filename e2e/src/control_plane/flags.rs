@@ -90,6 +90,6 @@ pub(super) fn scheduler(_dir: &Path, kubeconfig: &Path, _options: &Options) -> V
     vec![format!("--kubeconfig={}", kubeconfig.display()), "--leader-elect=false".into(), "--secure-port=0".into()]
 }
 
-fn local(port: u16) -> String {
+pub(super) fn local(port: u16) -> String {
     format!("http://127.0.0.1:{port}")
 }

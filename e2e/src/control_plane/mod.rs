@@ -1,6 +1,7 @@
 //! One real control plane: etcd, API server, controller manager and, where there are nodes, a scheduler, with keys and
 //! addresses of its own. Knows Kubernetes' processes; knows nothing of Nave.
 mod flags;
+pub mod snapshot;
 
 use std::fs;
 use std::net::{IpAddr, Ipv4Addr};

@@ -1,7 +1,7 @@
 //! Where the lab's binaries come from. Knows caches and builds; knows nothing of what the binaries do.
 mod debian;
 mod envoy;
-mod helm;
+mod go;
 mod kubernetes;
 
 use std::fs::File;
@@ -10,7 +10,7 @@ use std::process::Command;
 
 pub use debian::{install, missing};
 pub use envoy::envoy;
-pub use helm::helm;
+pub use go::{etcdctl, etcdutl, helm};
 pub use kubernetes::{ALL as KUBERNETES, kubernetes};
 
 use crate::error::{Act, Error, Result};

@@ -9,12 +9,14 @@ use k8s_openapi::api::core::v1::{Namespace, ResourceQuota, Secret, ServiceAccoun
 use k8s_openapi::api::rbac::v1::{Role, RoleBinding};
 use kube::api::PartialObjectMeta;
 use kube::runtime::reflector::{ObjectRef, Store, store};
-use kube::runtime::watcher::{Config, watcher};
+use kube::runtime::watcher::Config;
 use kube::runtime::{WatchStreamExt, controller::Controller};
 use kube::{Api, Client, Resource, ResourceExt};
 use nave_api::Tenant;
 use nave_api::names::{AGENT, TENANT_LABEL, tenant_namespace, tenant_of};
 use serde::de::DeserializeOwned;
+
+use crate::watch::anew;
 
 /// The latest of everything that the tenants' rooms are made of.
 pub(super) struct View {
@@ -111,7 +113,7 @@ where
 {
     let (reader, writer) = store();
     // A connection that was dropped silently is noticed within a minute.
-    let stream = watcher(Api::<K>::all(client.clone()), config.timeout(60))
+    let stream = anew(Api::<K>::all(client.clone()), config.timeout(60))
         .default_backoff()
         .modify(|object| object.meta_mut().managed_fields = None)
         .reflect(writer)
