@@ -37,7 +37,7 @@ enum Task {
         #[arg(long)]
         check: bool,
     },
-    /// Runs a bench, built for release: `cargo xtask bench convergence [--json] [--full]`.
+    /// Runs a bench, built for release: `cargo xtask bench convergence [--json] [--full]`, `cargo xtask bench engine [--json]`.
     Bench {
         /// The bench and its arguments.
         #[arg(trailing_var_arg = true, allow_hyphen_values = true, required = true)]

@@ -1,15 +1,18 @@
 //! `nave-bench`: how close Nave comes to the physical floor. Figures are ratios to a floor of the same run: machines differ
 //! and are noisy. Knows how to print; the benches measure.
 //!
-//! `cargo xtask bench convergence` builds it for release and runs it.
+//! `cargo xtask bench convergence` and `cargo xtask bench engine` build it for release and run it.
 
 mod convergence;
+mod engine;
 mod floor;
 mod measure;
 mod probe;
 mod replay;
 mod seen;
+mod start;
 mod table;
+mod world;
 
 use clap::{Args, Parser, Subcommand};
 
@@ -24,6 +27,12 @@ struct Options {
 enum Bench {
     /// From a Service's creation to its first byte and its status, with more and more Services present.
     Convergence(Convergence),
+    /// The engine by itself: pools with many taken addresses, one event among many load balancers, a start.
+    Engine {
+        /// One JSON object instead of a table.
+        #[arg(long)]
+        json: bool,
+    },
 }
 
 #[derive(Args)]
@@ -50,6 +59,15 @@ async fn main() -> anyhow::Result<()> {
     let Options { bench } = Options::parse();
     match bench {
         Bench::Convergence(options) => converge(options).await,
+        Bench::Engine { json } => {
+            let report = engine::run(|now| eprintln!("{now}")).await?;
+            if json {
+                println!("{}", serde_json::to_string(&report)?);
+            } else {
+                print!("{}", table::engine(&report));
+            }
+            Ok(())
+        }
     }
 }
 

@@ -3,6 +3,7 @@
 use std::fmt::Write;
 
 use crate::convergence::{Report, Row};
+use crate::engine;
 use crate::measure::Percentiles;
 
 /// The convergence bench.
@@ -21,6 +22,25 @@ pub(crate) fn convergence(report: &Report) -> String {
         burst.seconds,
         burst.floor_seconds,
         burst.seconds / burst.floor_seconds
+    );
+    text
+}
+
+/// The engine by itself.
+pub(crate) fn engine(report: &engine::Report) -> String {
+    let engine::Report { pools, engine, start } = report;
+    let mut text = String::from("pool                     taken   allocate us    free us\n");
+    for engine::Pool { pool, taken, allocate_us, free_us } in pools {
+        let _ = writeln!(text, "{pool:<20} {taken:>9} {allocate_us:>13.1} {free_us:>10.1}");
+    }
+    text.push_str("\nload balancers   event us p50     p99    RSS MB\n");
+    for engine::Present { load_balancers, event_us, rss_mb } in engine {
+        let _ = writeln!(text, "{load_balancers:>14} {:>14.1} {:>7.1} {rss_mb:>9.1}", event_us.p50, event_us.p99);
+    }
+    let _ = writeln!(
+        text,
+        "\na start with {} load balancers: {:.2} s from the lists to the first xDS response, of {} resources",
+        start.load_balancers, start.seconds, start.resources
     );
     text
 }
