@@ -20,6 +20,7 @@ pub(crate) struct Report {
 
 /// A pool of which much is taken.
 #[derive(Debug, Serialize)]
+#[allow(clippy::struct_field_names, reason = "the field is named as readers of the JSON know it")]
 pub(crate) struct Pool {
     pub(crate) pool: &'static str,
     pub(crate) taken: usize,
