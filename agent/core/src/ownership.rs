@@ -8,6 +8,9 @@ use nave_api::names;
 use crate::backends::Mode;
 use crate::{Policy, annotations};
 
+/// The class of Services that PaperLB served.
+const PAPERLB: &str = "lb.paperlb.com/paperlb-class";
+
 /// How a Service asks us.
 #[derive(Clone, Copy, Debug, PartialEq, Eq)]
 pub enum Claim {
@@ -25,13 +28,15 @@ pub fn claim(service: &Service, policy: &Policy) -> Claim {
     let Some(spec) = &service.spec else { return Claim::None };
     let asked = annotations::backends(service.annotations());
     let mode = asked.unwrap_or(policy.backends);
+    let opts_in = annotations::opts_in(service.annotations());
     match spec.type_.as_deref() {
         Some("LoadBalancer") => match (asks_us(spec.load_balancer_class.as_deref(), policy), mode, asked) {
             (true, Mode::NodePort | Mode::PodIp, _) => Claim::Whole(mode),
             (true, Mode::Provider, _) | (false, _, Some(Mode::Provider)) => Claim::Beside(Mode::Provider),
+            (false, _, None) if opts_in => Claim::Beside(Mode::Provider),
             (false, _, _) => Claim::None,
         },
-        Some("NodePort") => match (asked, annotations::asks_by_another_name(service.annotations())) {
+        Some("NodePort") => match (asked, opts_in) {
             (Some(Mode::NodePort | Mode::PodIp), _) => Claim::Beside(mode),
             (None, true) => Claim::Beside(if mode == Mode::Provider { Mode::NodePort } else { mode }),
             (Some(Mode::Provider), _) | (None, false) => Claim::None,
@@ -40,7 +45,7 @@ pub fn claim(service: &Service, policy: &Policy) -> Claim {
     }
 }
 
-/// Whether the status of a Service that we let go may be a cloud's: the class is another controller's.
+/// Whether the load balancer status may be a cloud's: only ours is no other controller's class.
 pub fn is_foreign(service: &Service) -> bool {
     let spec = service.spec.as_ref();
     let balancer = spec.is_some_and(|spec| spec.type_.as_deref() == Some("LoadBalancer"));
@@ -57,8 +62,13 @@ pub fn is_deleted(service: &Service) -> bool {
     service.metadata.deletion_timestamp.is_some()
 }
 
+/// Who serves those without a class serves PaperLB's, too, which cannot be changed on a Service that has it.
 fn asks_us(class: Option<&str>, policy: &Policy) -> bool {
-    class.map_or(policy.default_load_balancer, |class| class == names::LOAD_BALANCER_CLASS)
+    match class {
+        Some(names::LOAD_BALANCER_CLASS) => true,
+        Some(PAPERLB) | None => policy.default_load_balancer,
+        Some(_) => false,
+    }
 }
 
 #[cfg(test)]
@@ -82,6 +92,8 @@ mod tests {
         assert_eq!(asked("LoadBalancer", None, &[], &by_default), whole);
         assert_eq!(asked("LoadBalancer", None, &[], &by_class), Claim::None);
         assert_eq!(asked("LoadBalancer", Some("example.com/other"), &[], &by_default), Claim::None);
+        assert_eq!(asked("LoadBalancer", Some("lb.paperlb.com/paperlb-class"), &[], &by_default), whole);
+        assert_eq!(asked("LoadBalancer", Some("lb.paperlb.com/paperlb-class"), &[], &by_class), Claim::None);
         assert_eq!(asked("ClusterIP", None, &[], &by_default), Claim::None);
         assert_eq!(claim(&Service::default(), &by_default), Claim::None);
     }
@@ -97,5 +109,8 @@ mod tests {
         assert_eq!(asked("NodePort", None, &backends("PodIP"), &policy), Claim::Beside(Mode::PodIp));
         let kubelb = [("kubernetes.io/service.class", "kubelb")];
         assert_eq!(asked("NodePort", None, &kubelb, &policy), Claim::Beside(Mode::NodePort));
+        assert_eq!(asked("LoadBalancer", other, &kubelb, &policy), Claim::Beside(Mode::Provider));
+        let by_default = Policy { default_load_balancer: true, ..Policy::default() };
+        assert_eq!(asked("LoadBalancer", None, &kubelb, &by_default), Claim::Whole(Mode::NodePort));
     }
 }

@@ -17,6 +17,20 @@ pub enum Problem {
         /// Its full name.
         name: String,
     },
+    /// An annotation of another system that asks for something that we do not do.
+    NotDone {
+        /// Its full name.
+        name: String,
+        /// What it says.
+        value: String,
+        /// What to do instead.
+        instead: String,
+    },
+    /// An annotation with the prefix of another system that meant nothing there.
+    UnknownElsewhere {
+        /// Its full name.
+        name: String,
+    },
     /// A protocol that is not served.
     UnsupportedProtocol {
         /// As the Service writes it.
@@ -62,7 +76,8 @@ impl Problem {
     pub fn reason(&self) -> &'static str {
         match self {
             Self::InvalidAnnotation { .. } => "InvalidAnnotation",
-            Self::UnknownAnnotation { .. } => "UnknownAnnotation",
+            Self::UnknownAnnotation { .. } | Self::UnknownElsewhere { .. } => "UnknownAnnotation",
+            Self::NotDone { .. } => "NotDone",
             Self::UnsupportedProtocol { .. } => "UnsupportedProtocol",
             Self::NoNodePort { .. } => "NoNodePort",
             Self::TooManyPorts { .. } => "TooManyPorts",
@@ -81,6 +96,10 @@ impl Problem {
             }
             Self::UnknownAnnotation { name } => {
                 format!("{name} is no annotation of Nave and ignored; known: {}", crate::annotations::known())
+            }
+            Self::NotDone { name, value, instead } => format!("{name}: \"{value}\" is not done: {instead}"),
+            Self::UnknownElsewhere { name } => {
+                format!("{name} is ignored; known: {}", crate::annotations::known_elsewhere())
             }
             Self::UnsupportedProtocol { protocol, port } => {
                 format!("port {port} is not served: {protocol} is not supported, only TCP and UDP are")

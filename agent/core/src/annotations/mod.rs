@@ -1,6 +1,7 @@
 //! The annotations `nave.dev/<field>` of a Service: one table, each value parsed once. Knows what each may say; knows
 //! nothing of what the rest of the Service says.
 
+mod elsewhere;
 mod values;
 
 use std::collections::BTreeMap;
@@ -12,16 +13,13 @@ use nave_api::tcp_load_balancer::{BalancingPolicy, FamilyPolicy, IpFamily, Proxy
 
 use crate::Problem;
 use crate::backends::Mode;
+pub(crate) use elsewhere::known as known_elsewhere;
+pub use elsewhere::opts_in;
 use values::{addresses, any_duration, count, duration, families, health_check, is_label, named, set, source_ranges};
 
 const PREFIX: &str = "nave.dev/";
 /// A load balancer has at most so many source ranges.
 pub const RANGES: usize = 200;
-
-/// How Services with node ports opted in to KubeLB, and do so here.
-const BY_ANOTHER_NAME: (&str, &str) = ("kubernetes.io/service.class", "kubelb");
-/// How Services name their pool to k8slb, and may do so here; ours comes first.
-const POOL_BY_ANOTHER_NAME: &str = "loadbalancer/pool";
 
 /// What the annotations of a Service ask for. `None`: they do not say.
 #[derive(Clone, Debug, Default, PartialEq, Eq)]
@@ -198,13 +196,8 @@ pub fn backends(annotations: &BTreeMap<String, String>) -> Option<Mode> {
     annotations.get("nave.dev/backends").and_then(|text| text.trim().parse().ok())
 }
 
-/// Whether a Service opts in by an annotation of another system.
-pub fn asks_by_another_name(annotations: &BTreeMap<String, String>) -> bool {
-    let (name, value) = BY_ANOTHER_NAME;
-    annotations.get(name).is_some_and(|text| text == value)
-}
-
-/// Reads all annotations. What does not parse is a problem, and what holds without it stays in force.
+/// Reads all annotations, those of other systems where ours are silent. What does not parse is a problem, and what holds
+/// without it stays in force.
 pub fn read(annotations: &BTreeMap<String, String>) -> (Asked, Vec<Problem>) {
     let mut asked = Asked::default();
     let mut problems = Vec::new();
@@ -220,19 +213,21 @@ pub fn read(annotations: &BTreeMap<String, String>) -> (Asked, Vec<Problem>) {
             }
         }
     }
-    if asked.pool.is_none() {
-        asked.pool = annotations.get(POOL_BY_ANOTHER_NAME).filter(|name| is_label(name)).cloned();
-    }
+    elsewhere::read(annotations, &mut asked, &mut problems);
     (asked, problems)
 }
 
-/// The table as a document shows it.
-pub fn document() -> String {
+/// The tables as a document shows them: ours, and those of other systems.
+pub fn documents() -> [(&'static str, String); 2] {
+    [("annotations", document()), ("elsewhere", elsewhere::document())]
+}
+
+fn document() -> String {
     let rows = TABLE.iter().map(|Row { field, accepted, read: _ }| format!("| `{PREFIX}{field}` | {accepted} |\n"));
     format!("| annotation | accepts |\n|---|---|\n{}", rows.collect::<String>())
 }
 
-/// The names of all annotations, for a message.
+/// The names of our annotations, for a message.
 pub fn known() -> String {
     TABLE.iter().map(|row| row.field).collect::<Vec<_>>().join(", ")
 }
@@ -281,13 +276,6 @@ mod tests {
         assert_eq!((asked.health_check, asked.proxy_protocol), (Some(Check::Http), Some(ProxyProtocol::V2)));
         let unset = format!("{asked:?}").matches("None").count();
         assert_eq!(unset, 0, "{asked:?}");
-    }
-
-    #[test]
-    fn a_pool_may_be_named_as_elsewhere_and_our_own_name_wins() {
-        let (other, _) = asked(&[("loadbalancer/pool", "theirs")]);
-        let (both, _) = asked(&[("loadbalancer/pool", "theirs"), ("nave.dev/pool", "ours")]);
-        assert_eq!((other.pool.as_deref(), both.pool.as_deref()), (Some("theirs"), Some("ours")));
     }
 
     #[test]
