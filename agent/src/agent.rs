@@ -81,7 +81,10 @@ impl Agent {
                 },
                 () = tokio::time::sleep_until(wake.into()), if due.is_some() => self.queue.wake(self.start.elapsed()),
                 _ = turn.tick() => {}
-                _ = sweep.tick() => self.touch(self.world.all()),
+                _ = sweep.tick() => {
+                    let all = self.world.sweep();
+                    self.touch(all);
+                }
                 () = std::future::ready(()), if may_start => {}
             }
             self.start_due(&mut running, at);

@@ -10,7 +10,8 @@ use k8s_openapi::apimachinery::pkg::apis::meta::v1::{Condition, Time};
 use kube::api::{DeleteParams, Patch, PatchParams};
 use kube::core::response::Status;
 use kube::{Api, Client, Resource};
-use nave_agent_core::{Change, Plan, Saying, Step, Target, status};
+use nave_agent_core::status::Topic;
+use nave_agent_core::{Change, Plan, Saying, Step, Target};
 use nave_api::{NodeSet, TCPLoadBalancer, names};
 use serde::de::DeserializeOwned;
 use serde_json::{Value, json};
@@ -77,7 +78,7 @@ impl Performer {
             Step::Release(target) => self.release(&target).await,
             Step::Show(target, ingress) => self.show(&target, &ingress).await,
             Step::Say(target, saying) => self.say(&target, saying).await,
-            Step::Hush(target) => self.hush(&target).await,
+            Step::Hush(target, topic) => self.hush(&target, topic).await,
             Step::Confirm(key) => self.confirm(&Target { key, uid: String::new() }).await,
             Step::Apply(intent) => self.apply(&intent).await,
             Step::ApplyNodes(nodes) => self.apply_nodes(&nodes).await,
@@ -123,15 +124,15 @@ impl Performer {
 
     /// Conditions are merged by their type: those of others stay.
     async fn say(&self, target: &Target, saying: Saying) -> Result<Done, Error> {
-        let Saying { status, reason, message, since } = saying;
+        let Saying { topic, status, reason, message, since } = saying;
         let since = since.unwrap_or_else(|| Time(Timestamp::now()));
-        let type_ = status::CONDITION.to_owned();
+        let type_ = topic.as_str().to_owned();
         let said = Condition { type_, status, reason, message, last_transition_time: since, observed_generation: None };
         self.conditions(target, json!(said)).await
     }
 
-    async fn hush(&self, target: &Target) -> Result<Done, Error> {
-        self.conditions(target, json!({"$patch": "delete", "type": status::CONDITION})).await
+    async fn hush(&self, target: &Target, topic: Topic) -> Result<Done, Error> {
+        self.conditions(target, json!({"$patch": "delete", "type": topic.as_str()})).await
     }
 
     async fn conditions(&self, target: &Target, change: Value) -> Result<Done, Error> {
@@ -223,7 +224,7 @@ fn name(step: &Step) -> &'static str {
         Step::Release(_) => "release",
         Step::Show(..) => "show",
         Step::Say(..) => "say",
-        Step::Hush(_) => "hush",
+        Step::Hush(..) => "hush",
         Step::Apply(_) => "apply",
         Step::ApplyNodes(_) => "apply_nodes",
         Step::DeleteNodes => "delete_nodes",

@@ -4,12 +4,12 @@ use std::collections::{BTreeMap, BTreeSet};
 use std::net::IpAddr;
 use std::str::FromStr;
 
-use k8s_openapi::api::core::v1::Service;
+use k8s_openapi::api::core::v1::{LoadBalancerIngress, Service};
 use nave_api::names;
 use nave_api::tcp_load_balancer::{Backends, Endpoint, EndpointPort, NodeBackends, Protocol};
 
 use crate::slices::{self, Slice};
-use crate::status;
+use crate::{ownership, status};
 
 /// An endpoint has at most so many addresses; more are further endpoints.
 const ADDRESSES: usize = 1000;
@@ -87,7 +87,12 @@ pub fn backends(service: &Service, mode: Mode, is_local: bool, ways: &Ways) -> B
 
 /// Names in the status that the spoke's cloud wrote.
 pub fn hostnames(service: &Service) -> impl Iterator<Item = &str> {
-    status::shown(service).iter().filter_map(|entry| entry.hostname.as_deref()).filter(|name| !name.is_empty())
+    clouds(service).iter().filter_map(|entry| entry.hostname.as_deref()).filter(|name| !name.is_empty())
+}
+
+/// What the spoke's cloud wrote. Where the class says that no cloud does, whatever is there is nobody's backend.
+fn clouds(service: &Service) -> &[LoadBalancerIngress] {
+    if ownership::is_foreign(service) { status::shown(service) } else { &[] }
 }
 
 /// The pods, those with the same ports together; while none is ready, those that still serve.
@@ -119,7 +124,7 @@ fn port(slices::Port { name, protocol: _, port }: &slices::Port) -> EndpointPort
 
 /// The addresses of the cloud's load balancer, its names resolved; never one that the hub gave.
 fn provider(service: &Service, ways: &Ways) -> Vec<Endpoint> {
-    let written = status::shown(service).iter().filter_map(|entry| entry.ip.as_deref()?.parse::<IpAddr>().ok());
+    let written = clouds(service).iter().filter_map(|entry| entry.ip.as_deref()?.parse::<IpAddr>().ok());
     let resolved =
         hostnames(service).flat_map(|name| ways.resolved.and_then(|all| all.get(name)).into_iter().flatten());
     let addresses: BTreeSet<IpAddr> = written.chain(resolved.copied()).filter(|a| !ways.given.contains(a)).collect();

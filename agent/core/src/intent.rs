@@ -14,7 +14,7 @@ use nave_api::{TCPLoadBalancer, TCPLoadBalancerSpec, names};
 
 use crate::annotations::{self, Asked, Check};
 use crate::backends::{self, Mode, Ways};
-use crate::{Key, Problem, ports};
+use crate::{Key, Problem, ownership, ports};
 
 /// The kind of the origin, and the first part of what an intent's name is made of.
 pub const KIND: &str = "Service";
@@ -33,6 +33,9 @@ pub fn intent(service: &Service, mode: Mode, ways: &Ways) -> (Option<TCPLoadBala
     let traffic = traffic(spec, mode, &asked, &mut problems);
     if ports.is_empty() {
         return (None, problems);
+    }
+    if mode == Mode::Provider && !ownership::is_foreign(service) {
+        problems.push(Problem::NoCloud);
     }
     let wanted = TCPLoadBalancerSpec {
         origin: Some(origin(service)),

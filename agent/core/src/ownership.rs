@@ -11,6 +11,9 @@ use crate::{Policy, annotations};
 /// The class of Services that PaperLB served.
 const PAPERLB: &str = "lb.paperlb.com/paperlb-class";
 
+/// What clouds' controllers put on Services that they balance.
+const CLOUD_FINALIZER: &str = "service.kubernetes.io/load-balancer-cleanup";
+
 /// How a Service asks us.
 #[derive(Clone, Copy, Debug, PartialEq, Eq)]
 pub enum Claim {
@@ -55,6 +58,11 @@ pub fn is_foreign(service: &Service) -> bool {
 /// Whether our finalizer is on the Service.
 pub fn is_held(service: &Service) -> bool {
     service.metadata.finalizers.iter().flatten().any(|finalizer| finalizer == names::AGENT_FINALIZER)
+}
+
+/// Whether a cloud's controller has put its finalizer on the Service.
+pub fn is_held_by_cloud(service: &Service) -> bool {
+    service.metadata.finalizers.iter().flatten().any(|finalizer| finalizer == CLOUD_FINALIZER)
 }
 
 /// Whether the user has deleted the Service.

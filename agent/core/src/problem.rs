@@ -1,5 +1,7 @@
 //! Why not, for the user: what becomes a Warning Event on his Service. Knows reasons and words; stops nothing.
 
+use nave_api::names;
+
 /// Something in a Service that we cannot do, or do differently than it says. The rest of the Service is done.
 #[derive(Clone, Debug, PartialEq, Eq, PartialOrd, Ord)]
 pub enum Problem {
@@ -59,6 +61,10 @@ pub enum Problem {
     },
     /// Another controller writes the Service's load balancer status.
     ContestedStatus,
+    /// A cloud's controller holds the Service, too.
+    CloudHolds,
+    /// The cloud's load balancer shall be the backend, and there is no cloud that would give one.
+    NoCloud,
     /// The hub does not take the intent at all.
     Refused {
         /// The hub's words.
@@ -82,7 +88,8 @@ impl Problem {
             Self::NoNodePort { .. } => "NoNodePort",
             Self::TooManyPorts { .. } => "TooManyPorts",
             Self::InvalidAddress { .. } => "InvalidAddress",
-            Self::ContestedStatus => "ContestedStatus",
+            Self::ContestedStatus | Self::CloudHolds => "ContestedStatus",
+            Self::NoCloud => "NoCloud",
             Self::Refused { .. } => "RefusedByHub",
             Self::InvalidSourceRange { .. } => "InvalidSourceRange",
         }
@@ -116,6 +123,14 @@ impl Problem {
             Self::ContestedStatus => "another controller writes the load balancer status of this Service, too: \
                 give it a loadBalancerClass, so that one of them leaves it alone"
                 .to_owned(),
+            Self::CloudHolds => "a cloud's controller holds this Service, too: make it anew with a loadBalancerClass, so that \
+                one of them leaves it alone, or have the cloud's load balancer as backend by nave.dev/backends: Provider"
+                .to_owned(),
+            Self::NoCloud => format!(
+                "backends are the load balancer of the spoke's own cloud, which gives none to Services of class {}: \
+                say nave.dev/backends: NodePort or PodIP, or leave the Service to the cloud's class",
+                names::LOAD_BALANCER_CLASS
+            ),
             Self::Refused { message } => format!("The hub does not take it: {message}"),
             Self::InvalidSourceRange { value } => format!(
                 "source range \"{value}\" is no network in CIDR notation, or one of more than 200, and left out; when none remains, nobody may connect"

@@ -1,17 +1,24 @@
 //! What a Service shows of its load balancer. Knows the hub's answer and what is shown now; remembers nothing.
 
+use std::collections::BTreeSet;
+
 use k8s_openapi::api::core::v1::{LoadBalancerIngress, PortStatus, Service};
 use nave_api::tcp_load_balancer::{Address, TCPLoadBalancerStatus};
 use nave_api::{Condition, ConditionType, condition};
 
+use crate::Problem;
 use crate::world::Saying;
 
 /// Traffic reaches the backends from a proxy, so nodes must not short-cut the address to themselves.
 const PROXY: &str = "Proxy";
-/// Our condition on Services whose load balancer status is not ours.
-pub const CONDITION: &str = "nave.dev/Programmed";
-/// The longest message of it.
+/// The type of our condition [`Topic::Programmed`].
+pub const PROGRAMMED: &str = "nave.dev/Programmed";
+/// The type of our condition [`Topic::Accepted`].
+pub const ACCEPTED: &str = "nave.dev/Accepted";
+/// The longest message of one.
 const LONGEST: usize = 1000;
+/// The reason where there are several.
+const SEVERAL: &str = "SeveralProblems";
 
 /// What the Service shows now.
 pub fn shown(service: &Service) -> &[LoadBalancerIngress] {
@@ -41,10 +48,32 @@ pub fn wanted(
         .collect()
 }
 
+/// A condition of ours on a Service.
+#[derive(Clone, Copy, Debug, PartialEq, Eq, PartialOrd, Ord)]
+pub enum Topic {
+    /// Where it is served, when its load balancer status is not ours.
+    Programmed,
+    /// What of it is not done, or done differently than it says; absent when there is no such thing.
+    Accepted,
+}
+
+impl Topic {
+    /// Both.
+    pub const ALL: [Self; 2] = [Self::Programmed, Self::Accepted];
+
+    /// The condition's type.
+    pub fn as_str(self) -> &'static str {
+        match self {
+            Self::Programmed => PROGRAMMED,
+            Self::Accepted => ACCEPTED,
+        }
+    }
+}
+
 /// What we said in the Service's conditions.
-pub fn said(service: &Service) -> Option<&Condition> {
+pub fn said(service: &Service, topic: Topic) -> Option<&Condition> {
     let conditions = service.status.as_ref().and_then(|status| status.conditions.as_ref());
-    conditions.into_iter().flatten().find(|condition| condition.type_ == CONDITION)
+    conditions.into_iter().flatten().find(|condition| condition.type_ == topic.as_str())
 }
 
 /// What to say in the Service's conditions; `None` when it is said already, or the hub has not answered yet.
@@ -56,12 +85,23 @@ pub fn saying(service: &Service, answer: &TCPLoadBalancerStatus, generation: Opt
     let addresses: Vec<&str> = answer.addresses.iter().map(|address| address.value.as_str()).collect();
     let message =
         if told.status == "True" { format!("Served at {}", addresses.join(", ")) } else { told.message.clone() };
+    news(service, Topic::Programmed, &told.status, &told.reason, &message)
+}
+
+/// What to say of problems, some; `None` when it is said already. `served`: the rest of the Service is.
+pub fn verdict(service: &Service, problems: &BTreeSet<Problem>, served: bool) -> Option<Saying> {
+    let reasons: BTreeSet<&str> = problems.iter().map(Problem::reason).collect();
+    let reason = if reasons.len() == 1 { reasons.first().copied().unwrap_or_default() } else { SEVERAL };
+    let message: Vec<String> = problems.iter().map(Problem::message).collect();
+    news(service, Topic::Accepted, if served { "True" } else { "False" }, reason, &message.join("; "))
+}
+
+fn news(service: &Service, topic: Topic, status: &str, reason: &str, message: &str) -> Option<Saying> {
     let message: String = message.chars().take(LONGEST).collect();
-    let said = said(service);
-    let same =
-        said.is_some_and(|said| (&said.status, &said.reason, &said.message) == (&told.status, &told.reason, &message));
-    let since = said.filter(|said| said.status == told.status).map(|said| said.last_transition_time.clone());
-    (!same).then(|| Saying { status: told.status.clone(), reason: told.reason.clone(), message, since })
+    let said = said(service, topic);
+    let same = said.is_some_and(|said| (&*said.status, &*said.reason, &said.message) == (status, reason, &message));
+    let since = said.filter(|said| said.status == status).map(|said| said.last_transition_time.clone());
+    (!same).then(|| Saying { topic, status: status.to_owned(), reason: reason.to_owned(), message, since })
 }
 
 /// Whether the hub speaks of this `generation` of our wish; `None`: it has yet to hear it.

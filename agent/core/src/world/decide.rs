@@ -10,10 +10,8 @@ use super::{Decision, Plan, Step, Target, Work, World, hub_key};
 use crate::backends::{self, Mode, Ways};
 use crate::events::Word;
 use crate::ownership::{self, Claim};
+use crate::status::Topic;
 use crate::{Key, Notice, Problem, Tenancy, intent, status};
-
-/// So often do we write a status anew that another controller writes, too.
-const CONTESTS: u32 = 3;
 
 impl World {
     /// What is to be done. Nothing before all is listed, and nothing when all is as it should be.
@@ -56,7 +54,7 @@ impl World {
         let mode = match claim {
             Claim::None => {
                 self.forget(key);
-                return Decision { plan: self.let_go(key, &service), notices: Vec::new() };
+                return Decision { plan: self.disclaim(key, &service), notices: Vec::new() };
             }
             Claim::Whole(mode) | Claim::Beside(mode) => mode,
         };
@@ -65,18 +63,33 @@ impl World {
         let plan = match intent {
             Some(intent) if self.tenancy == Tenancy::There => {
                 let (mut steps, current) = self.keep(key, &service, intent);
-                let present = if claim == Claim::Beside(mode) {
-                    self.say(key, &service, current)
-                } else {
-                    self.show(key, &service, current, &mut problems)
+                let cloud = claim == Claim::Whole(mode) && ownership::is_held_by_cloud(&service);
+                problems.extend(cloud.then_some(Problem::CloudHolds));
+                steps.extend(self.verdict(key, &service, &problems, true));
+                let present = match claim {
+                    Claim::Whole(_) => self.show(key, &service, current, &mut problems).into_iter().collect(),
+                    Claim::Beside(_) | Claim::None => self.say(key, &service, current),
                 };
                 steps.extend(present);
                 Plan::Together(steps)
             }
-            Some(_) | None => self.let_go(key, &service),
+            None if self.tenancy == Tenancy::There => {
+                let verdict = self.verdict(key, &service, &problems, false);
+                Plan::InTurn(verdict.into_iter().chain(self.let_go(key, &service)).collect())
+            }
+            Some(_) | None => Plan::InTurn(self.let_go(key, &service)),
         };
         let uid = service.uid().unwrap_or_default();
         Decision { plan, notices: self.tell(key, &uid, problems) }
+    }
+
+    /// Nothing of it is ours.
+    fn disclaim(&self, key: &Key, service: &Service) -> Plan {
+        let mut steps = self.let_go(key, service);
+        if !ownership::is_deleted(service) && status::said(service, Topic::Accepted).is_some() {
+            steps.insert(0, Step::Hush(target(key, service), Topic::Accepted));
+        }
+        Plan::InTurn(steps)
     }
 
     /// It is nobody's any more: what was remembered of it goes.
@@ -143,38 +156,43 @@ impl World {
     ) -> Option<Step> {
         let shown = status::shown(service);
         let answer = self.intent_of(key).and_then(|present| present.status.as_ref());
-        let ingress = status::wanted(shown, answer, current);
-        if shown == ingress {
-            return None;
-        }
-        let foreign = !shown.is_empty() && !status::is_ours(shown);
-        let contest = self.contests.entry(key.clone()).or_default();
-        if contest.0 != ingress {
-            *contest = (ingress.clone(), 0);
-        }
-        if foreign {
-            problems.push(Problem::ContestedStatus);
-            contest.1 = contest.1.saturating_add(1);
-        }
-        (contest.1 <= CONTESTS).then(|| Step::Show(target(key, service), ingress))
+        let wish = status::wanted(shown, answer, current);
+        let verdict = self.contests.entry(key.clone()).or_default().judge(shown, &wish);
+        problems.extend(verdict.contested.then_some(Problem::ContestedStatus));
+        verdict.write.then(|| Step::Show(target(key, service), wish))
     }
 
-    /// The hub's answer as a condition of the Service.
-    fn say(&self, key: &Key, service: &Service, current: Option<i64>) -> Option<Step> {
-        let answer = self.intent_of(key).and_then(|present| present.status.as_ref())?;
-        let saying = status::saying(service, answer, current)?;
+    /// The hub's answer as a condition of the Service. What we showed while its status was ours goes.
+    fn say(&self, key: &Key, service: &Service, current: Option<i64>) -> Vec<Step> {
+        let answer = self.intent_of(key).and_then(|present| present.status.as_ref());
+        let saying = answer.and_then(|answer| status::saying(service, answer, current));
+        let left = answer.is_some() && self.is_shown_by_us(key, service);
+        let clear = left.then(|| Step::Show(target(key, service), Vec::new()));
+        clear.into_iter().chain(saying.map(|saying| Step::Say(target(key, service), saying))).collect()
+    }
+
+    /// What is not done of the Service, as a condition that stays as long. A contest is no part of it: it is seen over time,
+    /// and told as an Event.
+    fn verdict(&self, key: &Key, service: &Service, problems: &[Problem], served: bool) -> Option<Step> {
+        let refused = self.refusals.get(key).map(|message| Problem::Refused { message: message.clone() });
+        let problems: BTreeSet<Problem> = problems.iter().cloned().chain(refused).collect();
+        if problems.is_empty() {
+            let said = status::said(service, Topic::Accepted);
+            return said.map(|_| Step::Hush(target(key, service), Topic::Accepted));
+        }
+        let saying = status::verdict(service, &problems, served)?;
         Some(Step::Say(target(key, service), saying))
     }
 
     /// The Service is deleted, not ours any more, or cannot be served: the hub lets go first, then we do. A hub that no
     /// longer knows us need not be asked.
-    fn let_go(&self, key: &Key, service: &Service) -> Plan {
+    fn let_go(&self, key: &Key, service: &Service) -> Vec<Step> {
         let target = target(key, service);
         let held = ownership::is_held(service);
         let mut steps = Vec::new();
         match (self.tenancy, self.intent_of(key)) {
             (Tenancy::There, Some(present)) if present.metadata.deletion_timestamp.is_some() => {
-                return Plan::InTurn(steps); // its end will bring us back
+                return steps; // its end will bring us back
             }
             (Tenancy::There, Some(_)) => steps.push(Step::Delete(intent::name(key))),
             (Tenancy::There, None) if held => steps.push(Step::Delete(intent::name(key))),
@@ -185,13 +203,13 @@ impl World {
         if held && ended && self.is_shown_by_us(key, service) {
             steps.push(Step::Show(target.clone(), Vec::new()));
         }
-        if held && ended && status::said(service).is_some() {
-            steps.push(Step::Hush(target.clone()));
+        if held && ended && status::said(service, Topic::Programmed).is_some() {
+            steps.push(Step::Hush(target.clone(), Topic::Programmed));
         }
         if held {
             steps.push(Step::Release(target));
         }
-        Plan::InTurn(steps)
+        steps
     }
 
     /// There is no such Service. That what stands for it goes is final, so the spoke is asked once more.

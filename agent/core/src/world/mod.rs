@@ -1,6 +1,7 @@
 //! All that the agent knows, and what it makes of it. Fed with changes, asked for decisions; performs nothing.
 
 mod asked;
+mod contest;
 mod decide;
 mod endpoints;
 mod steps;
@@ -10,7 +11,7 @@ mod tests;
 use std::collections::{BTreeMap, BTreeSet};
 use std::net::IpAddr;
 
-use k8s_openapi::api::core::v1::{LoadBalancerIngress, Node, Service};
+use k8s_openapi::api::core::v1::{Node, Service};
 use k8s_openapi::api::discovery::v1::EndpointSlice;
 use kube::{Resource, ResourceExt};
 use nave_api::{NodeSet, NodeSetSpec, TCPLoadBalancer, TCPLoadBalancerSpec, names, node_set};
@@ -20,6 +21,7 @@ use crate::mirror::Mirror;
 use crate::ownership::{self, Claim};
 use crate::{Change, Key, Notice, Policy, Problem, Tenancy, events, intent, nodes};
 use asked::Asked;
+use contest::Contest;
 use endpoints::Endpoints;
 pub use steps::{Decision, Plan, Saying, Step, Target, Touched, Work};
 
@@ -43,8 +45,8 @@ pub struct World {
     refusals: BTreeMap<Key, String>,
     asked: Asked<TCPLoadBalancerSpec>,
     asked_nodes: Asked<NodeSetSpec>,
-    /// What we showed in a status that somebody else writes, too, and how often.
-    contests: BTreeMap<Key, (Vec<LoadBalancerIngress>, u32)>,
+    /// Statuses that we write, and somebody else perhaps, too.
+    contests: BTreeMap<Key, Contest>,
 }
 
 impl World {
@@ -194,7 +196,13 @@ impl World {
         (self.services.len(), self.intents.len(), self.nodes.len())
     }
 
-    /// Everything there is to decide: what a sweep goes through.
+    /// Everything is looked at again: what was left to others is tried once more.
+    pub fn sweep(&mut self) -> BTreeSet<Work> {
+        self.contests.values_mut().for_each(Contest::try_again);
+        self.all()
+    }
+
+    /// Everything there is to decide.
     pub fn all(&self) -> BTreeSet<Work> {
         let services = self.services.keys().cloned().chain(self.subjects());
         services.map(Work::Service).chain([Work::NodeSet]).collect()

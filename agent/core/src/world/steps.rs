@@ -6,6 +6,7 @@ use k8s_openapi::api::core::v1::LoadBalancerIngress;
 use k8s_openapi::apimachinery::pkg::apis::meta::v1::Time;
 use nave_api::{NodeSet, TCPLoadBalancer};
 
+use crate::status::Topic;
 use crate::{Key, Notice};
 
 /// What is decided, and done, as one.
@@ -35,9 +36,11 @@ pub struct Target {
     pub uid: String,
 }
 
-/// What the condition [`crate::status::CONDITION`] of a Service says.
+/// What a condition of ours on a Service says.
 #[derive(Clone, Debug, PartialEq, Eq)]
 pub struct Saying {
+    /// Which one.
+    pub topic: Topic,
     /// True, False or Unknown.
     pub status: String,
     /// CamelCase.
@@ -57,10 +60,10 @@ pub enum Step {
     Release(Target),
     /// Show this in the Service's status.
     Show(Target, Vec<LoadBalancerIngress>),
-    /// Say this in the Service's conditions, where its load balancer status is not ours.
+    /// Say this in the Service's conditions.
     Say(Target, Saying),
-    /// Take our condition from the Service.
-    Hush(Target),
+    /// Take a condition of ours from the Service.
+    Hush(Target, Topic),
     /// Apply a load balancer in the hub.
     Apply(Box<TCPLoadBalancer>),
     /// Apply the nodes in the hub.

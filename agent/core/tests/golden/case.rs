@@ -10,6 +10,7 @@ use k8s_openapi::apimachinery::pkg::apis::meta::v1::{Condition, Time};
 use k8s_openapi::jiff::Timestamp;
 use kube::ResourceExt as _;
 use nave_agent_core::nodes::AddressType;
+use nave_agent_core::status::Topic;
 use nave_agent_core::{Change, Key, Notice, Policy, Saying, Step, Target, Tenancy, World};
 use nave_api::{NodeSet, TCPLoadBalancer, names};
 use serde::{Deserialize, Serialize};
@@ -121,15 +122,15 @@ impl Case {
                 self.service(&target, |service| service.finalizers_mut().retain(|f| f != names::AGENT_FINALIZER));
             }
             Step::Show(target, ingress) => self.service(&target, |service| show(service, ingress)),
-            Step::Say(target, Saying { status, reason, message, since }) => self.service(&target, |service| {
+            Step::Say(target, Saying { topic, status, reason, message, since }) => self.service(&target, |service| {
                 let last_transition_time = since.unwrap_or(Time(Timestamp::UNIX_EPOCH));
-                let type_ = "nave.dev/Programmed".to_owned();
+                let type_ = topic.as_str().to_owned();
                 let condition =
                     Condition { type_, status, reason, message, last_transition_time, observed_generation: None };
-                service.status.get_or_insert_default().conditions = Some(vec![condition]);
+                hush(service, topic).push(condition);
             }),
-            Step::Hush(target) => self.service(&target, |service| {
-                service.status.get_or_insert_default().conditions = None;
+            Step::Hush(target, topic) => self.service(&target, |service| {
+                hush(service, topic);
             }),
             Step::Apply(mut intent) => {
                 let name = intent.name_any();
@@ -177,6 +178,13 @@ impl Case {
     }
 }
 
+/// The conditions that are left.
+fn hush(service: &mut Service, topic: Topic) -> &mut Vec<Condition> {
+    let conditions = service.status.get_or_insert_default().conditions.get_or_insert_default();
+    conditions.retain(|condition| condition.type_ != topic.as_str());
+    conditions
+}
+
 fn show(service: &mut Service, ingress: Vec<LoadBalancerIngress>) {
     let balancer = service.status.get_or_insert_default().load_balancer.get_or_insert_default();
     balancer.ingress = (!ingress.is_empty()).then_some(ingress);
@@ -188,10 +196,11 @@ fn render(step: &Step) -> Value {
         Step::Hold(service) => json!({"hold": target(service)}),
         Step::Release(service) => json!({"release": target(service)}),
         Step::Show(service, ingress) => json!({"show": ingress, "on": target(service)}),
-        Step::Say(service, Saying { status, reason, message, since: _ }) => {
-            json!({"say": {"status": status, "reason": reason, "message": message}, "on": target(service)})
+        Step::Say(service, Saying { topic, status, reason, message, since: _ }) => {
+            let said = json!({"status": status, "reason": reason, "message": message});
+            json!({"say": said, "as": topic.as_str(), "on": target(service)})
         }
-        Step::Hush(service) => json!({"hush": target(service)}),
+        Step::Hush(service, topic) => json!({"hush": topic.as_str(), "on": target(service)}),
         Step::Apply(intent) => json!({"apply": intent.name_any(), "labels": intent.labels(), "spec": intent.spec}),
         Step::ApplyNodes(nodes) => json!({"applyNodes": nodes.spec.nodes}),
         Step::DeleteNodes => json!("deleteNodes"),
