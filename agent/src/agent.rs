@@ -89,7 +89,8 @@ impl Agent {
             }
             self.start_due(&mut running, at);
             self.tell();
-            if running.is_empty() && self.has_left() {
+            // All else is over: this one call may be waited for, and is made again when the hub does not answer.
+            if running.is_empty() && self.has_left() && self.say_farewell().await {
                 tracing::info!("everything is let go");
                 stop.cancel();
             }
@@ -102,6 +103,11 @@ impl Agent {
         let known = self.world.missing().is_empty() || self.world.tenancy() != Tenancy::There;
         let idle = self.queue.sizes() == (0, 0, 0);
         self.leaving && known && idle && self.world.is_left()
+    }
+
+    /// Whether the hub need hear no more of us. One that does not know us keeps nothing of ours, or lets us take nothing.
+    async fn say_farewell(&self) -> bool {
+        self.world.tenancy() != Tenancy::There || self.performer.farewell().await
     }
 
     fn see(&mut self, sight: Sight) {

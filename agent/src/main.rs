@@ -44,11 +44,14 @@ async fn run(options: Options) -> anyhow::Result<()> {
     tracing::info!(address = %options.http_address, version = env!("CARGO_PKG_VERSION"), "serving /metrics, /healthz, /readyz");
     tracker.spawn(page::serve(listener, metrics.clone(), state, stop.clone()));
     watch::spoke(&tracker, &stop, &spoke, &sights, &metrics);
-    let names = resolve::start(&tracker, &stop, sights.clone());
+    let names =
+        resolve::start(&tracker, &stop, &options.name_servers(), sights.clone()).context("set up the resolver")?;
     let watches = watch::hub(hub.sessions(), sights, hub.clone(), metrics.clone());
     tracker.spawn(stop.clone().run_until_cancelled_owned(watches));
     tracker.spawn(stop.clone().run_until_cancelled_owned(keeper.run()));
-    tracker.spawn(stop.clone().run_until_cancelled_owned(heartbeat::run(hub.clone())));
+    if !options.cleanup {
+        tracker.spawn(stop.clone().run_until_cancelled_owned(heartbeat::run(hub.clone())));
+    }
     let notices = events::start(&tracker, &stop, spoke.clone());
     let performer = perform::Performer { spoke, hub, metrics };
     let agent = agent::Agent::new(options.policy(), performer, notices, names, health);

@@ -1,6 +1,6 @@
 //! What the agent is told by flags and environment. Knows words and defaults; opens nothing but what a flag names.
 
-use std::net::SocketAddr;
+use std::net::{IpAddr, SocketAddr};
 use std::path::PathBuf;
 use std::str::FromStr;
 use std::time::Duration;
@@ -59,6 +59,10 @@ pub struct Options {
     #[arg(long, env = "NAVE_BACKENDS", value_name = "MODE", default_value = "NodePort")]
     pub backends: Mode,
 
+    /// Who resolves the names of clouds' load balancers; without it those of /etc/resolv.conf. The port is 53 unless said.
+    #[arg(long = "name-server", env = "NAVE_NAME_SERVERS", value_name = "ADDRESS[:PORT]", value_delimiter = ',')]
+    pub name_servers: Vec<NameServer>,
+
     /// Let go of everything and end: delete what this agent made in the hub, clear what it shows, release its finalizers.
     /// To be run once before the agent is uninstalled for good, when no other one runs.
     #[arg(long)]
@@ -90,6 +94,24 @@ pub enum LogFormat {
 #[derive(Clone, Debug, PartialEq, Eq)]
 pub struct SecretName(pub Key);
 
+/// Where a name server listens.
+#[derive(Clone, Copy, Debug, PartialEq, Eq)]
+pub struct NameServer(pub SocketAddr);
+
+/// A text that names no name server.
+#[derive(Clone, Copy, Debug, thiserror::Error)]
+#[error("write an address, or an address and a port: 10.96.0.10, 10.96.0.10:53, [fd00::a]:53")]
+pub struct InvalidNameServer;
+
+impl FromStr for NameServer {
+    type Err = InvalidNameServer;
+
+    fn from_str(text: &str) -> Result<Self, Self::Err> {
+        let alone = || text.parse::<IpAddr>().map(|address| SocketAddr::new(address, 53));
+        text.parse().or_else(|_| alone()).map(Self).map_err(|_| InvalidNameServer)
+    }
+}
+
 /// A text that names no Secret.
 #[derive(Clone, Copy, Debug, thiserror::Error)]
 #[error("write NAMESPACE/NAME")]
@@ -116,6 +138,11 @@ impl Options {
             leaving: self.cleanup,
             backends: self.backends,
         }
+    }
+
+    /// Who resolves names; empty: whom the system asks.
+    pub fn name_servers(&self) -> Vec<SocketAddr> {
+        self.name_servers.iter().map(|NameServer(address)| *address).collect()
     }
 
     /// At what age tokens are renewed.
@@ -159,5 +186,14 @@ mod tests {
         assert!(parse(&["--hub-secret=a"]).is_err());
         let options = parse(&["--hub-secret=a/b", "--node-address-types=ExternalIP"]).unwrap();
         assert_eq!(options.policy().address_types, [AddressType::ExternalIp]);
+    }
+
+    #[test]
+    fn a_name_server_is_an_address_with_or_without_a_port() {
+        let parse = |text: &str| text.parse().map(|NameServer(address)| address.to_string()).ok();
+        assert_eq!(parse("10.96.0.10").as_deref(), Some("10.96.0.10:53"));
+        assert_eq!(parse("10.96.0.10:5353").as_deref(), Some("10.96.0.10:5353"));
+        assert_eq!(parse("fd00::a").as_deref(), Some("[fd00::a]:53"));
+        assert_eq!(parse("dns.example.com"), None);
     }
 }

@@ -4,8 +4,8 @@ use jiff::Timestamp;
 use std::fmt::Debug;
 
 use k8s_openapi::NamespaceResourceScope;
-use k8s_openapi::api::core::v1::LoadBalancerIngress;
-use k8s_openapi::api::core::v1::Service;
+use k8s_openapi::api::coordination::v1::Lease;
+use k8s_openapi::api::core::v1::{LoadBalancerIngress, Service};
 use k8s_openapi::apimachinery::pkg::apis::meta::v1::{Condition, Time};
 use kube::api::{DeleteParams, Patch, PatchParams};
 use kube::core::response::Status;
@@ -17,7 +17,7 @@ use serde::de::DeserializeOwned;
 use serde_json::{Value, json};
 
 use crate::connect::limited;
-use crate::error::{APPLY, Error};
+use crate::error::{APPLY, Error, line};
 use crate::hub::{Hub, Session};
 use crate::metrics::{Metrics, Outcome, StepLabels};
 use crate::watch::Sight;
@@ -166,6 +166,18 @@ impl Performer {
         let patch = Patch::Apply(nodes);
         let answer = self.heard(limited("apply the nodes in the hub", sets.patch(name, &params, &patch)).await)?;
         Ok(Done::Done(Some(Sight::NodeSet(Box::new(Change::Answered(answer))))))
+    }
+
+    /// The last thing that an agent does which leaves for good: nobody shall wait for its heartbeat. Whether there is no more
+    /// to do; a hub that refuses keeps the Lease.
+    pub async fn farewell(&self) -> bool {
+        match self.delete::<Lease>(names::AGENT).await {
+            Ok(_) => true,
+            Err(error) => {
+                tracing::warn!(error = line(&error), "our Lease is still in the hub");
+                matches!(error, Error::Call { source, .. } if matches!(*source, kube::Error::Api(_)))
+            }
+        }
     }
 
     /// Done when the hub says that it is gone; while it is going, we wait for its end.

@@ -15,6 +15,7 @@ pub mod backends;
 pub mod credential;
 pub mod events;
 pub mod intent;
+pub mod lookup;
 pub mod mirror;
 pub mod nodes;
 pub mod ownership;

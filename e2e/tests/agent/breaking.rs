@@ -2,9 +2,11 @@
 
 use kube::api::{DeleteParams, ListParams};
 use kube::{Api, ResourceExt as _};
+use nave_api::names;
 use nave_e2e::Agent;
 use serde_json::json;
 
+use k8s_openapi::api::coordination::v1::Lease;
 use k8s_openapi::api::core::v1::{Namespace, ServiceAccount};
 
 use crate::pair::{self, HUB_USER, Pair, TENANT};
@@ -123,6 +125,11 @@ async fn an_agent_that_is_uninstalled_leaves_nothing_behind() {
         pair.node_sets().get("default").await.map(drop).map_err(|error| error.to_string())
     })
     .await;
+    let leases: Api<Lease> = Api::namespaced(pair.hub.client(), TENANT);
+    pair.until("the hub has heard the heartbeat", async || {
+        leases.get(names::AGENT).await.map(drop).map_err(|error| error.to_string())
+    })
+    .await;
     pair.agent.process().kill();
     let flags = ["--cleanup".to_owned()];
     let leaving = Agent::start(pair.spoke.supervisor(), "leaving", &pair.account, &flags).unwrap();
@@ -135,6 +142,7 @@ async fn an_agent_that_is_uninstalled_leaves_nothing_behind() {
     assert_eq!(nave_e2e::lab::addresses_of(&service), Vec::<std::net::IpAddr>::new());
     assert_eq!(pair.intents().list(&ListParams::default()).await.unwrap().items.len(), 0);
     assert_eq!(pair.node_sets().list(&ListParams::default()).await.unwrap().items.len(), 0);
+    assert_eq!(leases.list(&ListParams::default()).await.unwrap().items.len(), 0, "nobody waits for a heartbeat");
 }
 
 #[tokio::test(flavor = "multi_thread")]

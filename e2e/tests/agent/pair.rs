@@ -171,7 +171,7 @@ pub async fn admit(hub: &ControlPlane) -> nave_e2e::Result<()> {
         {"apiGroups": ["nave.dev"], "resources": ["tcploadbalancers", "nodesets"],
             "verbs": ["get", "list", "watch", "create", "patch", "delete"]},
         {"apiGroups": ["coordination.k8s.io"], "resources": ["leases"], "verbs": ["create"]},
-        {"apiGroups": ["coordination.k8s.io"], "resources": ["leases"], "resourceNames": ["agent"], "verbs": ["get", "patch"]},
+        {"apiGroups": ["coordination.k8s.io"], "resources": ["leases"], "resourceNames": ["agent"], "verbs": ["get", "patch", "delete"]},
         {"apiGroups": [""], "resources": ["serviceaccounts/token"], "resourceNames": ["agent"], "verbs": ["create"]},
     ]);
     let named = json!({"name": "agent", "namespace": TENANT});

@@ -18,7 +18,7 @@ use nave_e2e::control_plane;
 use serde_json::{Value, json};
 
 /// `allowed`, verb, group, resource, name, namespace.
-const RIGHTS: [(bool, &str, &str, &str, &str, &str); 32] = [
+const RIGHTS: [(bool, &str, &str, &str, &str, &str); 34] = [
     (true, "get", "nave.dev", "tcploadbalancers", "", "tenant-shop"),
     (true, "list", "nave.dev", "tcploadbalancers", "", "tenant-shop"),
     (true, "watch", "nave.dev", "tcploadbalancers", "", "tenant-shop"),
@@ -30,6 +30,7 @@ const RIGHTS: [(bool, &str, &str, &str, &str, &str); 32] = [
     (true, "get", "", "namespaces", "tenant-shop", "tenant-shop"),
     (true, "patch", "coordination.k8s.io", "leases", "agent", "tenant-shop"),
     (true, "create", "coordination.k8s.io", "leases", "agent", "tenant-shop"),
+    (true, "delete", "coordination.k8s.io", "leases", "agent", "tenant-shop"),
     (true, "create", "", "serviceaccounts/token", "agent", "tenant-shop"),
     (false, "patch", "nave.dev", "tcploadbalancers/status", "", "tenant-shop"),
     (false, "update", "nave.dev", "httploadbalancers/status", "", "tenant-shop"),
@@ -40,6 +41,7 @@ const RIGHTS: [(bool, &str, &str, &str, &str, &str); 32] = [
     (false, "create", "", "pods", "", "tenant-shop"),
     (false, "create", "", "services", "", "tenant-shop"),
     (false, "create", "coordination.k8s.io", "leases", "other", "tenant-shop"),
+    (false, "delete", "coordination.k8s.io", "leases", "other", "tenant-shop"),
     (false, "create", "", "serviceaccounts/token", "default", "tenant-shop"),
     (false, "create", "rbac.authorization.k8s.io", "rolebindings", "", "tenant-shop"),
     (false, "patch", "rbac.authorization.k8s.io", "roles", "agent", "tenant-shop"),

@@ -51,7 +51,7 @@ pub(super) fn role(tenant: &str) -> Role {
     let intents = ["get", "list", "watch", "create", "update", "patch", "delete"];
     let mut rules = vec![rule("nave.dev", &INTENTS.map(|(kind, _)| kind), &intents, &[])];
     rules.extend(reading(tenant));
-    rules.push(rule("coordination.k8s.io", &["leases"], &["get", "create", "update", "patch"], &[AGENT]));
+    rules.push(rule("coordination.k8s.io", &["leases"], &["get", "create", "update", "patch", "delete"], &[AGENT]));
     rules.push(rule("", &["serviceaccounts/token"], &["create"], &[AGENT]));
     Role { metadata: metadata(tenant), rules: Some(rules) }
 }
