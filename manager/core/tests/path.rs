@@ -326,3 +326,37 @@ fn a_fresh_record_whose_owner_was_never_seen_is_not_taken_for_abandoned() {
     hub.now = 10;
     assert!(hub.decide().iter().any(|step| matches!(step, Step::ReleaseAllocation { .. })));
 }
+
+#[test]
+fn a_tenant_at_its_limit_is_told_so_whether_or_not_an_address_is_free_just_now() {
+    let mut hub = hub();
+    hub.tenant(tenant("shop", &json!({"quota": {"addresses": 1}})));
+    hub.tenant(tenant("news", &json!({})));
+    hub.node_set(nodes("tenant-news", "default", &[("n1", "10.20.0.1")]));
+    hub.pool(pool("public", &json!({"addresses": {"include": ["203.0.113.0/31"]}})));
+    for name in ["first", "second"] {
+        hub.balancer(balancer(NS, name, &json!({})));
+        hub.settle();
+    }
+    assert_eq!(hub.condition(NS, "second", "Allocated"), "False/QuotaExceeded");
+    hub.balancer(balancer("tenant-news", "taker", &json!({})));
+    hub.settle();
+    assert_eq!(hub.condition(NS, "second", "Allocated"), "False/QuotaExceeded");
+    let before = hub.status_writes;
+    hub.engine.replan();
+    hub.settle();
+    assert_eq!(hub.status_writes, before, "the pool is full now, which is another reason, and the same is said");
+}
+
+#[test]
+fn a_tenant_with_one_address_left_gets_one_of_two_that_would_be_nicer() {
+    let mut hub = hub();
+    hub.tenant(tenant("shop", &json!({"quota": {"addresses": 1}})));
+    hub.pool(pool("public", &json!({"addresses": {"include": ["203.0.113.0/30", "2001:db8::/126"]}})));
+    hub.balancer(balancer(NS, "web", &json!({"address": {"familyPolicy": "PreferDualStack"}})));
+    hub.settle();
+    assert_eq!(hub.addresses(NS, "web"), ["203.0.113.0"]);
+    hub.tenant(tenant("shop", &json!({"quota": {"addresses": 2}})));
+    hub.settle();
+    assert_eq!(hub.addresses(NS, "web"), ["203.0.113.0", "2001:db8::"]);
+}

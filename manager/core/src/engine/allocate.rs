@@ -8,12 +8,12 @@ use std::sync::Arc;
 use k8s_openapi::apimachinery::pkg::apis::meta::v1::ObjectMeta;
 use nave_api::names::{POOL_LABEL, RELEASE_FINALIZER};
 use nave_api::tcp_load_balancer::IpFamily;
-use nave_api::{IPAllocation, IPAllocationSpec, TCPLoadBalancer};
+use nave_api::{IPAllocation, IPAllocationSpec, TCPLoadBalancer, Tenant};
 
 use super::Engine;
 use super::drafts::Drafts;
 use super::owners::owner_of;
-use super::plan::{Plan, plan};
+use super::plan::{Allowance, Plan, plan};
 use super::waiting::{Await, Turn};
 use crate::hold::Hold;
 use crate::key::{born, uid};
@@ -63,6 +63,9 @@ impl Engine {
         let found = self.world.balancers.find(key).map(|balancer| (born(&balancer.metadata), key.clone()));
         if found.is_none() {
             self.waiting.leave(key);
+            if let Some(short) = self.short.get_mut(&key.namespace) {
+                short.keys.remove(key);
+            }
         }
         found
     }
@@ -89,21 +92,14 @@ impl Engine {
         }
     }
 
-    /// Those who were refused an address by their tenant's limit, where the tenant's usage or limit changed.
+    /// Those who lack something, where it changed whether their tenant may have one more address, or two.
     fn wake_quotas(&mut self) {
-        let namespaces: Vec<Arc<str>> = self.dirt.namespaces.intersection(&self.limited).cloned().collect();
-        for namespace in namespaces {
-            let mut is_limited = false;
-            for key in self.world.by_namespace.get(&namespace).into_iter().flatten() {
-                let Some(entry) = self.entries.get(key) else { continue };
-                is_limited |= entry.refused.is_some();
-                if matches!(entry.shortage, Some(Shortage::Quota { .. })) {
-                    is_limited = true;
-                    self.dirt.wanting.insert(key.clone());
-                }
-            }
-            if !is_limited {
-                self.limited.remove(&namespace);
+        for namespace in &self.dirt.namespaces {
+            let tenant = self.world.tenant(namespace);
+            let room = tenant.and_then(|tenant| self.allowance(namespace, tenant)).map(|allowance| allowance.left.min(2));
+            let Some(short) = self.short.get_mut(namespace) else { continue };
+            if std::mem::replace(&mut short.room, room) != room {
+                self.dirt.wanting.extend(short.keys.iter().cloned());
             }
         }
     }
@@ -111,7 +107,7 @@ impl Engine {
     fn attempt(&mut self, turn: &Turn, drafts: &mut Drafts) {
         let key = &turn.1;
         let Some(balancer) = self.world.balancers.find(key).cloned() else { return };
-        let Plan { take, surplus: unneeded, shortage, awaits } = self.plan_one(key, &balancer, drafts);
+        let Plan { take, surplus: unneeded, shortage, awaits, is_short } = self.plan_one(key, &balancer, drafts);
         self.waiting.set(turn.clone(), awaits);
         let is_pending = !take.is_empty();
         for (address, pool) in take {
@@ -124,9 +120,8 @@ impl Engine {
         }
         self.dirt.addresses.extend(self.world.records.of_name(key).map(|(address, _)| address));
         self.dirt.statuses.insert(key.clone());
-        if matches!(shortage, Some(Shortage::Quota { .. })) {
-            self.limited.insert(Arc::clone(&key.namespace));
-        }
+        let short = self.short.entry(Arc::clone(&key.namespace)).or_default();
+        if is_short { short.keys.insert(key.clone()) } else { short.keys.remove(key) };
         if let Some(entry) = self.entries.get_mut(key) {
             entry.shortage = if is_pending { Some(Shortage::Pending) } else { shortage };
         }
@@ -138,16 +133,15 @@ impl Engine {
             let has_none = self.world.records.of(key, uid(&balancer.metadata)).next().is_none();
             return Plan { shortage: has_none.then_some(Shortage::NotAccepted), ..Plan::default() };
         };
-        let planned = plan(&self.world, drafts, key, balancer, tenant);
-        let Some(limit) = tenant.spec.quota.as_ref().and_then(|quota| quota.addresses) else { return planned };
-        let is_new = |address: IpAddr| is_everywhere(address) || !self.world.records.is_taken(address);
-        let added = planned.take.iter().filter(|(address, _)| is_new(*address)).count();
-        let wanted = self.addresses_in(&key.namespace).saturating_add(u32::try_from(added).unwrap_or(u32::MAX));
-        if added == 0 || wanted <= limit {
-            return planned;
-        }
+        plan(&self.world, drafts, key, balancer, tenant, self.allowance(&key.namespace, tenant))
+    }
+
+    /// How many more addresses the tenant may have, where that is limited.
+    fn allowance(&self, namespace: &Arc<str>, tenant: &Tenant) -> Option<Allowance> {
+        let limit = tenant.spec.quota.as_ref().and_then(|quota| quota.addresses)?;
+        let left = limit.saturating_sub(self.addresses_in(namespace)) as usize;
         let tenant = tenant.metadata.name.clone().unwrap_or_default();
-        Plan { shortage: Some(Shortage::Quota { tenant, limit }), ..Plan::default() }
+        Some(Allowance { left, shortage: Shortage::Quota { tenant, limit } })
     }
 
     /// Drafts the address as given: by creating its object, by taking over one that its last owner left, or by joining the

@@ -44,12 +44,22 @@ pub struct Engine {
     usage: BTreeMap<Arc<str>, Usage>,
     /// Namespaces in which somebody was refused something by a limit of the tenant.
     limited: BTreeSet<Arc<str>>,
+    /// Load balancers that lack addresses, of tenants that have a limit, by namespace.
+    short: BTreeMap<Arc<str>, Short>,
     waiting: Waiting,
     /// Load balancers that ask for an address no longer, where a cloud may deliver to them still.
     given_up: BTreeMap<Key, BTreeSet<IpAddr>>,
     /// Records whose owner was never seen, and until when it may yet be.
     doubts: BTreeSet<(Timestamp, IpAddr)>,
     said: Said,
+}
+
+/// Who lacks addresses in a namespace.
+#[derive(Debug, Default)]
+struct Short {
+    keys: BTreeSet<Key>,
+    /// How many more addresses they might have when they were last looked at, counted up to two: nobody needs more at once.
+    room: Option<usize>,
 }
 
 /// What was said of objects that have no entry of their own, until the world says the same.
@@ -208,6 +218,7 @@ impl Engine {
         }
         let was_taken = self.world.records.is_taken(address);
         for owner in self.world.records.abort(address) {
+            self.dirt.namespaces.insert(Arc::clone(&owner.namespace));
             self.dirt.wanting.insert(owner.clone());
             self.dirt.statuses.insert(owner);
         }

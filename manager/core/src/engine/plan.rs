@@ -15,7 +15,7 @@ use crate::Key;
 use crate::hold::Hold;
 use crate::key::uid;
 use crate::pool::choose::{Applicant, admits, candidates};
-use crate::pool::{Pool, everywhere};
+use crate::pool::{Pool, everywhere, is_everywhere};
 use crate::ports::{Door, assign, wanted};
 use crate::problem::Shortage;
 use crate::records::{find_owner, taken_by_others};
@@ -29,6 +29,16 @@ pub(super) struct Plan {
     pub surplus: Vec<IpAddr>,
     pub shortage: Option<Shortage>,
     pub awaits: BTreeSet<Await>,
+    /// Whether it lacks something, where its tenant has a limit.
+    pub is_short: bool,
+}
+
+/// How many more addresses its tenant may have.
+#[derive(Clone, Debug)]
+pub(super) struct Allowance {
+    pub left: usize,
+    /// What to say when that is too few.
+    pub shortage: Shortage,
 }
 
 /// What a load balancer asks for, parsed.
@@ -101,7 +111,14 @@ enum Wanted {
 }
 
 /// What to do about the addresses of a load balancer that is accepted.
-pub(super) fn plan(world: &World, drafts: &Drafts, key: &Key, balancer: &TCPLoadBalancer, tenant: &Tenant) -> Plan {
+pub(super) fn plan(
+    world: &World,
+    drafts: &Drafts,
+    key: &Key,
+    balancer: &TCPLoadBalancer,
+    tenant: &Tenant,
+    allowance: Option<Allowance>,
+) -> Plan {
     let uid = uid(&balancer.metadata);
     let own = world.records.of(key, uid).map(|(address, _)| address);
     let own: Vec<IpAddr> = own.filter(|address| !world.records.is_leaving(*address)).collect();
@@ -110,10 +127,11 @@ pub(super) fn plan(world: &World, drafts: &Drafts, key: &Key, balancer: &TCPLoad
         Err(shortage) => return Plan { shortage: Some(shortage), ..Plan::default() },
     };
     let ports = wanted(&balancer.spec.ports);
-    let search = Search { world, drafts, key, uid, ports, tenant, namespace: origin(balancer), request };
+    let search = Search { world, drafts, key, uid, ports, tenant, namespace: origin(balancer), request, allowance };
     let (kept, surplus) = search.keep(&own);
     let coming: Vec<IpAddr> = world.records.coming(key).collect();
     let mut plan = search.complete(&kept, &coming);
+    plan.is_short = search.allowance.is_some() && !search.missing(&kept, &coming).is_empty();
     if plan.take.is_empty() && plan.shortage.is_none() {
         plan.shortage = kept.iter().find_map(|address| search.unmet(*address));
     }
@@ -140,6 +158,7 @@ struct Search<'a> {
     tenant: &'a Tenant,
     namespace: Option<&'a str>,
     request: Request<'a>,
+    allowance: Option<Allowance>,
 }
 
 impl Search<'_> {
@@ -159,14 +178,21 @@ impl Search<'_> {
         self.world.records.find(address).is_some_and(|object| self.request.fits(address, &object.spec.pool))
     }
 
-    /// What is missing beside what it has and what is on the way.
-    fn complete(&self, kept: &[IpAddr], coming: &[IpAddr]) -> Plan {
+    /// The families that it still wants beside what it has and what is on the way.
+    fn missing(&self, kept: &[IpAddr], coming: &[IpAddr]) -> Vec<IpFamily> {
         let has = |family: IpFamily| kept.iter().chain(coming).any(|address| IpFamily::of(*address) == family);
         let missing: Vec<IpFamily> = self.request.families.iter().copied().filter(|family| !has(*family)).collect();
         let has_any = missing.len() < self.request.families.len();
-        if missing.is_empty() || (self.request.wanted() == Wanted::One && has_any) {
+        if self.request.wanted() == Wanted::One && has_any { Vec::new() } else { missing }
+    }
+
+    /// What is missing beside what it has and what is on the way.
+    fn complete(&self, kept: &[IpAddr], coming: &[IpAddr]) -> Plan {
+        let missing = self.missing(kept, coming);
+        if missing.is_empty() {
             return Plan::default();
         }
+        let has_any = missing.len() < self.request.families.len();
         let pools = match self.pools(&missing) {
             Ok(pools) => pools,
             Err(shortage) => {
@@ -176,7 +202,7 @@ impl Search<'_> {
             }
         };
         for pool in &pools {
-            let found: Vec<(IpAddr, Arc<str>)> = missing.iter().filter_map(|family| self.find(*family, pool)).collect();
+            let found = self.affordable(missing.iter().filter_map(|family| self.find(*family, pool)));
             if found.is_empty() && self.is_busy(pool) {
                 let awaits = missing.iter().flat_map(|family| self.awaits(*family, &pools)).collect();
                 return Plan { shortage: Some(Shortage::Pending), awaits, ..Plan::default() };
@@ -191,6 +217,27 @@ impl Search<'_> {
             }
         }
         self.none(&missing, &pools, has_any)
+    }
+
+    /// What of it the tenant may have: what others share with it counts for nothing.
+    fn affordable(&self, found: impl Iterator<Item = (IpAddr, Arc<str>)>) -> Vec<(IpAddr, Arc<str>)> {
+        let mut left = self.allowance.as_ref().map_or(usize::MAX, |allowance| allowance.left);
+        let is_new = |address: IpAddr| is_everywhere(address) || !self.world.records.is_taken(address);
+        let may_have = |(address, _): &(IpAddr, Arc<str>)| {
+            let costs = usize::from(is_new(*address));
+            let may = costs <= left;
+            left -= if may { costs } else { 0 };
+            may
+        };
+        found.filter(may_have).collect()
+    }
+
+    /// How many addresses it needs at least, where these families are missing.
+    fn fewest(&self, missing: &[IpFamily]) -> usize {
+        match self.request.wanted() {
+            Wanted::One | Wanted::Some => 1,
+            Wanted::All => missing.len(),
+        }
     }
 
     /// Some of both families where both would be nicer: it has what there is, and waits for the rest in silence.
@@ -209,10 +256,13 @@ impl Search<'_> {
         };
         let taken =
             missing.iter().find_map(|family| self.request.exact(*family).filter(|a| self.world.records.is_taken(*a)));
+        let too_few = self.allowance.as_ref().filter(|allowance| allowance.left < self.fewest(missing));
         let shortage = match self.request.wanted() {
             Wanted::Some if has_any => None,
             Wanted::One | Wanted::Some | Wanted::All => Some(match taken {
                 _ if self.fit_nowhere(pools) => Shortage::NoPort { pools: names },
+                // Said whether or not one is free just now: what is true must not depend on who was faster.
+                _ if let Some(Allowance { left: _, shortage }) = too_few => shortage.clone(),
                 Some(address) => Shortage::Taken { address },
                 None if missing.iter().any(lacks)
                     && (self.request.wanted() == Wanted::All || missing.iter().all(lacks)) =>
@@ -299,7 +349,8 @@ impl Search<'_> {
 
     /// Whether the address is the tenant's own already or shared by all, in a pool that shares, and nothing is under way on it.
     fn may_join(&self, address: IpAddr, pool: &str) -> bool {
-        let Some(space) = self.world.pools.find(pool).filter(|space| space.shares()) else { return false };
+        let offers = |space: &&Pool| space.shares() && space.offers(address);
+        let Some(space) = self.world.pools.find(pool).filter(offers) else { return false };
         let drafted = self.drafts.find(address);
         let is_quiet = drafted.is_some() || self.world.records.flight(address).is_none();
         let object = drafted.or_else(|| self.world.records.find(address).map(AsRef::as_ref));

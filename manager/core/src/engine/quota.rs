@@ -22,7 +22,11 @@ impl Engine {
         if refused.is_empty() && !self.limited.contains(namespace) {
             return Vec::new();
         }
-        self.limited.insert(Arc::clone(namespace));
+        if refused.is_empty() {
+            self.limited.remove(namespace);
+        } else {
+            self.limited.insert(Arc::clone(namespace));
+        }
         let members = self.world.by_namespace.get(namespace).into_iter().flatten();
         let mut turned = Vec::new();
         for key in members {
