@@ -96,7 +96,8 @@ impl Engine {
     fn wake_quotas(&mut self) {
         for namespace in &self.dirt.namespaces {
             let tenant = self.world.tenant(namespace);
-            let room = tenant.and_then(|tenant| self.allowance(namespace, tenant)).map(|allowance| allowance.left.min(2));
+            let room =
+                tenant.and_then(|tenant| self.allowance(namespace, tenant)).map(|allowance| allowance.left.min(2));
             let Some(short) = self.short.get_mut(namespace) else { continue };
             if std::mem::replace(&mut short.room, room) != room {
                 self.dirt.wanting.extend(short.keys.iter().cloned());
@@ -121,7 +122,11 @@ impl Engine {
         self.dirt.addresses.extend(self.world.records.of_name(key).map(|(address, _)| address));
         self.dirt.statuses.insert(key.clone());
         let short = self.short.entry(Arc::clone(&key.namespace)).or_default();
-        if is_short { short.keys.insert(key.clone()) } else { short.keys.remove(key) };
+        if is_short {
+            short.keys.insert(key.clone())
+        } else {
+            short.keys.remove(key)
+        };
         if let Some(entry) = self.entries.get_mut(key) {
             entry.shortage = if is_pending { Some(Shortage::Pending) } else { shortage };
         }
