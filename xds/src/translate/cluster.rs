@@ -30,6 +30,8 @@ pub(super) fn message(cluster: &Cluster) -> pb::Cluster {
         per_connection_buffer_limit_bytes: number(BUFFER_LIMIT),
         lb_policy: policy(*balancing).into(),
         health_checks: health_check.iter().map(checked).collect(),
+        // Otherwise Envoy goes on with an endpoint that was taken out for as long as its checks succeed.
+        ignore_health_on_host_removal: health_check.is_some(),
         circuit_breakers: Some(CircuitBreakers { thresholds: vec![limits(*max_connections)], ..Default::default() }),
         outlier_detection: ejection.as_ref().map(ejected),
         common_lb_config: Some(CommonLbConfig {
@@ -69,6 +71,9 @@ fn limits(max_connections: u32) -> Thresholds {
     }
 }
 
+/// Without one Envoy names the cluster, which is no host name: servers that mind answer 400, kube-proxy among them.
+const CHECKED_HOST: &str = "health-check.nave.dev";
+
 fn checked(check: &HealthCheck) -> core::HealthCheck {
     let HealthCheck { probe, interval, timeout, unhealthy_after, healthy_after } = check;
     core::HealthCheck {
@@ -84,6 +89,7 @@ fn checked(check: &HealthCheck) -> core::HealthCheck {
             Probe::Tcp => health_check::HealthChecker::TcpHealthCheck(health_check::TcpHealthCheck::default()),
             Probe::Http { path } => health_check::HealthChecker::HttpHealthCheck(health_check::HttpHealthCheck {
                 path: path.clone(),
+                host: CHECKED_HOST.to_owned(),
                 ..Default::default()
             }),
         }),
