@@ -218,7 +218,7 @@ impl Builder {
         try_join_all(hub.managers.iter().map(Manager::ready)).await?;
         let managers: Vec<SocketAddr> = hub.managers.iter().map(Manager::xds).collect();
         for index in 0..self.edges {
-            let namespace = bridge.as_ref().map(|bridge| edge_namespace(bridge, plan, index)).transpose()?;
+            let namespace = bridge.as_ref().map(|bridge| edge_namespace(bridge, plan, index, &*spokes)).transpose()?;
             let place = Place {
                 name: Hub::edge_name(index),
                 address: plan.node(HUB, index),
@@ -240,10 +240,16 @@ impl Builder {
     }
 }
 
-/// Until operators put addresses on edge nodes, every edge node takes all of a pool for its own.
-fn edge_namespace(bridge: &Bridge, plan: &Plan, index: u8) -> Result<Namespace> {
+/// Until operators put addresses on edge nodes, every edge node takes all of a pool for its own. It reaches the pods of all
+/// spokes: whether it may connect to them is the tenants' matter.
+fn edge_namespace(bridge: &Bridge, plan: &Plan, index: u8, spokes: &[Spoke]) -> Result<Namespace> {
     let namespace = bridge.namespace(&Hub::edge_name(index), &format!("c0n{index}"), plan.node(HUB, index))?;
     namespace.own(plan.pool())?;
+    for spoke in spokes {
+        for (node, number) in spoke.nodes.iter().zip(0..) {
+            namespace.route(plan.pods(spoke.number(), number), node.address())?;
+        }
+    }
     Ok(namespace)
 }
 

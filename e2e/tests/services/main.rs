@@ -4,7 +4,9 @@
 #![allow(clippy::unwrap_used, clippy::expect_used, clippy::panic, reason = "a test that cannot go on has failed")]
 
 mod beside;
+mod full;
 mod holding;
+mod local;
 mod names;
 mod ports;
 mod shared;

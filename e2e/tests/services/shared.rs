@@ -34,7 +34,7 @@ static LAB: OnceCell<(Lab, NameServer)> = OnceCell::const_new();
 
 /// Runs a test in the shared light lab, which ends with the process. Its agents ask a name server of the test's own.
 pub fn in_lab(test: impl AsyncFnOnce(&Lab, &NameServer)) {
-    RUNTIME.block_on(async {
+    run(async {
         let (lab, names) = LAB.get_or_init(start).await;
         judged(lab, test(lab, names)).await;
     });
@@ -46,8 +46,13 @@ async fn start() -> (Lab, NameServer) {
     (Lab::light().spokes(2).agent_flag(&flag).start().await.expect("a lab"), names)
 }
 
+/// Runs on the runtime of all tests.
+pub fn run(test: impl Future<Output = ()>) {
+    RUNTIME.block_on(test);
+}
+
 /// A failure shows the ends of the lab's logs.
-async fn judged(lab: &Lab, test: impl Future<Output = ()>) {
+pub async fn judged(lab: &Lab, test: impl Future<Output = ()>) {
     if let Err(panic) = AssertUnwindSafe(test).catch_unwind().await {
         eprintln!("{}", lab.supervisor().tails());
         std::panic::resume_unwind(panic);
