@@ -102,9 +102,6 @@ impl OwnedPort {
 #[derive(KubeSchema, Serialize, Deserialize, Clone, Debug, Default, PartialEq)]
 #[serde(rename_all = "camelCase")]
 pub struct IPAllocationStatus {
-    /// Who had it last, once it has no owner: he is preferred while it is free. Only namespace, kind and name count.
-    #[serde(default, skip_serializing_if = "Option::is_none")]
-    pub last_owner: Option<Owner>,
     /// Ready: the address can be used.
     #[serde(default)]
     #[x_kube(merge_strategy = ListMerge::Map(vec!["type".into()]))]

@@ -252,8 +252,24 @@ pub struct IPPoolStatus {
     /// How many are reserved for their last owner.
     #[serde(default)]
     pub held: u32,
+    /// Who had which free address last, the newest first, at most 100: he is preferred while it is free.
+    #[serde(default)]
+    #[x_kube(merge_strategy = ListMerge::Map(vec!["address".into()]))]
+    pub last_owners: Vec<LastOwner>,
     /// Ready: addresses can be given.
     #[serde(default)]
     #[x_kube(merge_strategy = ListMerge::Map(vec!["type".into()]))]
     pub conditions: Vec<Condition>,
+}
+
+/// Who had a free address last.
+#[derive(KubeSchema, Serialize, Deserialize, Clone, Debug, Default, PartialEq, Eq)]
+#[serde(rename_all = "camelCase")]
+pub struct LastOwner {
+    /// The address.
+    pub address: String,
+    /// The tenant's namespace in the hub.
+    pub namespace: String,
+    /// The load balancer's name.
+    pub name: String,
 }

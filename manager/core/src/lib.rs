@@ -7,6 +7,7 @@
 mod backends;
 mod compile;
 mod engine;
+mod former;
 mod hold;
 mod key;
 mod ledger;

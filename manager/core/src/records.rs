@@ -8,6 +8,7 @@ use nave_api::IPAllocation;
 use nave_api::ip_allocation::Owner;
 use nave_api::names::{allocation_name, service_allocation_name};
 
+use crate::former::Former;
 use crate::hold::Hold;
 use crate::pool::{everywhere, is_everywhere};
 use crate::ports::Door;
@@ -16,9 +17,6 @@ use crate::{Key, Timestamp};
 
 /// The kind that owns addresses.
 pub(crate) const KIND: &str = "TCPLoadBalancer";
-
-/// Last owners that are remembered.
-const FORMER: usize = 10_000;
 
 /// What is under way on an address.
 #[derive(Clone, Debug, PartialEq, Eq)]
@@ -54,8 +52,8 @@ pub(crate) struct Records {
     /// Addresses that are kept for their last owner, by when that ends and by him.
     holds: BTreeSet<(Timestamp, IpAddr)>,
     held: BTreeMap<Key, BTreeSet<IpAddr>>,
-    former: BTreeMap<IpAddr, Key>,
-    formerly: BTreeMap<Key, BTreeSet<IpAddr>>,
+    /// Who had what is free.
+    pub former: Former,
 }
 
 /// What a look at an allocation changed.
@@ -111,7 +109,7 @@ impl Records {
         } else if let Some(owner) = known.as_ref().and_then(|known| known.spec.owners.first()).and_then(owner_key)
             && !is_everywhere(address)
         {
-            self.remember(address, owner);
+            self.former.remember(&object.spec.pool, address, owner);
         }
         let promised = self.land(address, after.as_deref());
         owners.extend(promised);
@@ -153,7 +151,7 @@ impl Records {
     /// The addresses that a load balancer of this name had last, and that nobody has now: those that are kept for it first.
     pub fn formerly(&self, key: &Key) -> impl Iterator<Item = IpAddr> {
         let kept = self.held.get(key).into_iter().flatten();
-        kept.chain(self.formerly.get(key).into_iter().flatten()).copied()
+        kept.copied().chain(self.former.of(key))
     }
 
     /// When the first address is kept no longer, of those with which nothing is under way.
@@ -271,9 +269,7 @@ impl Records {
     }
 
     fn join(&mut self, address: IpAddr, object: &IPAllocation, owners: &mut BTreeSet<Key>) {
-        if let Some(owner) = self.former.remove(&address) {
-            self.forget(address, &owner);
-        }
+        self.former.forget(address);
         for owner in object.spec.owners.iter().filter_map(owner_key) {
             self.by_owner.entry(owner.clone()).or_default().insert(address);
             owners.insert(owner);
@@ -311,20 +307,6 @@ impl Records {
             let side = tally.side(object);
             *side = side.saturating_sub(1);
         }
-    }
-
-    fn remember(&mut self, address: IpAddr, owner: Key) {
-        if self.former.len() >= FORMER
-            && let Some((oldest, key)) = self.former.pop_first()
-        {
-            self.forget(oldest, &key);
-        }
-        self.formerly.entry(owner.clone()).or_default().insert(address);
-        self.former.insert(address, owner);
-    }
-
-    fn forget(&mut self, address: IpAddr, owner: &Key) {
-        remove_from(&mut self.formerly, owner, address);
     }
 }
 

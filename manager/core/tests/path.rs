@@ -360,3 +360,29 @@ fn a_tenant_with_one_address_left_gets_one_of_two_that_would_be_nicer() {
     hub.settle();
     assert_eq!(hub.addresses(NS, "web"), ["203.0.113.0", "2001:db8::"]);
 }
+
+#[test]
+fn the_last_owner_is_preferred_after_a_restart_and_has_no_right_to_it() {
+    let mut hub = hub();
+    for name in ["first", "second", "third"] {
+        hub.balancer(balancer(NS, name, &json!({})));
+        hub.settle();
+    }
+    let addresses = |hub: &Hub, name: &str| hub.addresses(NS, name);
+    let (first, second) = (addresses(&hub, "first"), addresses(&hub, "second"));
+    for name in ["first", "second"] {
+        hub.delete_balancer(NS, name);
+        hub.settle();
+    }
+    hub.restart();
+    hub.balancer(balancer(NS, "second", &json!({})));
+    hub.settle();
+    assert_eq!(addresses(&hub, "second"), second, "its own, though a lower one is free");
+    hub.balancer(balancer(NS, "taker", &json!({"address": {"requested": first}})));
+    hub.settle();
+    assert_eq!(addresses(&hub, "taker"), first, "free is free");
+    hub.restart();
+    hub.balancer(balancer(NS, "first", &json!({})));
+    hub.settle();
+    assert_eq!(addresses(&hub, "first"), ["203.0.113.3"]);
+}

@@ -104,6 +104,7 @@ impl Engine {
         }
         self.refresh_pools();
         self.refresh_networks();
+        self.recall_last_owners();
         let judged = self.judge();
         match role {
             Role::Leader => self.allocate(now, &mut outcome.steps),
@@ -224,6 +225,20 @@ impl Engine {
         }
         if was_taken && !self.world.records.is_taken(address) {
             self.free(address);
+        }
+    }
+
+    /// Takes in what statuses of pools say from an earlier life.
+    fn recall_last_owners(&mut self) {
+        let World { pool_objects, records, .. } = &mut self.world;
+        for name in &self.dirt.pool_statuses {
+            let Some(object) = pool_objects.find(&Key::cluster(Arc::clone(name))) else { continue };
+            if records.former.is_unread(name) {
+                let said = object.status.as_ref().map(|status| status.last_owners.as_slice()).unwrap_or_default();
+                let taken: BTreeSet<IpAddr> = said.iter().filter_map(|last| last.address.parse().ok()).collect();
+                let taken: BTreeSet<IpAddr> = taken.into_iter().filter(|address| records.is_taken(*address)).collect();
+                records.former.adopt(name, said, |address| taken.contains(&address));
+            }
         }
     }
 

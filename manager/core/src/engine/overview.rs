@@ -48,6 +48,7 @@ impl Engine {
             free: pool.service().is_none().then(|| pool.free_count().to_string()),
             used: if pool.service().is_some() { self.world.supply.count(name) } else { tally.used },
             held: tally.held,
+            last_owners: self.world.records.former.list(name),
             conditions: condition::settle(
                 &before.conditions,
                 std::slice::from_ref(&verdict),
