@@ -39,7 +39,9 @@ impl Former {
         self.pools.insert(address, pool.to_owned());
         if entries.len() > MOST {
             let mut counts: BTreeMap<&str, usize> = BTreeMap::new();
-            entries.iter().for_each(|(_, key)| *counts.entry(&key.namespace).or_default() += 1);
+            for (_, key) in &*entries {
+                *counts.entry(&key.namespace).or_default() += 1;
+            }
             let greediest =
                 counts.iter().max_by_key(|(_, count)| **count).map(|(namespace, _)| (*namespace).to_owned());
             let oldest = entries.iter().find(|(_, key)| Some(&*key.namespace) == greediest.as_deref());
