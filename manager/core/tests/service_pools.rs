@@ -137,6 +137,17 @@ fn an_edit_of_ports_is_an_edit_of_the_order() {
 }
 
 #[test]
+fn another_port_instead_of_the_only_one_keeps_the_address() {
+    let mut hub = per_balancer();
+    hub.balancer(balancer(NS, "web", &json!({})));
+    hub.settle();
+    hub.balancer(balancer(NS, "web", &json!({"ports": [{"port": 443, "backendPort": 30443}]})));
+    hub.settle();
+    let [line] = hub.cloud_serves().try_into().unwrap();
+    assert!(line.starts_with("192.0.2.1 443/TCP->"), "{line}");
+}
+
+#[test]
 fn a_move_to_another_pool_ends_the_delivery_when_the_new_address_is_recorded() {
     let mut hub = per_balancer();
     hub.pool(pool("public", &json!({"addresses": {"include": ["203.0.113.0/30"]}})));

@@ -110,8 +110,12 @@ impl Engine {
             ServicePer::LoadBalancer => owner.is_some(),
             ServicePer::Fleet => owner.is_none(),
         };
-        if !is_meant || ports.is_empty() {
+        if !is_meant {
             return Wanted::Nothing;
+        }
+        if ports.is_empty() {
+            // The record follows the edit of who is there; until it has, what he has is not taken from him.
+            return if owner.is_some() { Wanted::AsItIs } else { Wanted::Nothing };
         }
         let balancer = owner.and_then(|key| self.world.balancers.find(key));
         Wanted::This(Box::new(Order {
