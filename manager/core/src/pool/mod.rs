@@ -25,6 +25,7 @@ pub(crate) enum PoolProblem {
     NoAddresses,
     Invalid { text: String, why: InvalidRange },
     Forbidden { address: IpAddr },
+    Outside { text: String },
     Overlap { pool: Arc<str>, address: IpAddr },
     PortOverlap { pool: Arc<str>, port: u16 },
 }
@@ -33,7 +34,7 @@ impl PoolProblem {
     pub fn reason(&self) -> &'static str {
         match self {
             Self::NoAddresses => "NoAddresses",
-            Self::Invalid { .. } | Self::Forbidden { .. } => "InvalidAddresses",
+            Self::Invalid { .. } | Self::Forbidden { .. } | Self::Outside { .. } => "InvalidAddresses",
             Self::Overlap { .. } | Self::PortOverlap { .. } => "Overlap",
         }
     }
@@ -49,6 +50,9 @@ impl fmt::Display for PoolProblem {
                     f,
                     "spec.addresses include {address}: unspecified, broadcast and multicast addresses cannot be given"
                 )
+            }
+            Self::Outside { text } => {
+                write!(f, "\"{text}\" in spec.addresses.dynamic is not all within spec.addresses.include")
             }
             Self::Overlap { pool, address } => {
                 write!(f, "{address} is in pool {pool}, too, which is older: an address belongs to one pool")
@@ -199,13 +203,25 @@ fn space(name: &str, spec: &IPPoolSpec) -> Result<(Spans, Spans, Spans), PoolPro
         given.remove_range(&range);
     }
     let dynamic = match dynamic {
-        Some(dynamic) => given.intersection(&Spans::of(&ranges(dynamic)?)),
+        Some(dynamic) => given.intersection(&within(&included, dynamic)?),
         None => given.clone(),
     };
     if let Some(address) = given.overlap(&never_given()) {
         return Err(PoolProblem::Forbidden { address });
     }
     if given == Spans::default() { Err(PoolProblem::NoAddresses) } else { Ok((included, given, dynamic)) }
+}
+
+/// What the texts say, each of which lies within a whole.
+fn within(whole: &Spans, texts: &[String]) -> Result<Spans, PoolProblem> {
+    let ranges = ranges(texts)?;
+    for (range, text) in ranges.iter().zip(texts) {
+        let span = Spans::of(std::slice::from_ref(range));
+        if whole.intersection(&span) != span {
+            return Err(PoolProblem::Outside { text: text.clone() });
+        }
+    }
+    Ok(Spans::of(&ranges))
 }
 
 fn ranges(texts: &[String]) -> Result<Vec<Range>, PoolProblem> {
@@ -373,8 +389,9 @@ mod tests {
         let bad = pool("bad", 9, &json!({"include": ["203.0.113.9-203.0.113.1"]}));
         let multicast = pool("multicast", 8, &json!({"include": ["224.0.0.0/24"]}));
         let good = pool("good", 1, &json!({"include": ["203.0.113.0/24"]}));
-        let pools = Pools::rebuild([bad, multicast, good].iter(), [].into_iter(), BTreeSet::new());
+        let outside = pool("outside", 7, &json!({"include": ["198.51.100.0/24"], "dynamic": ["198.51.0.0/16"]}));
+        let pools = Pools::rebuild([bad, multicast, outside, good].iter(), [].into_iter(), BTreeSet::new());
         let ready: Vec<_> = pools.iter().map(|(name, pool)| (&**name, pool.is_ready())).collect();
-        assert_eq!(ready, [("bad", false), ("good", true), ("multicast", false)]);
+        assert_eq!(ready, [("bad", false), ("good", true), ("multicast", false), ("outside", false)]);
     }
 }
