@@ -201,6 +201,16 @@ fn a_rolling_update_behind_node_ports_loses_no_connection() {
 }
 
 #[test]
+fn a_rolling_update_under_the_policy_local_loses_no_connection() {
+    in_full_lab(async |lab| {
+        let web = Subject::new(lab, 0, "near");
+        served(&web, &json!({"externalTrafficPolicy": "Local"}), None).await;
+        roll(&web).await;
+        web.delete().await;
+    });
+}
+
+#[test]
 fn a_rolling_update_of_pods_that_the_hub_reaches_itself_loses_no_connection() {
     in_full_lab(async |lab| {
         let web = Subject::new(lab, 0, "direct").annotated(json!({"nave.dev/backends": "PodIP"}));
