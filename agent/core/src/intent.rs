@@ -130,7 +130,7 @@ fn traffic(spec: &ServiceSpec, mode: Mode, asked: &Asked, problems: &mut Vec<Pro
         source_ranges: source_ranges(spec, asked, problems),
         balancing: asked.balancing.or(affinity).map(|policy| Balancing { policy }),
         proxy_protocol: asked.proxy_protocol.unwrap_or_default(),
-        health_check: health_check(spec, mode, asked),
+        health_check: health_check(spec, mode, asked, problems),
         ejection: (ejection != Ejection::default()).then_some(ejection),
         timeouts: (timeouts != Timeouts::default()).then_some(timeouts),
         max_connections: asked.max_connections,
@@ -161,19 +161,25 @@ fn parse_ranges(written: &[&String], problems: &mut Vec<Problem>) -> Vec<IpNet> 
 }
 
 /// What the annotations ask for; without them, under the policy Local, kube-proxy's own answer on `healthCheckNodePort`.
-fn health_check(spec: &ServiceSpec, mode: Mode, asked: &Asked) -> Option<HealthCheck> {
+fn health_check(spec: &ServiceSpec, mode: Mode, asked: &Asked, problems: &mut Vec<Problem>) -> Option<HealthCheck> {
     let local_port = || {
         let local = mode == Mode::NodePort && spec.external_traffic_policy.as_deref() == Some("Local");
         spec.health_check_node_port.filter(|_| local).and_then(|port| u16::try_from(port).ok()).filter(|port| *port > 0)
     };
-    let (tcp, http) = match asked.health_check {
-        Some(Check::None) => return None,
-        Some(Check::Tcp) => (Some(TcpCheck {}), None),
-        Some(Check::Http) => {
+    let (tcp, http) = match (asked.health_check, local_port()) {
+        (Some(Check::None), _) => return None,
+        (Some(Check::Tcp), _) => (Some(TcpCheck {}), None),
+        (Some(Check::Http), _) => {
             (None, Some(HttpCheck { path: asked.health_check_path.clone(), port: asked.health_check_port }))
         }
-        None => (None, Some(HttpCheck { path: Some(LOCAL_CHECK.to_owned()), port: Some(local_port()?) })),
+        (None, Some(port)) => (None, Some(HttpCheck { path: Some(LOCAL_CHECK.to_owned()), port: Some(port) })),
+        (None, None) => (None, None),
     };
+    let of_http = asked.health_check == Some(Check::Http);
+    problems.extend(idle(asked, of_http, tcp.is_some() || http.is_some()));
+    if tcp.is_none() && http.is_none() {
+        return None;
+    }
     Some(HealthCheck {
         tcp,
         http,
@@ -182,4 +188,20 @@ fn health_check(spec: &ServiceSpec, mode: Mode, asked: &Asked) -> Option<HealthC
         unhealthy_after: asked.unhealthy_after,
         healthy_after: asked.healthy_after,
     })
+}
+
+/// Annotations that say how to check what is not checked, or not so.
+fn idle(asked: &Asked, of_http: bool, of_any: bool) -> impl Iterator<Item = Problem> {
+    const HTTP: &str = "nave.dev/health-check: HTTP";
+    const ANY: &str = "nave.dev/health-check: TCP or HTTP";
+    [
+        ("health-check-path", asked.health_check_path.is_some() && !of_http, HTTP),
+        ("health-check-port", asked.health_check_port.is_some() && !of_http, HTTP),
+        ("health-check-interval", asked.health_check_interval.is_some() && !of_any, ANY),
+        ("health-check-timeout", asked.health_check_timeout.is_some() && !of_any, ANY),
+        ("unhealthy-after", asked.unhealthy_after.is_some() && !of_any, ANY),
+        ("healthy-after", asked.healthy_after.is_some() && !of_any, ANY),
+    ]
+    .into_iter()
+    .filter_map(|(field, idle, needs)| idle.then_some(Problem::NoEffect { field, needs }))
 }

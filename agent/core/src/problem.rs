@@ -19,6 +19,13 @@ pub enum Problem {
         /// Its full name.
         name: String,
     },
+    /// An annotation of ours that has nothing to work on.
+    NoEffect {
+        /// Its name behind the prefix.
+        field: &'static str,
+        /// What it needs to have one.
+        needs: &'static str,
+    },
     /// An annotation of another system that asks for something that we do not do.
     NotDone {
         /// Its full name.
@@ -83,6 +90,7 @@ impl Problem {
         match self {
             Self::InvalidAnnotation { .. } => "InvalidAnnotation",
             Self::UnknownAnnotation { .. } | Self::UnknownElsewhere { .. } => "UnknownAnnotation",
+            Self::NoEffect { .. } => "NoEffect",
             Self::NotDone { .. } => "NotDone",
             Self::UnsupportedProtocol { .. } => "UnsupportedProtocol",
             Self::NoNodePort { .. } => "NoNodePort",
@@ -104,6 +112,7 @@ impl Problem {
             Self::UnknownAnnotation { name } => {
                 format!("{name} is no annotation of Nave and ignored; known: {}", crate::annotations::known())
             }
+            Self::NoEffect { field, needs } => format!("nave.dev/{field} has no effect without {needs}"),
             Self::NotDone { name, value, instead } => format!("{name}: \"{value}\" is not done: {instead}"),
             Self::UnknownElsewhere { name } => {
                 format!("{name} is ignored; known: {}", crate::annotations::known_elsewhere())

@@ -175,6 +175,8 @@ impl World {
     /// and told as an Event.
     fn verdict(&self, key: &Key, service: &Service, problems: &[Problem], served: bool) -> Option<Step> {
         let refused = self.refusals.get(key).map(|message| Problem::Refused { message: message.clone() });
+        // What the hub took before it refused goes on being served.
+        let served = served && (refused.is_none() || self.intent_of(key).is_some());
         let problems: BTreeSet<Problem> = problems.iter().cloned().chain(refused).collect();
         if problems.is_empty() {
             let said = status::said(service, Topic::Accepted);

@@ -153,3 +153,26 @@ fn a_hub_that_stores_something_else_is_asked_once_for_each_wish() {
     world.see_intent(dropped("7"));
     assert_eq!(applies(steps(&mut world)), 0);
 }
+
+#[test]
+fn what_the_hub_does_not_take_stays_as_a_condition_until_it_does() {
+    let mut world = world(service(1, &json!(null)));
+    let verdict = |world: &mut World| {
+        let said = steps(world).into_iter().filter_map(|step| {
+            let Step::Say(_, saying) = step else { return None };
+            Some((saying.status, saying.reason, saying.message))
+        });
+        said.collect::<Vec<_>>()
+    };
+    let says = |status: &str| {
+        (status.to_owned(), "RefusedByHub".to_owned(), "The hub does not take it: over quota".to_owned())
+    };
+    world.see_refusal(&key(), "over quota");
+    assert_eq!(verdict(&mut world), [says("True")], "what it took before is served");
+    world.see_intent(Change::Gone(answered(&service(1, &json!(null)))));
+    assert_eq!(verdict(&mut world), [says("False")]);
+    let mut taken = answered(&service(1, &json!(null)));
+    taken.metadata.resource_version = Some("6".into());
+    world.see_intent(Change::Answered(taken));
+    assert_eq!(verdict(&mut world), []);
+}
