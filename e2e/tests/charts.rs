@@ -24,7 +24,7 @@ const CHARTS: [(&str, &[&str], &str); 2] = [
     (
         "agent",
         &["nave-agent"],
-        r#"{"hubKubeconfig": "apiVersion: v1\nkind: Config\n", "defaultLoadBalancer": true, "nodeLabels": ["role=web"], "cleanup": true"#,
+        r#"{"hubKubeconfig": "apiVersion: v1\nkind: Config\n", "defaultLoadBalancer": true, "nodeLabels": ["role=web"], "nameServers": ["10.96.0.10"], "cleanup": true"#,
     ),
 ];
 

@@ -38,6 +38,9 @@ containers:
   {{- with .root.Values.nodeLabels }}
   - --node-selector={{ join "," . }}
   {{- end }}
+  {{- with .root.Values.nameServers }}
+  - --name-server={{ join "," . }}
+  {{- end }}
   env:
   - {name: NAVE_LOG_FORMAT, value: {{ .root.Values.log.format | quote }}}
   - {name: NAVE_LOG, value: {{ .root.Values.log.filter | quote }}}
