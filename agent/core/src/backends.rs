@@ -85,9 +85,10 @@ pub fn backends(service: &Service, mode: Mode, is_local: bool, ways: &Ways) -> B
     }
 }
 
-/// Names in the status that the spoke's cloud wrote.
+/// Names in the status that the spoke's cloud wrote. Some clouds write an address where a name belongs: that is none.
 pub fn hostnames(service: &Service) -> impl Iterator<Item = &str> {
-    clouds(service).iter().filter_map(|entry| entry.hostname.as_deref()).filter(|name| !name.is_empty())
+    let names = clouds(service).iter().filter_map(|entry| entry.hostname.as_deref());
+    names.filter(|name| !name.is_empty() && name.parse::<IpAddr>().is_err())
 }
 
 /// What the spoke's cloud wrote. Where the class says that no cloud does, whatever is there is nobody's backend.
@@ -124,7 +125,8 @@ fn port(slices::Port { name, protocol: _, port }: &slices::Port) -> EndpointPort
 
 /// The addresses of the cloud's load balancer, its names resolved; never one that the hub gave.
 fn provider(service: &Service, ways: &Ways) -> Vec<Endpoint> {
-    let written = clouds(service).iter().filter_map(|entry| entry.ip.as_deref()?.parse::<IpAddr>().ok());
+    let texts = clouds(service).iter().flat_map(|entry| [entry.ip.as_deref(), entry.hostname.as_deref()]);
+    let written = texts.flatten().filter_map(|text| text.parse::<IpAddr>().ok());
     let resolved =
         hostnames(service).flat_map(|name| ways.resolved.and_then(|all| all.get(name)).into_iter().flatten());
     let addresses: BTreeSet<IpAddr> = written.chain(resolved.copied()).filter(|a| !ways.given.contains(a)).collect();

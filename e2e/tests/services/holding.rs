@@ -82,3 +82,28 @@ fn a_service_that_gets_another_class_is_let_go_and_one_that_loses_it_is_served()
         after.delete().await;
     });
 }
+
+#[test]
+fn nobody_but_the_user_writes_a_services_spec() {
+    in_lab(async |lab, _| {
+        let ours = Subject::new(lab, 0, "spec-ours").annotated(json!({"nave.dev/balancing": "fastest"}));
+        ours.put(json!({"type": "LoadBalancer", "loadBalancerSourceRanges": ["127.0.0.0/8"], "ports": [tcp(8080)]}))
+            .await;
+        ours.address().await;
+        ours.says("nave.dev/Accepted", "True", "InvalidAnnotation").await;
+        let beside = Subject::new(lab, 0, "spec-beside").annotated(json!({"nave.dev/backends": "NodePort"}));
+        beside.put(json!({"type": "NodePort", "ports": [tcp(8080)]})).await;
+        beside.says("nave.dev/Programmed", "True", "Programmed").await;
+        for service in [&ours, &beside] {
+            let fields = service.service().await.metadata.managed_fields.unwrap();
+            let writers: Vec<_> = fields.iter().filter(|entry| entry.manager.as_deref() != Some("nave-lab")).collect();
+            assert!(!writers.is_empty(), "the agent has written a status");
+            for writer in writers {
+                let written = &writer.fields_v1.as_ref().unwrap().0;
+                assert!(written.get("f:spec").is_none(), "{writer:?}");
+            }
+        }
+        ours.delete().await;
+        beside.delete().await;
+    });
+}
