@@ -84,6 +84,11 @@ pub enum Problem {
     },
 }
 
+const CONTESTED: &str = "another controller writes the load balancer status of this Service, too: give it a \
+    loadBalancerClass, so that one of them leaves it alone";
+const CLOUD_HOLDS: &str = "a cloud's controller holds this Service, too: make it anew with a loadBalancerClass, so that \
+    one of them leaves it alone, or have the cloud's load balancer as backend by nave.dev/backends: Provider";
+
 impl Problem {
     /// `CamelCase`, for programs: the reason of the Event.
     pub fn reason(&self) -> &'static str {
@@ -129,12 +134,8 @@ impl Problem {
             Self::InvalidAddress { field, value } => {
                 format!("{field}: \"{value}\" is ignored: ask for one IPv4 and one IPv6 address at most")
             }
-            Self::ContestedStatus => "another controller writes the load balancer status of this Service, too: \
-                give it a loadBalancerClass, so that one of them leaves it alone"
-                .to_owned(),
-            Self::CloudHolds => "a cloud's controller holds this Service, too: make it anew with a loadBalancerClass, so that \
-                one of them leaves it alone, or have the cloud's load balancer as backend by nave.dev/backends: Provider"
-                .to_owned(),
+            Self::ContestedStatus => CONTESTED.to_owned(),
+            Self::CloudHolds => CLOUD_HOLDS.to_owned(),
             Self::NoCloud => format!(
                 "backends are the load balancer of the spoke's own cloud, which gives none to Services of class {}: \
                 say nave.dev/backends: NodePort or PodIP, or leave the Service to the cloud's class",
