@@ -2,6 +2,7 @@
 use std::collections::BTreeMap;
 use std::net::{IpAddr, SocketAddr};
 use std::sync::{Mutex, PoisonError};
+use std::time::Duration;
 
 use k8s_openapi::api::core::v1::Node as NodeObject;
 use kube::api::{Api, Patch, PatchParams};
@@ -10,11 +11,15 @@ use serde_json::json;
 use crate::apply::apply;
 use crate::backend::{Backend, Protocol};
 use crate::error::{Act, Result};
+use crate::wait;
+
+/// A backend that is dropped closes its socket a moment later.
+const PATIENCE: Duration = Duration::from_secs(10);
 
 #[derive(Debug)]
 pub(super) struct LightNode {
     api: Api<NodeObject>,
-    backends: Mutex<BTreeMap<(Protocol, u16), Backend>>,
+    backends: Mutex<BTreeMap<(Protocol, u16), (String, Backend)>>,
 }
 
 impl LightNode {
@@ -39,14 +44,29 @@ impl LightNode {
         written.map(drop).act(|| format!("write the status of {name}"))
     }
 
+    /// What served the port before is gone: Kubernetes gives the node ports of deleted Services to others.
     pub(super) async fn serve(&self, protocol: Protocol, address: SocketAddr, banner: &str) -> Result<()> {
         let key = (protocol, address.port());
-        if self.backends.lock().unwrap_or_else(PoisonError::into_inner).contains_key(&key) {
+        if !self.make_room(key, banner) {
             return Ok(());
         }
-        let backend = Backend::start(protocol, address, banner).await?;
+        let what = format!("{address} is free");
+        let backend = wait::until(&what, PATIENCE, || async {
+            Backend::start(protocol, address, banner).await.map_err(|error| format!("{error:?}"))
+        });
+        let backend = (banner.to_owned(), backend.await?);
         self.backends.lock().unwrap_or_else(PoisonError::into_inner).insert(key, backend);
         Ok(())
+    }
+
+    /// Whether nobody serves the port with this banner; who serves it with another one no longer does.
+    fn make_room(&self, key: (Protocol, u16), banner: &str) -> bool {
+        let mut backends = self.backends.lock().unwrap_or_else(PoisonError::into_inner);
+        let other = backends.get(&key).is_none_or(|(present, _)| present != banner);
+        if other {
+            backends.remove(&key);
+        }
+        other
     }
 
     pub(super) fn stop_serving(&self) {

@@ -45,7 +45,7 @@ fn the_clouds_load_balancer_is_the_backend_and_its_status_stays_the_clouds() {
         web.put(of_a_cloud(21080)).await;
         web.has_no_intent().await;
         web.is_held_by(&[]).await;
-        assert_eq!(web.condition(PROGRAMMED).await, None);
+        web.says_nothing(PROGRAMMED).await;
         assert!(!nave_e2e::lab::addresses_of(&web.service().await).is_empty());
         web.delete().await;
     });
@@ -98,7 +98,7 @@ fn a_service_with_node_ports_opts_in_and_its_status_stays_empty() {
         web.put(json!({"type": "NodePort", "ports": [tcp(8080)]})).await;
         web.has_no_intent().await;
         web.answers(address, Tcp, 8080, false).await;
-        assert_eq!(web.condition(PROGRAMMED).await, None);
+        web.says_nothing(PROGRAMMED).await;
         web.delete().await;
     });
 }

@@ -5,12 +5,13 @@ use nave_api::names::AGENT_FINALIZER;
 use nave_e2e::Protocol::Tcp;
 use serde_json::json;
 
-use crate::shared::{Subject, eventually, in_lab, tcp};
+use crate::shared::{Subject, eventually, in_lab, pool, spare, tcp};
 
 #[test]
 fn a_service_is_held_as_long_as_it_is_a_load_balancer_and_comes_back_as_one() {
     in_lab(async |lab, _| {
-        let web = Subject::new(lab, 0, "retyped");
+        pool(lab, "retyped", "Exclusive", &[spare(lab, 8), spare(lab, 9)]).await;
+        let web = Subject::new(lab, 0, "retyped").annotated(json!({"nave.dev/pool": "retyped"}));
         web.put(json!({"type": "LoadBalancer", "ports": [tcp(8080)]})).await;
         let address = web.address().await;
         web.is_held_by(&[AGENT_FINALIZER]).await;

@@ -170,8 +170,17 @@ impl<'lab> Subject<'lab> {
         .unwrap_or_else(|error| panic!("{error:?}"))
     }
 
+    /// Waits until it has no such condition.
+    pub async fn says_nothing(&self, condition: &str) {
+        eventually(&format!("{condition} is gone"), async || match self.condition(condition).await {
+            None => Ok(()),
+            Some(said) => Err(format!("{said:?}")),
+        })
+        .await;
+    }
+
     /// A condition that it has now.
-    pub async fn condition(&self, kind: &str) -> Option<Condition> {
+    async fn condition(&self, kind: &str) -> Option<Condition> {
         let conditions = self.service().await.status.and_then(|status| status.conditions);
         conditions.into_iter().flatten().find(|condition| condition.type_ == kind)
     }
@@ -278,4 +287,18 @@ pub fn tcp(port: u16) -> Value {
 /// A UDP port as a Service writes it.
 pub fn udp(port: u16) -> Value {
     json!({"name": format!("udp-{port}"), "protocol": "UDP", "port": port, "targetPort": port})
+}
+
+/// A static pool of these addresses that is used by those who ask for it alone: other tests take none of them.
+pub async fn pool(lab: &Lab, name: &str, sharing: &str, addresses: &[IpAddr]) {
+    let spec = json!({"source": {"static": {}}, "addresses": {"include": addresses}, "sharing": sharing, "announce": {"external": {}}});
+    let pool = json!({"apiVersion": "nave.dev/v1alpha1", "kind": "IPPool", "metadata": {"name": name}, "spec": spec});
+    lab.hub.apply(&pool).await.expect("a pool");
+}
+
+/// An address that lies in no pool of the lab's own.
+pub fn spare(lab: &Lab, last: u8) -> IpAddr {
+    let IpAddr::V4(network) = lab.plan().pool().network() else { panic!("the lab's pool is IPv4") };
+    let [a, b, c, _] = network.octets();
+    IpAddr::from([a, b, c + 2, last])
 }

@@ -9,7 +9,7 @@ use kube::api::{DeleteParams, Patch, PatchParams};
 use nave_e2e::Protocol::{Tcp, Udp};
 use serde_json::{Value, json};
 
-use crate::shared::{Subject, eventually, hear_from, hear_udp, in_lab, tcp, udp};
+use crate::shared::{Subject, eventually, hear_from, hear_udp, in_lab, pool, spare, tcp, udp};
 
 /// A client of the machine's loopback network.
 fn client(last: u8) -> IpAddr {
@@ -87,13 +87,8 @@ fn a_client_stays_with_its_backend_under_affinity_and_only_then() {
 #[test]
 fn two_services_share_an_address_and_one_goes_without_the_other() {
     in_lab(async |lab, _| {
-        let IpAddr::V4(network) = lab.plan().pool().network() else { panic!("the lab's pool is IPv4") };
-        let [a, b, c, _] = network.octets();
-        let address = IpAddr::from([a, b, c + 2, 7]);
-        let spec = json!({"source": {"static": {}}, "addresses": {"include": [address]}, "sharing": "ByPort", "announce": {"external": {}}});
-        let pool =
-            json!({"apiVersion": "nave.dev/v1alpha1", "kind": "IPPool", "metadata": {"name": "shared"}, "spec": spec});
-        lab.hub.apply(&pool).await.unwrap();
+        let address = spare(lab, 7);
+        pool(lab, "shared", "ByPort", &[address]).await;
         let annotations = json!({"nave.dev/pool": "shared", "nave.dev/addresses": address});
         let one = Subject::new(lab, 0, "share-one").annotated(annotations.clone());
         let two = Subject::new(lab, 0, "share-two").annotated(annotations);
