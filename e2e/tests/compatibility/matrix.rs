@@ -140,6 +140,7 @@ fn f05_the_third_and_the_fifth_come_back_to_theirs_when_all_had_gone() {
         for name in 1..=5 {
             run.delete(&format!("s{name}"));
         }
+        run.wheel.restart();
         run.auto("s3");
         run.auto("s5");
         assert_eq!((run.shows("s3"), run.shows("s5")), (Some(222), Some(224)));
