@@ -31,6 +31,7 @@ pub struct Builder {
     edges: u8,
     audit: bool,
     product: bool,
+    strict: bool,
     manager_flags: Vec<String>,
     agent_flags: Vec<String>,
 }
@@ -45,6 +46,7 @@ impl Builder {
             edges: 1,
             audit: false,
             product: true,
+            strict: false,
             manager_flags: Vec::new(),
             agent_flags: Vec::new(),
         }
@@ -89,6 +91,13 @@ impl Builder {
     /// One more flag for every agent.
     pub fn agent_flag(mut self, flag: &str) -> Self {
         self.agent_flags.push(flag.to_owned());
+        self
+    }
+
+    /// Refuses loopback backends in the light lab too, as every real manager does: no Service of its spokes has a backend
+    /// then, what is asked is what the managers say.
+    pub fn strict(mut self) -> Self {
+        self.strict = true;
         self
     }
 
@@ -209,7 +218,7 @@ impl Builder {
             hub_api: hub.plane.url(),
             address: plan.host(),
             hub_networks: plan.hub_networks(),
-            loopback_backends: *weight == Weight::Light,
+            loopback_backends: *weight == Weight::Light && !self.strict,
             flags: self.manager_flags.clone(),
         };
         for index in 0..self.managers {
