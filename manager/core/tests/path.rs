@@ -386,3 +386,18 @@ fn the_last_owner_is_preferred_after_a_restart_and_has_no_right_to_it() {
     hub.settle();
     assert_eq!(addresses(&hub, "first"), ["203.0.113.3"]);
 }
+
+#[test]
+fn an_address_outside_of_the_dynamic_part_is_never_given_unasked_not_even_to_who_had_it() {
+    let mut hub = hub();
+    let parts = json!({"addresses": {"include": ["203.0.113.0/30"], "dynamic": ["203.0.113.2/31"]}});
+    hub.pool(pool("public", &parts));
+    hub.balancer(balancer(NS, "web", &json!({"address": {"requested": ["203.0.113.0"]}})));
+    hub.settle();
+    assert_eq!(hub.addresses(NS, "web"), ["203.0.113.0"]);
+    hub.delete_balancer(NS, "web");
+    hub.settle();
+    hub.balancer(balancer(NS, "web", &json!({})));
+    hub.settle();
+    assert_eq!(hub.addresses(NS, "web"), ["203.0.113.2"]);
+}

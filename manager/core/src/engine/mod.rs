@@ -9,6 +9,7 @@ mod overview;
 mod owners;
 mod plan;
 mod quota;
+mod request;
 mod serve;
 mod status;
 mod waiting;

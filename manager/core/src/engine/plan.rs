@@ -5,10 +5,11 @@ use std::net::IpAddr;
 use std::sync::Arc;
 
 use nave_api::ip_allocation::Owner;
-use nave_api::tcp_load_balancer::{AddressRequest, FamilyPolicy, IpFamily};
+use nave_api::tcp_load_balancer::IpFamily;
 use nave_api::{IPAllocationSpec, TCPLoadBalancer, Tenant};
 
 use super::drafts::Drafts;
+use super::request::{Request, Wanted};
 use super::waiting::Await;
 use super::world::World;
 use crate::Key;
@@ -41,74 +42,8 @@ pub(super) struct Allowance {
     pub shortage: Shortage,
 }
 
-/// What a load balancer asks for, parsed.
-struct Request<'a> {
-    pool: Option<&'a str>,
-    exact: Vec<IpAddr>,
-    /// The families in order of preference, and how many of them.
-    families: Vec<IpFamily>,
-    policy: FamilyPolicy,
-}
-
-impl<'a> Request<'a> {
-    fn of(balancer: &'a TCPLoadBalancer) -> Result<Self, Shortage> {
-        let Some(AddressRequest { pool, requested, families, family_policy }) = &balancer.spec.address else {
-            let policy = FamilyPolicy::SingleStack;
-            return Ok(Self { pool: None, exact: Vec::new(), families: BOTH.into(), policy });
-        };
-        let mut exact: Vec<IpAddr> = Vec::new();
-        for text in requested {
-            exact.push(text.parse().map_err(|_| Shortage::InvalidAddress { text: text.clone() })?);
-        }
-        let policy = family_policy.unwrap_or_default();
-        let mut preferred = families.clone();
-        let is_single = policy == FamilyPolicy::SingleStack;
-        if is_single && !exact.is_empty() {
-            preferred = exact.iter().map(|address| IpFamily::of(*address)).collect();
-        }
-        if !is_single || preferred.is_empty() {
-            preferred.extend(BOTH);
-        }
-        let mut seen = BTreeSet::new();
-        preferred.retain(|family| seen.insert(*family));
-        Ok(Self { pool: pool.as_deref(), exact, families: preferred, policy })
-    }
-
-    /// The families of which one address each is wanted; one of them will do where there is a choice.
-    fn wanted(&self) -> Wanted {
-        let exact: BTreeSet<IpFamily> = self.exact.iter().map(|address| IpFamily::of(*address)).collect();
-        match self.policy {
-            FamilyPolicy::SingleStack if exact.len() == 2 => Wanted::All,
-            FamilyPolicy::SingleStack => Wanted::One,
-            FamilyPolicy::PreferDualStack => Wanted::Some,
-            FamilyPolicy::RequireDualStack => Wanted::All,
-        }
-    }
-
-    /// The address that is meant for the family, where one is named.
-    fn exact(&self, family: IpFamily) -> Option<IpAddr> {
-        self.exact.iter().copied().find(|address| IpFamily::of(*address) == family)
-    }
-
-    fn fits(&self, address: IpAddr, pool: &str) -> bool {
-        let family = IpFamily::of(address);
-        self.pool.is_none_or(|wanted| wanted == pool)
-            && self.families.contains(&family)
-            && self.exact(family).is_none_or(|exact| exact == address)
-    }
-}
-
 /// So many owners an allocation has at most, as its schema says.
 const MOST_OWNERS: usize = 1000;
-
-const BOTH: [IpFamily; 2] = [IpFamily::IPv4, IpFamily::IPv6];
-
-#[derive(Clone, Copy, PartialEq, Eq)]
-enum Wanted {
-    One,
-    Some,
-    All,
-}
 
 /// What to do about the addresses of a load balancer that is accepted.
 pub(super) fn plan(
@@ -328,7 +263,7 @@ impl Search<'_> {
         }
         let orphans = self.world.records.of_name(self.key).map(|(address, _)| address);
         let before = orphans.chain(self.world.records.formerly(self.key)).filter(of_family);
-        let mut before = before.filter(|address| space.offers(*address) && self.may_take(*address, pool));
+        let mut before = before.filter(|address| space.gives_unasked(*address) && self.may_take(*address, pool));
         let found = before.next().or_else(|| self.shared(family, pool)).or_else(|| space.lowest(family));
         found.filter(|address| self.fits_ports(*address, space)).map(|address| (address, Arc::clone(pool)))
     }
@@ -343,7 +278,10 @@ impl Search<'_> {
             recorded.chain(self.drafts.of_tenant(&self.key.namespace, pool)).collect()
         };
         known.into_iter().find(|address| {
-            IpFamily::of(*address) == family && self.may_join(*address, pool) && self.fits_ports(*address, space)
+            IpFamily::of(*address) == family
+                && space.gives_unasked(*address)
+                && self.may_join(*address, pool)
+                && self.fits_ports(*address, space)
         })
     }
 

@@ -150,6 +150,11 @@ impl Pool {
         self.given.contains(address)
     }
 
+    /// Whether the address is one for those who ask for none.
+    pub fn gives_unasked(&self, address: IpAddr) -> bool {
+        self.dynamic.contains(address)
+    }
+
     /// The lowest free address of the family for one who asks for none.
     pub fn lowest(&self, family: IpFamily) -> Option<IpAddr> {
         self.free.first(family)

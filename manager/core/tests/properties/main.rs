@@ -1,0 +1,105 @@
+//! Random histories: creations, edits, deletions, restarts, resyncs, waiting and Envoys, and what holds whatever happened.
+//! Knows how many and which; the laws are next door.
+
+#![allow(clippy::expect_used, clippy::panic, reason = "what cannot be read or is not there ends the test")]
+
+mod act;
+mod history;
+mod laws;
+mod model;
+#[path = "../support/mod.rs"]
+mod support;
+
+use std::sync::atomic::{AtomicU32, Ordering};
+
+use act::Act;
+use history::History;
+use nave_api::TCPLoadBalancer;
+use proptest::prelude::*;
+use proptest::test_runner::{RngSeed, TestRunner};
+use support::objects::balancer;
+use support::specs::{BALANCERS, balancer_spec};
+
+/// So many histories in every run, in so many parts that processors share.
+const CASES: u32 = 10_000;
+const PARTS: u32 = 20;
+
+/// How many histories; the variable asks for another number, and for other histories each time.
+fn asked() -> Option<u32> {
+    std::env::var("NAVE_PROPTEST_CASES").ok().and_then(|n| n.parse().ok())
+}
+
+/// The same histories in every run unless others are asked for: what a change breaks shows at the change.
+fn config(part: u32) -> ProptestConfig {
+    let rng_seed = if asked().is_some() { RngSeed::Random } else { RngSeed::Fixed(part.into()) };
+    let cases = asked().unwrap_or(CASES).div_ceil(PARTS);
+    ProptestConfig { cases, failure_persistence: None, rng_seed, ..ProptestConfig::default() }
+}
+
+fn live(acts: &[Act]) {
+    let mut history = History::begin();
+    for act in acts {
+        history.act(act);
+        history.check();
+    }
+    history.check_rest();
+}
+
+fn part(part: u32) {
+    // Short ones meet every beginning, long ones whole lives.
+    let length = [1..60, 1..20, 20..120, 1..60][part as usize % 4].clone();
+    let histories = prop::collection::vec(act::act(), length);
+    let outcome = TestRunner::new(config(part)).run(&histories, |acts| {
+        live(&acts);
+        Ok(())
+    });
+    if let Err(failed) = outcome {
+        panic!("part {part}: {failed}");
+    }
+}
+
+#[test]
+fn after_any_history_every_law_holds_and_the_engine_is_what_a_new_one_would_be() {
+    let next = AtomicU32::new(0);
+    let work = || {
+        while let Some(n) = Some(next.fetch_add(1, Ordering::Relaxed)).filter(|n| *n < PARTS) {
+            part(n);
+        }
+    };
+    let threads = std::thread::available_parallelism().map_or(1, usize::from);
+    std::thread::scope(|scope| (0..threads).for_each(|_| drop(scope.spawn(work))));
+}
+
+/// Found among ten thousand: whether it was told of a full pool or of its tenant's limit depended on who was faster.
+#[test]
+fn a_reason_is_not_left_over_from_pools_that_are_gone() {
+    live(&[
+        Act::Tenant { which: 2, spec: 3 },
+        Act::Pool { which: 1, spec: 0 },
+        Act::Put { tenant: 0, name: 0, spec: 15 },
+        Act::Put { tenant: 2, name: 1, spec: 15 },
+        Act::DeletePool { which: 0 },
+        Act::Pool { which: 2, spec: 3 },
+        Act::Put { tenant: 2, name: 4, spec: 15 },
+        Act::Decide,
+        Act::Delete { tenant: 0, name: 0 },
+        Act::Settle,
+        Act::Put { tenant: 0, name: 1, spec: 0 },
+        Act::Put { tenant: 2, name: 4, spec: 3 },
+        Act::Put { tenant: 0, name: 0, spec: 7 },
+        Act::Put { tenant: 0, name: 1, spec: 0 },
+        Act::DeletePool { which: 2 },
+        Act::Put { tenant: 0, name: 0, spec: 7 },
+        Act::Put { tenant: 0, name: 1, spec: 15 },
+    ]);
+}
+
+/// The histories compare load balancers as the API would carry them.
+#[test]
+fn fixtures_read_back_as_written() {
+    for which in 0..BALANCERS {
+        let object = balancer("tenant-shop", "web", &balancer_spec(which));
+        let text = serde_json::to_string(&object).expect("serializes");
+        assert_eq!(serde_json::from_str::<TCPLoadBalancer>(&text).expect("reads"), object);
+    }
+}
