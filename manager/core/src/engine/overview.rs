@@ -42,7 +42,8 @@ impl Engine {
         let said = unseen(&mut self.said.pools, name, uid, object.status.as_ref());
         let before = said.or_else(|| object.status.clone()).unwrap_or_default();
         let tally = self.world.records.tally(name);
-        let verdict = ready(pool);
+        let was = condition::find(&before.conditions, ConditionType::Ready).map(|c| c.reason.as_str());
+        let verdict = ready(pool, was);
         let status = IPPoolStatus {
             total: pool.service().is_none().then(|| pool.total().to_string()),
             free: pool.service().is_none().then(|| pool.free_count().to_string()),
@@ -59,7 +60,7 @@ impl Engine {
         if status == before {
             return;
         }
-        announce(&object, &before, &verdict, steps);
+        announce(&object, was, &verdict, steps);
         self.said.pools.insert(Arc::clone(name), (uid.to_owned(), status.clone()));
         steps.push(Step::WritePoolStatus { name: name.to_string(), uid: uid.to_owned(), status, patience: PATIENCE });
     }
@@ -124,35 +125,39 @@ fn serves(fleet: &Fleet, heard: &[FleetNode]) -> Verdict {
     }
 }
 
-/// Whether a pool gives addresses, and whether it soon will not.
-fn ready(pool: &Pool) -> Verdict {
+const READY: &str = "Ready";
+const NEARLY_FULL: &str = "NearlyFull";
+const FULL: &str = "Full";
+
+/// Whether a pool gives addresses, and whether it soon will not. What counts is the part for those who ask for no address.
+fn ready(pool: &Pool, was: Option<&str>) -> Verdict {
     let kind = ConditionType::Ready;
     if let Some(problem) = &pool.problem {
         return Verdict::fails(kind, problem.reason(), problem.to_string());
     }
     if pool.service().is_some() {
-        return Verdict::holds(kind, "Ready", "the hub's cloud gives the addresses");
+        return Verdict::holds(kind, READY, "the hub's cloud gives the addresses");
     }
-    let (total, free) = (pool.total(), pool.free_count());
-    if free == 0 {
-        return Verdict::holds(kind, "Full", "every address is taken: include more, or release some");
+    let (total, free) = pool.dynamic_counts();
+    if total > 0 && free == 0 {
+        return Verdict::holds(kind, FULL, "every address is taken: include more, or release some");
     }
-    if free <= total / NEARLY {
-        return Verdict::holds(
-            kind,
-            "NearlyFull",
-            "fewer than one address in ten is free: include more before it is full",
-        );
+    let was_low = matches!(was, Some(NEARLY_FULL | FULL));
+    if free <= total / if was_low { AMPLE } else { NEARLY } && total > 0 {
+        let message = "about one address in ten is free, or fewer: include more before it is full";
+        return Verdict::holds(kind, NEARLY_FULL, message);
     }
-    Verdict::holds(kind, "Ready", "addresses are free")
+    Verdict::holds(kind, READY, "addresses are free")
 }
 
 /// A pool is nearly full when no more than one address in so many is free.
 const NEARLY: u128 = 10;
+/// It is so no longer when more than one in so many is: one that comes and goes is not told of each time.
+const AMPLE: u128 = 5;
 
-fn announce(pool: &IPPool, before: &IPPoolStatus, now: &Verdict, steps: &mut Vec<Step>) {
-    let was = condition::find(&before.conditions, ConditionType::Ready).map(|c| c.reason.as_str());
-    if was == Some(&now.reason) || now.reason == "Ready" {
+fn announce(pool: &IPPool, was: Option<&str>, now: &Verdict, steps: &mut Vec<Step>) {
+    let is_better = now.reason == READY || (was, now.reason.as_str()) == (Some(FULL), NEARLY_FULL);
+    if was == Some(&now.reason) || is_better {
         return;
     }
     steps.push(Step::Announce(Announcement {

@@ -80,8 +80,9 @@ pub(crate) struct Pool {
     /// What of it those get who ask for no address, and what of that is free.
     dynamic: Spans,
     free: Spans,
-    /// How many of the given are taken.
+    /// How many of the given are taken, and how many of the dynamic part.
     taken: u128,
+    dynamic_taken: u128,
 }
 
 impl Pool {
@@ -91,7 +92,7 @@ impl Pool {
             Ok((included, given, dynamic)) => (included, given, dynamic, None),
             Err(problem) => (Spans::default(), Spans::default(), Spans::default(), Some(problem)),
         };
-        Self { object, problem, included, given, free: dynamic.clone(), dynamic, taken: 0 }
+        Self { object, problem, included, given, free: dynamic.clone(), dynamic, taken: 0, dynamic_taken: 0 }
     }
 
     pub fn spec(&self) -> &IPPoolSpec {
@@ -173,9 +174,16 @@ impl Pool {
         self.total().saturating_sub(self.taken)
     }
 
+    /// How many addresses there are for those who ask for none, and how many of them are free.
+    pub fn dynamic_counts(&self) -> (u128, u128) {
+        let total = self.dynamic.count();
+        (total, total.saturating_sub(self.dynamic_taken))
+    }
+
     fn take(&mut self, address: IpAddr) {
         if self.given.contains(address) {
             self.taken += 1;
+            self.dynamic_taken += u128::from(self.dynamic.contains(address));
             self.free.remove(address);
         }
     }
@@ -184,6 +192,7 @@ impl Pool {
         if self.given.contains(address) {
             self.taken = self.taken.saturating_sub(1);
             if self.dynamic.contains(address) {
+                self.dynamic_taken = self.dynamic_taken.saturating_sub(1);
                 self.free.insert(address);
             }
         }
