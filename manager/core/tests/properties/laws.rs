@@ -167,7 +167,10 @@ impl History {
     /// Whether it has nothing, gets nothing, and would do with this address; who has limits is left out.
     fn waits_for(&self, balancer: &TCPLoadBalancer, address: IpAddr, pool: &str) -> bool {
         let uid = balancer.metadata.uid.as_deref().unwrap_or_default();
-        let names = |a: &IPAllocation| a.spec.owners.iter().any(|owner| owner.uid == uid);
+        // What comes for one of its name that is gone, it takes over.
+        let key = Key::of(balancer);
+        let is_it = |owner: &Owner| *owner.namespace == *key.namespace && *owner.name == *key.name;
+        let names = |a: &IPAllocation| a.spec.owners.iter().any(is_it);
         let comes = self.waiting.iter().any(|step| match step {
             Step::CreateAllocation(object) | Step::ReplaceAllocation(object) => names(object),
             _ => false,
