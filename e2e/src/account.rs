@@ -15,6 +15,7 @@ use crate::manager::NAMESPACE;
 use crate::wait;
 
 const PATIENCE: Duration = Duration::from_mins(1);
+const SECRETS_POLICY: &str = "nave-agents-secrets";
 const RBAC: &str = "rbac.authorization.k8s.io";
 
 /// A program that has a chart.
@@ -59,9 +60,23 @@ pub async fn account(plane: &ControlPlane, chart: Chart) -> Result<PathBuf> {
     for object in &objects {
         apply(&plane.client(), object).await?;
     }
+    if chart == Chart::Manager {
+        guard_secrets(plane).await?;
+    }
     let kubeconfig = plane.kubeconfig_of_account(NAMESPACE, &name).await?;
     granted(&kubeconfig, &[(cluster[0].clone(), None), (own[0].clone(), Some(NAMESPACE))]).await?;
     Ok(kubeconfig)
+}
+
+/// What the manager's chart forbids agents besides.
+async fn guard_secrets(plane: &ControlPlane) -> Result<()> {
+    let (name, version) = (json!({"name": SECRETS_POLICY}), "admissionregistration.k8s.io/v1");
+    let policy = Chart::Manager.rules("secrets-policy.yaml")?;
+    let binding = json!({"policyName": SECRETS_POLICY, "validationActions": ["Deny"]});
+    for (kind, spec) in [("ValidatingAdmissionPolicy", policy), ("ValidatingAdmissionPolicyBinding", binding)] {
+        apply(&plane.client(), &json!({"apiVersion": version, "kind": kind, "metadata": name, "spec": spec})).await?;
+    }
+    Ok(())
 }
 
 /// Waits until the API server has heard of the rights: a program that starts sooner is refused what it needs.

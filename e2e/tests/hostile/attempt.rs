@@ -28,6 +28,8 @@ pub enum Expect {
     Says(ConditionType, &'static str),
     /// The object is taken and lives in the tenant's own room, with an address of its own or none.
     Harmless,
+    /// It is done: this the tenant may do.
+    Done,
 }
 
 /// One attempt.
@@ -103,6 +105,7 @@ impl Attempt {
             (Expect::Refused(codes), Err((code, text))) if codes.contains(&code) => Ok(format!("{code} {text}")),
             (Expect::Says(kind, reason), Ok(object)) => says(admin, &object, *kind, reason).await,
             (Expect::Harmless, Ok(object)) => harmless(&object),
+            (Expect::Done, Ok(_)) => Ok("done".to_owned()),
             (_, Ok(object)) => Err(format!("it was let in: {object}")),
             (_, Err((code, text))) => Err(format!("another answer: {code} {text}")),
         };

@@ -5,12 +5,14 @@
 
 mod attempt;
 mod backends;
+mod flood;
 mod objects;
 mod rights;
+mod secrets;
 mod victim;
 
 use std::net::IpAddr;
-use std::time::Duration;
+use std::time::{Duration, Instant};
 
 use attempt::{Attempt, OWN, VICTIM, bytes, send};
 use http::Method;
@@ -42,6 +44,7 @@ async fn nothing_that_a_tenant_asks_of_the_api_moves_another() {
     let before = belongings(&lab, &names).await;
     let traffic = Traffic::start(address, 8080);
 
+    lab.hub.apply(&others()).await.unwrap();
     let attempts = attempts(&lab, address, shared).await;
     assert!(attempts.len() >= ATTEMPTS, "only {} attempts", attempts.len());
     assert_eq!(failed(&attempts, &attacker, &lab.hub.client()).await, Vec::<String>::new());
@@ -51,6 +54,35 @@ async fn nothing_that_a_tenant_asks_of_the_api_moves_another() {
     println!("{} attempts, {} answers to the victim's client", attempts.len(), traffic.end().await);
     assert_eq!(belongings(&lab, &names).await, before);
     assert_eq!(lab.hub.edges[0].refusals().await.unwrap(), 0);
+}
+
+#[tokio::test(flavor = "multi_thread")]
+async fn a_flood_of_objects_ends_at_the_quota_and_delays_nobody() {
+    let mut lab = Lab::light().spokes(2).start().await.unwrap();
+    lab.spokes[1].agent = None;
+    let sample = lab.spokes[0].sample("web", &[(Protocol::Tcp, 8080)]).await.unwrap();
+    let address = sample.address().await.unwrap();
+    sample.answers(address).await.unwrap();
+    flood::limit(&lab).await;
+    let names = names(&lab).await;
+    let before = belongings(&lab, &names).await;
+    let traffic = Traffic::start(address, 8080);
+
+    let begun = Instant::now();
+    let flood = tokio::spawn(flood::pour(credential(&lab).await, lab.plan().node(2, 0).to_string()));
+    let asked = Instant::now();
+    let later = lab.spokes[0].sample("later", &[(Protocol::Tcp, 8081)]).await.unwrap();
+    let new = later.address().await.unwrap();
+    println!("a new Service of the victim has its address after {:?}", asked.elapsed());
+    assert!(!flood.is_finished(), "that was during the flood");
+    later.answers(new).await.unwrap();
+    let outcome = flood.await.unwrap();
+    println!("{} taken and {} refused in {:?}", outcome.taken, outcome.refused, begun.elapsed());
+    assert_eq!((outcome.taken, outcome.refused), (flood::TAKEN, flood::TRIED - flood::TAKEN), "{:?}", outcome.others);
+    assert!(decided(&lab).await.len() <= 10, "the Tenant's quota of addresses holds");
+
+    println!("{} answers to the victim's client", traffic.end().await);
+    assert_eq!(belongings(&lab, &names).await, before);
 }
 
 #[tokio::test(flavor = "multi_thread")]
@@ -110,6 +142,13 @@ fn shared_service() -> Value {
     })
 }
 
+/// A certificate that an administrator keeps in the attacker's room.
+fn others() -> Value {
+    let mut secret = secrets::secret("others", "kubernetes.io/tls", &["tls.crt", "tls.key"]);
+    secret["metadata"]["labels"] = json!({});
+    secret
+}
+
 /// All that one who had seen everything of the victim could try.
 async fn attempts(lab: &Lab, address: IpAddr, shared: IpAddr) -> Vec<Attempt> {
     let admin = lab.hub.client();
@@ -122,7 +161,7 @@ async fn attempts(lab: &Lab, address: IpAddr, shared: IpAddr) -> Vec<Attempt> {
     let node = lab.plan().node(2, 0).to_string();
     let target =
         Target { name: &name, uid: &uid, address: &address, allocation: &allocation, shared: &shared, node: &node };
-    rights::attempts(&name, &address).into_iter().chain(objects::attempts(&target)).collect()
+    rights::attempts(&name, &address).into_iter().chain(objects::attempts(&target)).chain(secrets::attempts()).collect()
 }
 
 /// Waits until the managers have judged all that the attacker has, and says which addresses that shows.

@@ -18,7 +18,7 @@ use nave_e2e::control_plane;
 use serde_json::{Value, json};
 
 /// `allowed`, verb, group, resource, name, namespace.
-const RIGHTS: [(bool, &str, &str, &str, &str, &str); 34] = [
+const RIGHTS: [(bool, &str, &str, &str, &str, &str); 38] = [
     (true, "get", "nave.dev", "tcploadbalancers", "", "tenant-shop"),
     (true, "list", "nave.dev", "tcploadbalancers", "", "tenant-shop"),
     (true, "watch", "nave.dev", "tcploadbalancers", "", "tenant-shop"),
@@ -37,7 +37,11 @@ const RIGHTS: [(bool, &str, &str, &str, &str, &str); 34] = [
     (false, "deletecollection", "nave.dev", "tcploadbalancers", "", "tenant-shop"),
     (false, "get", "", "secrets", "agent", "tenant-shop"),
     (false, "list", "", "secrets", "", "tenant-shop"),
-    (false, "create", "", "secrets", "", "tenant-shop"),
+    (true, "create", "", "secrets", "", "tenant-shop"),
+    (true, "patch", "", "secrets", "web", "tenant-shop"),
+    (true, "delete", "", "secrets", "web", "tenant-shop"),
+    (false, "update", "", "secrets", "web", "tenant-shop"),
+    (false, "create", "", "secrets", "", "tenant-other"),
     (false, "create", "", "pods", "", "tenant-shop"),
     (false, "create", "", "services", "", "tenant-shop"),
     (false, "create", "coordination.k8s.io", "leases", "other", "tenant-shop"),

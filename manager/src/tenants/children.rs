@@ -12,6 +12,8 @@ use nave_api::tenant::TenantSpec;
 
 /// What an agent may own, and what of it etcd shall hold at most when the Tenant sets no quota.
 const INTENTS: [(&str, u32); 3] = [("tcploadbalancers", 10_000), ("httploadbalancers", 10_000), ("nodesets", 100)];
+/// How many Secrets a tenant's namespace may hold: the agent's own, and certificates.
+const SECRETS: u32 = 1000;
 /// A quota on objects leaves room above the Tenant's own: a load balancer that is refused there says so on itself.
 const HEADROOM: u32 = 100;
 
@@ -52,6 +54,8 @@ pub(super) fn role(tenant: &str) -> Role {
     let mut rules = vec![rule("nave.dev", &INTENTS.map(|(kind, _)| kind), &intents, &[])];
     rules.extend(reading(tenant));
     rules.push(rule("coordination.k8s.io", &["leases"], &["get", "create", "update", "patch", "delete"], &[AGENT]));
+    // Written unseen, by server-side apply. Which ones, the admission policy nave-agents-secrets says.
+    rules.push(rule("", &["secrets"], &["create", "patch", "delete"], &[]));
     rules.push(rule("", &["serviceaccounts/token"], &["create"], &[AGENT]));
     Role { metadata: metadata(tenant), rules: Some(rules) }
 }
@@ -110,7 +114,8 @@ pub(super) fn quota(tenant: &str, spec: &TenantSpec) -> ResourceQuota {
         };
         (format!("count/{kind}.nave.dev"), quantity(most))
     });
-    let spec = ResourceQuotaSpec { hard: Some(hard.collect()), ..ResourceQuotaSpec::default() };
+    let secrets = ("count/secrets".to_owned(), quantity(SECRETS));
+    let spec = ResourceQuotaSpec { hard: Some(hard.chain([secrets]).collect()), ..ResourceQuotaSpec::default() };
     ResourceQuota { metadata: metadata(tenant), spec: Some(spec), ..ResourceQuota::default() }
 }
 
@@ -177,6 +182,7 @@ mod tests {
             vec![
                 format!("count/httploadbalancers.nave.dev={balancers}"),
                 "count/nodesets.nave.dev=100".to_owned(),
+                "count/secrets=1k".to_owned(),
                 format!("count/tcploadbalancers.nave.dev={balancers}"),
             ]
         };
@@ -192,10 +198,13 @@ mod tests {
     }
 
     #[test]
-    fn an_agent_has_no_right_to_secrets_and_none_to_write_statuses() {
+    fn an_agent_sees_no_secret_and_writes_no_status() {
         for rule in role("shop").rules.unwrap() {
             let resources = rule.resources.unwrap();
-            assert!(resources.iter().all(|resource| resource != "secrets" && resource != "*"));
+            assert!(resources.iter().all(|resource| resource != "*"));
+            if resources.iter().any(|resource| resource == "secrets") {
+                assert_eq!(rule.verbs, ["create", "patch", "delete"]);
+            }
             assert!(rule.verbs.iter().all(|verb| verb != "*" && verb != "deletecollection"));
             if resources.iter().any(|resource| resource.ends_with("/status")) {
                 assert_eq!(rule.verbs, ["get"]);

@@ -1,0 +1,70 @@
+//! Ten thousand objects as fast as the API server takes them. Knows how many were taken; judges nothing.
+
+use futures::StreamExt;
+use http::Method;
+use k8s_openapi::api::core::v1::ResourceQuota;
+use kube::{Api, Client};
+use nave_e2e::{Lab, wait};
+use serde_json::{Value, json};
+
+use super::attempt::{OWN, balancer, bytes, intents, send};
+use super::{PATIENCE, apply};
+
+/// So many are tried.
+pub const TRIED: usize = 10_000;
+/// So many the Tenant may have; the ResourceQuota leaves as much again and a hundred above.
+pub const QUOTA: usize = 100;
+/// So many the API server takes.
+pub const TAKEN: usize = 2 * QUOTA + 100;
+const AT_ONCE: usize = 32;
+
+/// What the API server answered.
+#[derive(Debug, Default)]
+pub struct Outcome {
+    /// How many it took.
+    pub taken: usize,
+    /// How many it refused, naming the quota.
+    pub refused: usize,
+    /// What else it said.
+    pub others: Vec<String>,
+}
+
+/// Sets the attacker's quota and waits until the API server has heard of it.
+pub async fn limit(lab: &Lab) {
+    let backends = json!({"allow": [lab.plan().nodes(2)]});
+    let quota = json!({"loadBalancers": QUOTA, "addresses": 10});
+    apply(lab, "Tenant", "spoke-2", json!({"backends": backends, "quota": quota})).await;
+    // As the manager makes it once the namespace is ten minutes old; no test waits that long.
+    let hard = json!({"count/tcploadbalancers.nave.dev": TAKEN.to_string()});
+    let metadata = json!({"name": "agent", "namespace": OWN});
+    let quota = json!({"apiVersion": "v1", "kind": "ResourceQuota", "metadata": metadata, "spec": {"hard": hard}});
+    lab.hub.apply(&quota).await.unwrap();
+    let quotas: Api<ResourceQuota> = Api::namespaced(lab.hub.client(), OWN);
+    wait::until("the quota is in force", PATIENCE, || async {
+        let quota = quotas.get("agent").await.map_err(|error| error.to_string())?;
+        let hard = quota.status.and_then(|status| status.hard).unwrap_or_default();
+        let set = hard.get("count/tcploadbalancers.nave.dev").is_some_and(|count| count.0 == TAKEN.to_string());
+        if set { Ok(()) } else { Err(format!("{hard:?}")) }
+    })
+    .await
+    .unwrap();
+}
+
+/// Sends them all.
+pub async fn pour(attacker: Client, node: String) -> Outcome {
+    let path = intents(OWN);
+    let answers = futures::stream::iter(0..TRIED).map(|number| {
+        let (attacker, path, body) = (&attacker, &path, bytes(&balancer(&format!("flood-{number}"), &node)));
+        let headers = [("content-type", "application/json".to_owned())];
+        async move { send(attacker, &Method::POST, path, &headers, &body).await }
+    });
+    let count = |mut outcome: Outcome, answer: Result<Value, (u16, String)>| {
+        match answer {
+            Ok(_) => outcome.taken += 1,
+            Err((403, text)) if text.contains("exceeded quota: agent") => outcome.refused += 1,
+            Err((code, text)) => outcome.others.push(format!("{code} {text}")),
+        }
+        futures::future::ready(outcome)
+    };
+    answers.buffer_unordered(AT_ONCE).fold(Outcome::default(), count).await
+}
