@@ -42,6 +42,7 @@ pub struct Attempt {
     expect: Expect,
 }
 
+#[allow(clippy::needless_pass_by_value, reason = "attempts are written down with their bodies in place")]
 impl Attempt {
     fn new(name: &str, method: Method, path: String, content: &str, body: Value, expect: Expect) -> Self {
         let body = bytes(&body);
