@@ -16,6 +16,8 @@ pub enum ConditionType {
     Ready,
     /// The agent of a tenant has been heard lately.
     AgentConnected,
+    /// Networks that a tenant lists for its backends are another's, too. There only while it holds.
+    NetworkOverlap,
 }
 
 impl ConditionType {
@@ -27,6 +29,7 @@ impl ConditionType {
             Self::Programmed => "Programmed",
             Self::Ready => "Ready",
             Self::AgentConnected => "AgentConnected",
+            Self::NetworkOverlap => "NetworkOverlap",
         }
     }
 }

@@ -136,7 +136,8 @@ pub struct TenantStatus {
     /// Its agent's last word.
     #[serde(default, skip_serializing_if = "Option::is_none")]
     pub agent: Option<AgentStatus>,
-    /// Ready: the namespace and the credential are there. AgentConnected: the agent has been heard.
+    /// Ready: the namespace and the credential are there. AgentConnected: the agent has been heard. NetworkOverlap: what of
+    /// `spec.backends.allow` an older Tenant has, too, is refused; there only while it holds.
     #[serde(default)]
     #[x_kube(merge_strategy = ListMerge::Map(vec!["type".into()]))]
     pub conditions: Vec<Condition>,

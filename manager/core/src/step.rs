@@ -5,7 +5,7 @@ use std::time::Duration;
 
 use k8s_openapi::api::core::v1::ObjectReference;
 use nave_api::tenant::Usage;
-use nave_api::{FleetStatus, IPAllocation, IPPoolStatus, TCPLoadBalancerStatus};
+use nave_api::{Condition, FleetStatus, IPAllocation, IPPoolStatus, TCPLoadBalancerStatus};
 use nave_xds::store::Change;
 
 use crate::{Key, Order};
@@ -61,14 +61,16 @@ pub enum Step {
         /// As above.
         patience: Duration,
     },
-    /// Write `status.used` of a Tenant, and nothing else of its status.
-    WriteTenantUsage {
+    /// Write `status.used` of a Tenant and these of its conditions, and nothing else of its status.
+    WriteTenantStatus {
         /// The tenant's name.
         name: String,
         /// Its uid.
         uid: String,
         /// What it uses.
         used: Usage,
+        /// The conditions that are the engine's to say: NetworkOverlap, or none.
+        conditions: Vec<Condition>,
         /// As above.
         patience: Duration,
     },

@@ -101,7 +101,7 @@ impl Performer {
             Step::ReleaseAllocation { name, .. } => (Target::Allocation(name.clone()), Duration::ZERO),
             Step::WriteLoadBalancerStatus { key, patience, .. } => (Target::LoadBalancer(key.clone()), *patience),
             Step::WritePoolStatus { name, patience, .. } => (Target::Pool(name.clone()), *patience),
-            Step::WriteTenantUsage { name, patience, .. } => (Target::Tenant(name.clone()), *patience),
+            Step::WriteTenantStatus { name, patience, .. } => (Target::Tenant(name.clone()), *patience),
             Step::WriteFleetStatus { name, patience, .. } => (Target::Fleet(name.clone()), *patience),
             Step::Order(order) => (Target::Order(order.id.clone()), Duration::ZERO),
             Step::Withdraw { id } => (Target::Order(id.clone()), Duration::ZERO),
@@ -153,7 +153,7 @@ fn is_status(step: &Step) -> bool {
     match step {
         Step::WriteLoadBalancerStatus { .. }
         | Step::WritePoolStatus { .. }
-        | Step::WriteTenantUsage { .. }
+        | Step::WriteTenantStatus { .. }
         | Step::WriteFleetStatus { .. } => true,
         Step::CreateAllocation(_)
         | Step::ReplaceAllocation(_)

@@ -59,8 +59,9 @@ impl Writer {
             Step::WritePoolStatus { name, uid, status, patience: _ } => {
                 self.status(&Api::<IPPool>::all(self.client.clone()), name, uid, status).await
             }
-            Step::WriteTenantUsage { name, uid, used, patience: _ } => {
-                self.status(&Api::<Tenant>::all(self.client.clone()), name, uid, &json!({"used": used})).await
+            Step::WriteTenantStatus { name, uid, used, conditions, patience: _ } => {
+                let status = json!({"used": used, "conditions": conditions});
+                self.status(&Api::<Tenant>::all(self.client.clone()), name, uid, &status).await
             }
             Step::WriteFleetStatus { name, uid, status, patience: _ } => {
                 self.status(&Api::<Fleet>::all(self.client.clone()), name, uid, status).await

@@ -2,6 +2,7 @@
 //! Knows tenants and their networks; knows no load balancer.
 
 use std::collections::BTreeMap;
+use std::net::IpAddr;
 use std::sync::Arc;
 
 use ipnet::IpNet;
@@ -12,13 +13,22 @@ use crate::key::born;
 use crate::pool::{Range, Spans};
 
 /// For each tenant, by name, what of its networks others have; only those that lose something.
-pub(crate) type Foreign = BTreeMap<String, Arc<Spans>>;
+pub(crate) type Foreign = BTreeMap<String, Arc<Lost>>;
+
+/// What of a tenant's networks others have.
+#[derive(Debug, PartialEq, Eq)]
+pub(crate) struct Lost {
+    pub spans: Spans,
+    /// Of what the tenant lists itself: one address, and who has it.
+    pub example: Option<(IpAddr, String)>,
+}
 
 /// Who loses what. One pass over the tenants, from the oldest to the newest.
 pub(crate) fn foreign<'a>(tenants: impl Iterator<Item = &'a Arc<Tenant>>) -> Foreign {
     let mut tenants: Vec<&Arc<Tenant>> = tenants.collect();
     tenants.sort_by_key(|tenant| (born(&tenant.metadata), tenant.metadata.name.clone()));
     let (mut exclusive, mut shared) = (Spans::default(), Spans::default());
+    let mut older: Vec<(String, Spans)> = Vec::new();
     let mut foreign = Foreign::new();
     for tenant in tenants {
         let backends = tenant.spec.backends.as_ref();
@@ -28,10 +38,14 @@ pub(crate) fn foreign<'a>(tenants: impl Iterator<Item = &'a Arc<Tenant>>) -> For
         if sharing == NetworkSharing::Exclusive {
             others.extend(&own.intersection(&shared));
         }
+        let name = tenant.metadata.name.clone().unwrap_or_default();
         if others != Spans::default() {
-            foreign.insert(tenant.metadata.name.clone().unwrap_or_default(), Arc::new(others));
+            let has = |(name, spans): &(String, Spans)| spans.overlap(&others).map(|address| (address, name.clone()));
+            let example = backends.and_then(|_| older.iter().find_map(has));
+            foreign.insert(name.clone(), Arc::new(Lost { spans: others, example }));
         }
         if backends.is_some() {
+            older.push((name, own.clone()));
             match sharing {
                 NetworkSharing::Exclusive => exclusive.extend(&own),
                 NetworkSharing::Shared => shared.extend(&own),
@@ -76,8 +90,9 @@ mod tests {
         let newer = tenant("a-newer", 1, "10.0.0.0/8", "Exclusive");
         let lost = foreign([older, newer].iter());
         assert_eq!(lost.keys().collect::<Vec<_>>(), ["a-newer"]);
-        let lost = &lost["a-newer"];
-        assert!(lost.contains("10.20.0.1".parse().unwrap()) && !lost.contains("10.30.0.1".parse().unwrap()));
+        let Lost { spans, example } = &*lost["a-newer"];
+        assert!(spans.contains("10.20.0.1".parse().unwrap()) && !spans.contains("10.30.0.1".parse().unwrap()));
+        assert_eq!(*example, Some(("10.20.0.0".parse().unwrap(), "z-older".to_owned())));
     }
 
     #[test]

@@ -20,7 +20,7 @@ use std::net::IpAddr;
 use std::sync::Arc;
 
 use nave_api::tenant::Usage;
-use nave_api::{FleetStatus, IPPoolStatus};
+use nave_api::{Condition, FleetStatus, IPPoolStatus};
 use nave_xds::resource::{Key as ResourceKey, Resource};
 
 use crate::backends::neighbours::foreign;
@@ -67,7 +67,7 @@ struct Short {
 #[derive(Debug, Default)]
 struct Said {
     pools: Sayings<IPPoolStatus>,
-    tenants: Sayings<Usage>,
+    tenants: Sayings<(Usage, Vec<Condition>)>,
     fleets: Sayings<FleetStatus>,
 }
 
@@ -180,7 +180,7 @@ impl Engine {
                 self.said.pools.remove(name.as_str());
                 self.dirt.pool_statuses.insert(name.as_str().into());
             }
-            Step::WriteTenantUsage { name, .. } => {
+            Step::WriteTenantStatus { name, .. } => {
                 self.said.tenants.remove(name.as_str());
                 self.dirt.namespaces.insert(nave_api::names::tenant_namespace(name).into());
             }
@@ -271,6 +271,7 @@ impl Engine {
         let namespaces: Vec<String> = turned.map(|name| nave_api::names::tenant_namespace(name)).collect();
         for namespace in namespaces {
             self.world.forget_reaches_in(&namespace);
+            self.dirt.namespaces.insert(namespace.as_str().into());
             for key in self.world.by_namespace.get(namespace.as_str()).into_iter().flatten() {
                 self.dirt.balancer(key);
             }

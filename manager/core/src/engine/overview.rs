@@ -1,5 +1,6 @@
 //! What pools, tenants and fleets say about themselves. Knows sums; these may wait for each other, for nobody acts on them.
 
+use std::net::IpAddr;
 use std::sync::Arc;
 use std::time::Duration;
 
@@ -8,7 +9,7 @@ use kube::Resource;
 use nave_api::condition::{self, ConditionType, Verdict};
 use nave_api::fleet::{EnvoyStatus, FleetNode};
 use nave_api::names::tenant_of;
-use nave_api::{Fleet, FleetStatus, IPPool, IPPoolStatus};
+use nave_api::{Condition, Fleet, FleetStatus, IPPool, IPPoolStatus};
 
 use super::{Engine, unseen};
 use crate::key::uid;
@@ -25,7 +26,7 @@ impl Engine {
             self.write_pool(&name, now, steps);
         }
         for namespace in std::mem::take(&mut self.dirt.namespaces) {
-            self.write_usage(&namespace, steps);
+            self.write_tenant(&namespace, now, steps);
         }
         for name in std::mem::take(&mut self.dirt.fleets) {
             self.write_fleet(&name, now, steps);
@@ -65,21 +66,33 @@ impl Engine {
         steps.push(Step::WritePoolStatus { name: name.to_string(), uid: uid.to_owned(), status, patience: PATIENCE });
     }
 
-    fn write_usage(&mut self, namespace: &Arc<str>, steps: &mut Vec<Step>) {
+    fn write_tenant(&mut self, namespace: &Arc<str>, now: Timestamp, steps: &mut Vec<Step>) {
         let Some(name) = tenant_of(namespace).map(Arc::<str>::from) else { return };
-        let Some(tenant) = self.world.tenant(namespace) else {
+        let Some(tenant) = self.world.tenant(namespace).cloned() else {
             self.said.tenants.remove(&name);
             return;
         };
         let uid = uid(&tenant.metadata).to_owned();
-        let seen = tenant.status.as_ref().and_then(|status| status.used);
+        let seen = tenant.status.as_ref().and_then(|status| Some((status.used?, disputes(&status.conditions))));
         let before = unseen(&mut self.said.tenants, &name, &uid, seen.as_ref()).or(seen);
+        let had = before.as_ref().map(|(_, conditions)| conditions.as_slice()).unwrap_or_default();
+        let verdict = self.world.foreign.get(&*name).and_then(|lost| lost.example.as_ref()).map(overlap);
+        let conditions = match &verdict {
+            Some(verdict) => {
+                condition::settle(had, std::slice::from_ref(verdict), tenant.metadata.generation, &Time(now))
+            }
+            None => Vec::new(),
+        };
         let used = self.used(namespace);
-        if before == Some(used) {
+        if before.as_ref() == Some(&(used, conditions.clone())) {
             return;
         }
-        steps.push(Step::WriteTenantUsage { name: name.to_string(), uid: uid.clone(), used, patience: PATIENCE });
-        self.said.tenants.insert(name, (uid, used));
+        if let Some(Verdict { kind: _, holds: _, reason, message }) = verdict.filter(|_| had.is_empty()) {
+            let about = tenant.object_ref(&());
+            steps.push(Step::Announce(Announcement { about, tone: Tone::Warning, reason, message }));
+        }
+        self.said.tenants.insert(Arc::clone(&name), (uid.clone(), (used, conditions.clone())));
+        steps.push(Step::WriteTenantStatus { name: name.to_string(), uid, used, conditions, patience: PATIENCE });
     }
 
     /// Nothing is said of a fleet's Envoys before one was heard in this life: they come back by themselves.
@@ -107,6 +120,20 @@ impl Engine {
         self.said.fleets.insert(Arc::clone(name), (uid.to_owned(), status.clone()));
         steps.push(Step::WriteFleetStatus { name: name.to_string(), uid: uid.to_owned(), status, patience: PATIENCE });
     }
+}
+
+/// What is said of a tenant's networks among its conditions; the others are those of its room.
+fn disputes(conditions: &[Condition]) -> Vec<Condition> {
+    let kind = ConditionType::NetworkOverlap.as_str();
+    conditions.iter().filter(|condition| condition.type_ == kind).cloned().collect()
+}
+
+fn overlap((address, other): &(IpAddr, String)) -> Verdict {
+    let message = format!(
+        "{address} in spec.backends.allow is Tenant {other}'s, too, which is older: backends there are left out. List other \
+         networks, or have both Tenants say spec.backends.sharing: Shared"
+    );
+    Verdict::holds(ConditionType::NetworkOverlap, "NetworkOverlap", message)
 }
 
 fn node(name: &str, connected: bool, refused: usize) -> FleetNode {

@@ -66,7 +66,7 @@ impl World {
     pub fn policy<'a>(&'a self, tenant: &Tenant) -> Policy<'a> {
         let hub = [Some(&self.settings.hub_networks), self.hub_networks.as_ref()];
         let hub = hub.into_iter().flatten().map(Vec::as_slice).collect();
-        let foreign = tenant.metadata.name.as_ref().and_then(|name| self.foreign.get(name)).map(AsRef::as_ref);
+        let foreign = tenant.metadata.name.as_ref().and_then(|name| self.foreign.get(name)).map(|lost| &lost.spans);
         Policy::of(tenant, hub, self.settings.allow_loopback_backends, &self.pools, foreign)
     }
 

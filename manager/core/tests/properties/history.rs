@@ -128,7 +128,7 @@ pub fn about(step: &Step) -> (u8, Key) {
         Step::ReleaseAllocation { name, .. } => (0, Key::cluster(name.as_str())),
         Step::WriteLoadBalancerStatus { key, .. } => (1, key.clone()),
         Step::WritePoolStatus { name, .. } => (2, Key::cluster(name.as_str())),
-        Step::WriteTenantUsage { name, .. } => (3, Key::cluster(name.as_str())),
+        Step::WriteTenantStatus { name, .. } => (3, Key::cluster(name.as_str())),
         Step::WriteFleetStatus { name, .. } => (4, Key::cluster(name.as_str())),
         Step::Order(order) => (6, Key::cluster(order.id.as_str())),
         Step::Withdraw { id } => (6, Key::cluster(id.as_str())),

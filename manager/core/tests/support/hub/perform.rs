@@ -40,9 +40,10 @@ impl Hub {
                 let object = self.store(object, |hub| &mut hub.pools);
                 self.engine.observe(Seen::Pools(Sight::One(object)));
             }
-            Step::WriteTenantUsage { name, uid, used, .. } => {
+            Step::WriteTenantStatus { name, uid, used, conditions, .. } => {
                 let Some(mut object) = same(&self.tenants, &Key::cluster(name.as_str()), uid) else { return };
-                object.status.get_or_insert_default().used = Some(*used);
+                let status = object.status.get_or_insert_default();
+                (status.used, status.conditions) = (Some(*used), conditions.clone());
                 let object = self.store(object, |hub| &mut hub.tenants);
                 self.engine.observe(Seen::Tenants(Sight::One(object)));
             }
