@@ -15,7 +15,6 @@ use crate::manager::NAMESPACE;
 use crate::wait;
 
 const PATIENCE: Duration = Duration::from_mins(1);
-const SECRETS_POLICY: &str = "nave-agents-secrets";
 const RBAC: &str = "rbac.authorization.k8s.io";
 
 /// A program that has a chart.
@@ -68,13 +67,17 @@ pub async fn account(plane: &ControlPlane, chart: Chart) -> Result<PathBuf> {
     Ok(kubeconfig)
 }
 
-/// What the manager's chart forbids agents besides.
+/// What the manager's chart forbids agents, and the manager itself, besides.
 async fn guard_secrets(plane: &ControlPlane) -> Result<()> {
-    let (name, version) = (json!({"name": SECRETS_POLICY}), "admissionregistration.k8s.io/v1");
-    let policy = Chart::Manager.rules("secrets-policy.yaml")?;
-    let binding = json!({"policyName": SECRETS_POLICY, "validationActions": ["Deny"]});
-    for (kind, spec) in [("ValidatingAdmissionPolicy", policy), ("ValidatingAdmissionPolicyBinding", binding)] {
-        apply(&plane.client(), &json!({"apiVersion": version, "kind": kind, "metadata": name, "spec": spec})).await?;
+    let version = "admissionregistration.k8s.io/v1";
+    for whose in ["agents", "managers"] {
+        let name = format!("nave-{whose}-secrets");
+        let policy = Chart::Manager.rules(&format!("{whose}-secrets-policy.yaml"))?;
+        let binding = json!({"policyName": name, "validationActions": ["Deny"]});
+        for (kind, spec) in [("ValidatingAdmissionPolicy", policy), ("ValidatingAdmissionPolicyBinding", binding)] {
+            let object = json!({"apiVersion": version, "kind": kind, "metadata": {"name": name}, "spec": spec});
+            apply(&plane.client(), &object).await?;
+        }
     }
     Ok(())
 }

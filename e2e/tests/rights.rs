@@ -1,13 +1,17 @@
-//! The rights that the charts grant are enough: in the life of a tenant and of a Service nobody of ours is refused anything.
+//! The rights that the charts grant are enough, and not more than that: in the life of a tenant and of a Service nobody of ours
+//! is refused anything, and a manager cannot write what is not its own.
 #![allow(clippy::unwrap_used, reason = "a test that cannot go on has failed")]
 
 use std::time::Duration;
 
+use k8s_openapi::api::core::v1::{Namespace, Secret};
 use kube::Api;
-use kube::api::DeleteParams;
+use kube::api::{DeleteParams, Patch, PatchParams, PostParams};
 use nave_api::Tenant;
+use nave_e2e::account::{Chart, account};
+use nave_e2e::control_plane::{Options, connect};
 use nave_e2e::{ControlPlane, Lab, Protocol, wait};
-use serde_json::Value;
+use serde_json::{Value, json};
 
 const PATIENCE: Duration = Duration::from_mins(1);
 
@@ -29,6 +33,33 @@ async fn nobody_is_refused_anything_that_he_asks_for() {
     .unwrap();
     assert_eq!(refused(&lab.hub.plane, "system:serviceaccount:nave-system:nave-manager"), Vec::<String>::new());
     assert_eq!(refused(&lab.spokes[0].plane, "system:serviceaccount:nave-system:nave-agent"), Vec::<String>::new());
+}
+
+#[tokio::test(flavor = "multi_thread")]
+async fn a_manager_writes_no_secret_but_those_of_its_namespace_and_the_tenants_credentials() {
+    let plane = ControlPlane::start(Options::default()).await.unwrap();
+    let kubeconfig = std::fs::read_to_string(account(&plane, Chart::Manager).await.unwrap()).unwrap();
+    let manager = connect(&kubeconfig).await.unwrap();
+    let rooms: Api<Namespace> = Api::all(plane.client());
+    let room = serde_json::from_value(json!({"metadata": {"name": "tenant-shop"}})).unwrap();
+    rooms.create(&PostParams::default(), &room).await.unwrap();
+    let write = async |namespace: &str, name: &str| {
+        let secrets: Api<Secret> = Api::namespaced(manager.clone(), namespace);
+        let secret = json!({"apiVersion": "v1", "kind": "Secret", "metadata": {"name": name}});
+        let written = secrets.patch(name, &PatchParams::apply("test"), &Patch::Apply(secret)).await;
+        written.map(drop).map_err(|error| error.to_string())
+    };
+    // The API server heeds a policy a moment after it is there.
+    wait::until("foreign Secrets are safe", PATIENCE, || async {
+        match write("kube-system", "anything").await {
+            Err(refusal) if refusal.contains("and the Secret agent in those of tenants") => Ok(()),
+            other => Err(format!("{other:?}")),
+        }
+    })
+    .await
+    .unwrap();
+    assert!(write("tenant-shop", "another").await.unwrap_err().contains("the Secret agent"));
+    write("tenant-shop", "agent").await.unwrap();
 }
 
 /// What an account asked for and was not allowed.

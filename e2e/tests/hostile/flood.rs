@@ -17,6 +17,7 @@ pub const QUOTA: usize = 100;
 /// So many the API server takes.
 pub const TAKEN: usize = 2 * QUOTA + 100;
 const AT_ONCE: usize = 32;
+const COUNTED: &str = "count/tcploadbalancers.nave.dev";
 
 /// What the API server answered.
 #[derive(Debug, Default)]
@@ -35,16 +36,18 @@ pub async fn limit(lab: &Lab) {
     let quota = json!({"loadBalancers": QUOTA, "addresses": 10});
     apply(lab, "Tenant", "spoke-2", json!({"backends": backends, "quota": quota})).await;
     // As the manager makes it once the namespace is ten minutes old; no test waits that long.
-    let hard = json!({"count/tcploadbalancers.nave.dev": TAKEN.to_string()});
+    let hard = json!({COUNTED: TAKEN.to_string()});
     let metadata = json!({"name": "agent", "namespace": OWN});
     let quota = json!({"apiVersion": "v1", "kind": "ResourceQuota", "metadata": metadata, "spec": {"hard": hard}});
     lab.hub.apply(&quota).await.unwrap();
     let quotas: Api<ResourceQuota> = Api::namespaced(lab.hub.client(), OWN);
     wait::until("the quota is in force", PATIENCE, || async {
         let quota = quotas.get("agent").await.map_err(|error| error.to_string())?;
-        let hard = quota.status.and_then(|status| status.hard).unwrap_or_default();
-        let set = hard.get("count/tcploadbalancers.nave.dev").is_some_and(|count| count.0 == TAKEN.to_string());
-        if set { Ok(()) } else { Err(format!("{hard:?}")) }
+        let status = quota.status.unwrap_or_default();
+        let (hard, used) = (status.hard.unwrap_or_default(), status.used.unwrap_or_default());
+        let set = hard.get(COUNTED).is_some_and(|count| count.0 == TAKEN.to_string());
+        // Before it is counted what there is, everything is refused.
+        if set && used.contains_key(COUNTED) { Ok(()) } else { Err(format!("{hard:?} {used:?}")) }
     })
     .await
     .unwrap();
