@@ -1,5 +1,8 @@
-//! The one door: `cargo xtask demo | test | check | gen | bench | tools`. Knows which command does what; everything of
+//! The one door: `cargo xtask demo | test | fuzz | check | gen | bench | tools`. Knows which command does what; everything of
 //! substance is in the crates.
+
+mod fuzz;
+
 use std::io::{BufRead, BufReader};
 use std::os::unix::process::CommandExt;
 use std::process::{Command, Stdio};
@@ -29,6 +32,14 @@ enum Task {
         #[arg(trailing_var_arg = true, allow_hyphen_values = true)]
         arguments: Vec<String>,
     },
+    /// Feeds what users write to every parser, by coverage: `cargo xtask fuzz --seconds 600 ranges`.
+    Fuzz {
+        /// How long each target runs.
+        #[arg(long, default_value_t = fuzz::SECONDS)]
+        seconds: u32,
+        /// The targets, as in fuzz/corpus; none: all.
+        targets: Vec<String>,
+    },
     /// Formatting, lints, documentation, generated files.
     Check,
     /// Renders the CRDs and our gRPC code.
@@ -55,6 +66,7 @@ fn main() -> Result<()> {
     match Arguments::parse().task {
         Task::Demo { arguments } => demo(&arguments),
         Task::Test { arguments } => test(&arguments),
+        Task::Fuzz { seconds, targets } => fuzzed(seconds, &targets),
         Task::Check => check(),
         Task::Gen { check } => generate(check),
         Task::Bench { arguments } => bench(&arguments),
@@ -96,6 +108,8 @@ fn test(arguments: &[String]) -> Result<()> {
     for (name, value) in String::from_utf8_lossy(&tools.stdout).lines().filter_map(|line| line.split_once('=')) {
         cargo.env(name, value);
     }
+    // The fuzzer runs beside the tests, when all of them are asked for.
+    let beside = arguments.is_empty().then(|| std::thread::spawn(|| fuzz::fuzz(fuzz::SECONDS, &[])));
     let mut tests = cargo.spawn().context("start cargo test")?;
     let mut tally = Tally::default();
     for line in tests.stdout.take().into_iter().flat_map(|stdout| BufReader::new(stdout).lines()) {
@@ -104,10 +118,23 @@ fn test(arguments: &[String]) -> Result<()> {
         tally.add(&line);
     }
     let succeeded = tests.wait().context("wait for cargo test")?.success();
+    let fuzzed = match beside.map(std::thread::JoinHandle::join) {
+        None => fuzz::Fuzzed::default(),
+        Some(Ok(fuzzed)) => fuzzed.context("fuzz beside the tests")?,
+        Some(Err(_)) => bail!("the fuzzer's thread panicked"),
+    };
+    let succeeded = succeeded && fuzzed.failed == 0;
     let Tally { passed, failed, ignored } = tally;
+    let (passed, failed) = (passed + fuzzed.passed, failed + fuzzed.failed);
     println!("all of it took {} s", started.elapsed().as_secs());
     println!("tests: {passed} passed, {failed} failed, {ignored} skipped");
     if succeeded { Ok(()) } else { bail!("there are failures") }
+}
+
+fn fuzzed(seconds: u32, targets: &[String]) -> Result<()> {
+    let fuzz::Fuzzed { passed, failed } = fuzz::fuzz(seconds, targets)?;
+    println!("fuzz: {passed} passed, {failed} failed");
+    if failed == 0 { Ok(()) } else { bail!("there are inputs that break a parser") }
 }
 
 fn check() -> Result<()> {
@@ -135,11 +162,15 @@ fn cargo() -> Command {
     Command::new(std::env::var_os("CARGO").unwrap_or_else(|| "cargo".into()))
 }
 
+/// Where cargo puts what it builds.
+fn target() -> std::path::PathBuf {
+    let target = std::env::var_os("CARGO_TARGET_DIR").map(std::path::PathBuf::from);
+    target.unwrap_or_else(|| concat!(env!("CARGO_MANIFEST_DIR"), "/../target").into())
+}
+
 /// Where cargo puts a binary of the workspace.
 fn binary(profile: &str, name: &str) -> std::path::PathBuf {
-    let target = std::env::var_os("CARGO_TARGET_DIR").map(std::path::PathBuf::from);
-    let target = target.unwrap_or_else(|| concat!(env!("CARGO_MANIFEST_DIR"), "/../target").into());
-    target.join(profile).join(name)
+    target().join(profile).join(name)
 }
 
 fn run(command: &mut Command) -> Result<()> {

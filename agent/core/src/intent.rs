@@ -79,7 +79,6 @@ fn address(spec: &ServiceSpec, asked: &Asked, problems: &mut Vec<Problem>) -> Ad
         Some(addresses) => addresses.clone(),
         None => requested(spec, problems),
     };
-    let families = || spec.ip_families.iter().flatten().filter_map(|text| family(text)).collect();
     let written = match spec.ip_family_policy.as_deref() {
         Some("PreferDualStack") => Some(FamilyPolicy::PreferDualStack),
         Some("RequireDualStack") => Some(FamilyPolicy::RequireDualStack),
@@ -88,9 +87,20 @@ fn address(spec: &ServiceSpec, asked: &Asked, problems: &mut Vec<Problem>) -> Ad
     AddressRequest {
         pool: asked.pool.clone(),
         requested: requested.iter().map(IpAddr::to_string).collect(),
-        families: asked.families.clone().unwrap_or_else(families),
+        families: asked.families.clone().unwrap_or_else(|| families(spec)),
         family_policy: asked.family_policy.or(written),
     }
+}
+
+/// Each once: the hub takes no family twice.
+fn families(spec: &ServiceSpec) -> Vec<IpFamily> {
+    let mut families = Vec::new();
+    for family in spec.ip_families.iter().flatten().filter_map(|text| family(text)) {
+        if !families.contains(&family) {
+            families.push(family);
+        }
+    }
+    families
 }
 
 fn family(text: &str) -> Option<IpFamily> {

@@ -8,6 +8,7 @@ mod backends;
 mod compile;
 mod engine;
 mod former;
+pub mod fuzz;
 mod hold;
 mod key;
 mod ledger;

@@ -47,6 +47,11 @@ impl Range {
         (number(self.low), number(self.high))
     }
 
+    /// The lowest and the highest address.
+    pub fn ends(&self) -> (IpAddr, IpAddr) {
+        (self.low, self.high)
+    }
+
     fn between(low: IpAddr, high: IpAddr) -> Result<Self, InvalidRange> {
         if [low, high].iter().any(|end| end.to_canonical() != *end) {
             return Err(InvalidRange::Mapped);
