@@ -21,6 +21,8 @@ pub(crate) struct Former {
     pools: BTreeMap<IpAddr, String>,
     /// Pools whose status was read, once in this life.
     adopted: BTreeSet<String>,
+    /// Pools whose list changed since they were asked for.
+    touched: BTreeSet<String>,
 }
 
 impl Former {
@@ -33,6 +35,7 @@ impl Former {
     /// makes others forgotten.
     pub fn remember(&mut self, pool: &str, address: IpAddr, owner: Key) {
         self.forget(address);
+        self.touched.insert(pool.to_owned());
         let entries = self.by_pool.entry(pool.to_owned()).or_default();
         entries.push((address, owner.clone()));
         self.by_owner.entry(owner).or_default().insert(address);
@@ -54,6 +57,7 @@ impl Former {
     /// The address is somebody's again.
     pub fn forget(&mut self, address: IpAddr) {
         let Some(pool) = self.pools.remove(&address) else { return };
+        self.touched.insert(pool.clone());
         let Some(entries) = self.by_pool.get_mut(&pool) else { return };
         if let Some(at) = entries.iter().position(|(other, _)| *other == address) {
             let (_, owner) = entries.remove(at);
@@ -77,6 +81,11 @@ impl Former {
             name: owner.name.to_string(),
         };
         self.by_pool.get(pool).into_iter().flat_map(|entries| entries.iter().rev().map(entry)).collect()
+    }
+
+    /// The pools whose list changed since this was asked last.
+    pub fn take_touched(&mut self) -> BTreeSet<String> {
+        std::mem::take(&mut self.touched)
     }
 
     /// Whether the status of this pool is still to be read.

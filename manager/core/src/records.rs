@@ -121,6 +121,18 @@ impl Records {
         self.by_address.get(&address)
     }
 
+    /// The records of ports on every address of a fleet's nodes, one for each pool that has or had any.
+    pub fn everywhere(&self) -> impl Iterator<Item = (IpAddr, &Arc<IPAllocation>)> {
+        let all = IpAddr::from([0, 0, 0, 0])..=IpAddr::from([0, 255, 255, 255]);
+        self.by_address.range(all).map(|(address, object)| (*address, object))
+    }
+
+    /// Whether something is under way on ports of the nodes elsewhere than in this record: which ones, is not known before.
+    pub fn flies_everywhere_but(&self, place: IpAddr) -> bool {
+        let all = IpAddr::from([0, 0, 0, 0])..=IpAddr::from([0, 255, 255, 255]);
+        self.flights.range(all).any(|(address, _)| *address != place)
+    }
+
     pub fn addresses(&self) -> impl Iterator<Item = IpAddr> {
         self.by_address.keys().copied()
     }

@@ -226,3 +226,21 @@ fn pools_of_one_fleet_have_ports_of_their_own() {
     assert_eq!((condition.status.as_str(), condition.reason.as_str()), ("False", "Overlap"));
     assert!(condition.message.contains("port 20002"), "{}", condition.message);
 }
+
+#[test]
+fn a_pool_gives_no_port_that_a_deleted_pool_gave_and_that_is_still_in_use() {
+    let mut hub = hub(&json!({"envoyPorts": {"low": 20000, "high": 20000}}));
+    hub.balancer(balancer(NS, "web", &json!({})));
+    hub.settle();
+    hub.delete_pool("cloud");
+    let next = json!({"source": {"service": {"envoyPorts": {"low": 20000, "high": 20001}}}});
+    hub.pool(pool("next", &next));
+    hub.balancer(balancer(OTHER, "web", &json!({"address": {"pool": "next"}})));
+    hub.balancer(balancer(OTHER, "mail", &json!({"address": {"pool": "next"}})));
+    hub.settle();
+    assert_eq!(listeners(&hub), ["listener tcp/0.0.0.0/20000", "listener tcp/0.0.0.0/20001"]);
+    assert_eq!(hub.condition(OTHER, "web", "Allocated"), "False/PoolExhausted");
+    hub.delete_balancer(NS, "web");
+    hub.settle();
+    assert_eq!(hub.condition(OTHER, "web", "Allocated"), "True/Allocated");
+}

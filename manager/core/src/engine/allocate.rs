@@ -17,10 +17,10 @@ use super::plan::{Allowance, Plan, plan};
 use super::waiting::{Await, Turn};
 use crate::hold::Hold;
 use crate::key::{born, uid};
-use crate::pool::is_everywhere;
+use crate::pool::{Pool, is_everywhere};
 use crate::ports::{assign, wanted};
 use crate::problem::Shortage;
-use crate::records::{Flight, owner_key, record_name, taken_by_others};
+use crate::records::{Flight, owner_key, record_name};
 use crate::step::Step;
 use crate::{Key, Timestamp};
 
@@ -82,9 +82,14 @@ impl Engine {
                 queue.insert(turn);
             }
         }
-        // On an address that is shared, room may be for any number of the tenant's others.
-        for address in &self.dirt.stirred {
-            let shared = self.world.pools.offering(*address).filter(|(_, pool)| pool.shares());
+        // On an address that is shared, room may be for any number of the tenant's others; on all addresses of the nodes, for
+        // any cloud's load balancers.
+        let everywhere = self.dirt.freed.iter().filter(|address| is_everywhere(**address));
+        for address in self.dirt.stirred.iter().chain(everywhere) {
+            let gives = |pool: &Pool| {
+                pool.shares() && if is_everywhere(*address) { pool.service().is_some() } else { pool.offers(*address) }
+            };
+            let shared = self.world.pools.iter().filter(|(_, pool)| gives(pool));
             let awaited = shared.map(|(name, _)| Await::Any(Arc::clone(name), IpFamily::of(*address)));
             for what in awaited.chain([Await::Exactly(*address)]) {
                 queue.extend(self.waiting.all(&what).filter(|turn| !called.contains(*turn)).cloned());
@@ -160,7 +165,7 @@ impl Engine {
         let mut object = left.unwrap_or_else(|| made(address, pool));
         let space = self.world.pools.find(pool);
         if let Some(range) = space.filter(|space| space.counts_ports()) {
-            let taken = taken_by_others(&object, key);
+            let taken = self.world.taken_ports(address, pool, Some(&object), key);
             owner.ports = assign(&wanted(&balancer.spec.ports), &[], range.port_range(), &taken).0;
         }
         Hold::clear(&mut object);

@@ -219,6 +219,7 @@ impl Engine {
             }
         }
         let was_taken = self.world.records.is_taken(address);
+        self.dirt.stirred.insert(address);
         for owner in self.world.records.abort(address) {
             self.dirt.namespaces.insert(Arc::clone(&owner.namespace));
             self.dirt.wanting.insert(owner.clone());
@@ -241,6 +242,7 @@ impl Engine {
                 records.former.adopt(name, said, |address| taken.contains(&address));
             }
         }
+        self.dirt.pool_statuses.extend(records.former.take_touched().into_iter().map(Arc::from));
     }
 
     /// Works the pools out anew where they, or the hub's networks, changed: everybody's backends depend on both.

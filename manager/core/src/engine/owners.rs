@@ -12,9 +12,9 @@ use super::Engine;
 use super::drafts::Drafts;
 use crate::hold::Hold;
 use crate::key::{born, uid};
-use crate::pool::{Pool, is_everywhere};
+use crate::pool::is_everywhere;
 use crate::ports::{assign, wanted};
-use crate::records::{Flight, KIND, owner_key, place, taken_by_others};
+use crate::records::{Flight, KIND, owner_key, place};
 use crate::step::Step;
 use crate::{Key, Timestamp};
 
@@ -116,7 +116,7 @@ impl Engine {
     /// The owners that live and want the address still, each with the ports that it should have.
     fn living(&self, object: &IPAllocation, address: IpAddr, drafts: &Drafts) -> Vec<Owner> {
         let mut next = object.clone();
-        let range = self.world.pools.find(&object.spec.pool).and_then(Pool::port_range);
+        let range = self.world.port_range(address, &object.spec.pool);
         let counts_ports = self.world.counts_ports(object);
         for owner in &object.spec.owners {
             // Of kinds that are not known here nothing is known: they keep what they have.
@@ -131,8 +131,8 @@ impl Engine {
             };
             let mut whole = owner_of(&key, balancer);
             if counts_ports {
-                whole.ports =
-                    assign(&wanted(&balancer.spec.ports), &owner.ports, range, &taken_by_others(&next, &key)).0;
+                let taken = self.world.taken_ports(address, &object.spec.pool, Some(&next), &key);
+                whole.ports = assign(&wanted(&balancer.spec.ports), &owner.ports, range, &taken).0;
             }
             next.spec.owners.iter_mut().filter(|other| *other == owner).for_each(|other| *other = whole.clone());
         }

@@ -19,7 +19,7 @@ use crate::pool::choose::{Applicant, admits, candidates};
 use crate::pool::{Pool, everywhere, is_everywhere};
 use crate::ports::{Door, assign, wanted};
 use crate::problem::Shortage;
-use crate::records::{find_owner, taken_by_others};
+use crate::records::find_owner;
 
 /// What is to be done about the addresses of a load balancer.
 #[derive(Debug, Default, PartialEq, Eq)]
@@ -56,7 +56,9 @@ pub(super) fn plan(
 ) -> Plan {
     let uid = uid(&balancer.metadata);
     let own = world.records.of(key, uid).map(|(address, _)| address);
-    let own: Vec<IpAddr> = own.filter(|address| !world.records.is_leaving(*address)).collect();
+    let mut own: Vec<IpAddr> = own.filter(|address| !world.records.is_leaving(*address)).collect();
+    // Of two that would do, the one that people have been told of stays.
+    own.sort_by_key(|address| !is_shown(balancer, *address));
     let request = match Request::of(balancer) {
         Ok(request) => request,
         Err(shortage) => return Plan { shortage: Some(shortage), ..Plan::default() },
@@ -78,6 +80,12 @@ pub(super) fn plan(
         }
     }
     plan
+}
+
+/// Whether its status shows the address.
+fn is_shown(balancer: &TCPLoadBalancer, address: IpAddr) -> bool {
+    let shown = balancer.status.as_ref().map(|status| status.addresses.as_slice()).unwrap_or_default();
+    shown.iter().any(|shown| shown.value.parse() == Ok(address))
 }
 
 fn origin(balancer: &TCPLoadBalancer) -> Option<&str> {
@@ -138,7 +146,7 @@ impl Search<'_> {
         };
         for pool in &pools {
             let found = self.affordable(missing.iter().filter_map(|family| self.find(*family, pool)));
-            if found.is_empty() && self.is_busy(pool) {
+            if found.is_empty() && self.is_busy(pool, &missing) {
                 let awaits = missing.iter().flat_map(|family| self.awaits(*family, &pools)).collect();
                 return Plan { shortage: Some(Shortage::Pending), awaits, ..Plan::default() };
             }
@@ -214,10 +222,13 @@ impl Search<'_> {
     }
 
     /// Whether something is under way on what the load balancers of a cloud's pool share: it is their turn next.
-    fn is_busy(&self, pool: &str) -> bool {
+    fn is_busy(&self, pool: &str, missing: &[IpFamily]) -> bool {
         let place = everywhere(pool);
+        let family = IpFamily::of(place);
         let offers = self.world.pools.find(pool).is_some_and(|space| space.offers(place));
-        offers && self.drafts.find(place).is_none() && self.world.records.flight(place).is_some()
+        let is_wanted = missing.contains(&family) && self.request.exact(family).is_none();
+        let is_flying = self.drafts.find(place).is_none() && self.world.records.flight(place).is_some();
+        offers && is_wanted && (is_flying || self.world.records.flies_everywhere_but(place))
     }
 
     /// Whether the ports fit into no address of these pools, be it free.
@@ -306,8 +317,12 @@ impl Search<'_> {
 
     /// Whether every port finds a place on the address.
     fn fits_ports(&self, address: IpAddr, pool: &Pool) -> bool {
+        if is_everywhere(address) && self.world.records.flies_everywhere_but(address) {
+            return false;
+        }
         let object = self.drafts.find(address).or_else(|| self.world.records.find(address).map(AsRef::as_ref));
-        let taken = object.map(|object| taken_by_others(object, self.key)).unwrap_or_default();
+        let name = pool.object.metadata.name.as_deref().unwrap_or_default();
+        let taken = self.world.taken_ports(address, name, object, self.key);
         assign(&self.ports, &[], pool.port_range(), &taken).1.is_empty()
     }
 
@@ -318,9 +333,13 @@ impl Search<'_> {
             return None;
         }
         let has = find_owner(object, self.key, self.uid).map(|owner| owner.ports.as_slice()).unwrap_or_default();
-        let range = self.world.pools.find(&object.spec.pool).and_then(Pool::port_range);
-        let (given, missing) = assign(&self.ports, has, range, &taken_by_others(object, self.key));
-        let none = |(protocol, port): &Door| Shortage::PortTaken { address, protocol: protocol.as_str(), port: *port };
+        let pool = &object.spec.pool;
+        let taken = self.world.taken_ports(address, pool, Some(object), self.key);
+        let (given, missing) = assign(&self.ports, has, self.world.port_range(address, pool), &taken);
+        let none = |(protocol, port): &Door| match is_everywhere(address) {
+            true => Shortage::NoPort { pools: vec![pool.as_str().into()] },
+            false => Shortage::PortTaken { address, protocol: protocol.as_str(), port: *port },
+        };
         missing.first().map(none).or_else(|| (given != has).then_some(Shortage::Pending))
     }
 

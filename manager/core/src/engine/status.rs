@@ -77,7 +77,7 @@ impl Engine {
         let is_settled_so_far = entry.shortage != Some(Shortage::Pending);
         let stopped = problems.into_iter().find(|problem| problem.stops_service()).cloned();
         let (programmed, patience) = match stopped {
-            None if shortage == Some(Shortage::AwaitsCloud) => (Some(unallocated()), Duration::ZERO),
+            None if addresses.is_empty() => (Some(unallocated()), Duration::ZERO),
             stopped => self.programmed(balancer, entry, stopped.as_ref()),
         };
         let verdicts: Vec<Verdict> = [accepted, allocated].into_iter().chain(programmed).collect();

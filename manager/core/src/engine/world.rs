@@ -1,9 +1,11 @@
 //! What was seen, and what refers to what. Knows every object; decides nothing.
 
 use std::collections::{BTreeMap, BTreeSet};
+use std::net::IpAddr;
 use std::sync::Arc;
 
 use ipnet::IpNet;
+use nave_api::ip_pool::PortRange;
 use nave_api::names::tenant_of;
 use nave_api::tcp_load_balancer::Backends;
 use nave_api::{Fleet, IPAllocation, IPPool, NodeSet, TCPLoadBalancer, Tenant};
@@ -13,9 +15,9 @@ use crate::backends::neighbours::Foreign;
 use crate::backends::{Policy, Reach};
 use crate::key::uid;
 use crate::ledger::Ledger;
-use crate::pool::{Pool, Pools};
+use crate::pool::{Pool, Pools, is_everywhere};
 use crate::ports::{Door, wanted};
-use crate::records::{Records, find_owner};
+use crate::records::{Records, find_owner, taken_by_others};
 use crate::seen::Settings;
 use crate::shelf::Shelf;
 use crate::supply::Supply;
@@ -102,6 +104,30 @@ impl World {
         let pool = self.pools.find(&object.spec.pool);
         let is_moved = object.spec.owners.iter().flat_map(|owner| &owner.ports).any(|port| port.stands_for.is_some());
         object.spec.owners.len() > 1 || is_moved || pool.is_some_and(Pool::counts_ports)
+    }
+
+    /// The ports of an address that others than the load balancer of this name have. Where it stands for every address of the
+    /// fleet's nodes, those of other pools of the fleet are among them, and of pools that are gone.
+    pub fn taken_ports(&self, address: IpAddr, pool: &str, object: Option<&IPAllocation>, key: &Key) -> BTreeSet<Door> {
+        let mut taken = object.map(|object| taken_by_others(object, key)).unwrap_or_default();
+        if is_everywhere(address) {
+            let fleet = |name: &str| self.pools.find(name).map(|pool| pool.spec().fleet());
+            let own = fleet(pool);
+            let meets =
+                |other: &IPAllocation| own.is_none() || fleet(&other.spec.pool).is_none_or(|fleet| Some(fleet) == own);
+            let others = self.records.everywhere().filter(|(other, object)| *other != address && meets(object));
+            let ports = others.flat_map(|(_, object)| &object.spec.owners).flat_map(|owner| &owner.ports);
+            taken.extend(ports.map(|port| (port.protocol, port.port)));
+        }
+        taken
+    }
+
+    /// The ports that may be recorded on an address of this pool. A cloud's pool that gives none, or is gone, has no more.
+    pub fn port_range(&self, address: IpAddr, pool: &str) -> Option<PortRange> {
+        match self.pools.find(pool).filter(|pool| pool.is_ready() || !is_everywhere(address)) {
+            Some(pool) => pool.port_range(),
+            None => is_everywhere(address).then_some(PortRange { low: 1, high: 0 }),
+        }
     }
 
     /// The load balancer's own ports that are open on an address of its own, and the ports there that lead to them.

@@ -29,6 +29,7 @@ impl History {
     /// What must hold at every moment.
     pub fn check(&mut self) {
         self.law_1_ports_have_one_owner();
+        self.law_1_no_port_of_the_nodes_has_two_owners();
         self.law_1_only_recorded_addresses_are_served();
         self.law_5_nobody_lost_an_address();
     }
@@ -103,7 +104,16 @@ impl History {
             .find(|tenant| tenant.status.as_ref().and_then(|s| s.namespace.as_deref()) == Some(namespace))
     }
 
-    /// Who lives and asks for the same as before has what it had.
+    /// On every address of the nodes, a port is one load balancer's, whichever pool recorded it.
+    fn law_1_no_port_of_the_nodes_has_two_owners(&self) {
+        let records = self.hub.allocations.values().filter(|allocation| allocation.spec.address.is_none());
+        let owners = records.flat_map(|allocation| &allocation.spec.owners);
+        let ports: Vec<_> = owners.flat_map(|owner| &owner.ports).map(|port| (port.protocol, port.port)).collect();
+        let once: BTreeSet<_> = ports.iter().collect();
+        assert_eq!(ports.len(), once.len(), "law 1: a port of the nodes is recorded twice: {ports:?}");
+    }
+
+    /// Who lives and asks for the same as before has what it was told that it had.
     fn law_5_nobody_lost_an_address(&mut self) {
         let mut now = BTreeMap::new();
         for object in self.hub.balancers.values() {
@@ -118,6 +128,13 @@ impl History {
                 // More than it asks for may go again.
                 let keeps = has.is_superset(had) || has.len() >= families(asks.as_ref());
                 assert!(keeps, "law 5: {uid} had {had:?}, has {has:?}");
+            }
+        }
+        // What was recorded and never shown may go again: two decisions under way at once may both have recorded one.
+        for object in self.hub.balancers.values() {
+            let shown = object.status.as_ref().map(|status| status.addresses.as_slice()).unwrap_or_default();
+            if let Some((had, _)) = object.metadata.uid.as_ref().and_then(|uid| now.get_mut(uid)) {
+                had.retain(|place| !place.contains(['.', ':']) || shown.iter().any(|shown| shown.value == *place));
             }
         }
         self.owned = now;
