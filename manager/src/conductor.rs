@@ -157,7 +157,7 @@ impl Conductor {
                 self.engine.replan();
             }
             Input::Asked(answer) => drop(answer.send(())),
-            Input::Compare => self.engine.replan(),
+            Input::Compare => self.engine.compare(),
         }
     }
 

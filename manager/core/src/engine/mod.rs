@@ -131,14 +131,20 @@ impl Engine {
         self.world.records.first_end().into_iter().chain(doubt).min().filter(|_| self.is_synced())
     }
 
-    /// Forgets what was said, so that the next [`Engine::settle`] compares everything with what was seen: after an
-    /// election, and from time to time. Where the world is as it should be, nothing follows.
+    /// Forgets what was said and what was under way, so that the next [`Engine::settle`] decides everything anew: after an
+    /// election, when the steps of an earlier lead are lost. Where the world is as it should be, nothing follows.
     pub fn replan(&mut self) {
         for address in self.world.records.flying() {
             self.abort(address);
         }
-        self.said = Said::default();
         self.world.supply.forget_all();
+        self.compare();
+    }
+
+    /// Forgets what was said, so that the next [`Engine::settle`] compares everything with what was seen: from time to time.
+    /// What is under way goes on: steps that wait to be performed are not decided a second time.
+    pub fn compare(&mut self) {
+        self.said = Said::default();
         self.review_orders();
         self.entries.values_mut().for_each(Entry::forget_said);
         for (key, _) in self.world.balancers.iter() {

@@ -336,9 +336,11 @@ impl Search<'_> {
         let pool = &object.spec.pool;
         let taken = self.world.taken_ports(address, pool, Some(object), self.key);
         let (given, missing) = assign(&self.ports, has, self.world.port_range(address, pool), &taken);
-        let none = |(protocol, port): &Door| match is_everywhere(address) {
-            true => Shortage::NoPort { pools: vec![pool.as_str().into()] },
-            false => Shortage::PortTaken { address, protocol: protocol.as_str(), port: *port },
+        let none = |(protocol, port): &Door| {
+            if is_everywhere(address) {
+                return Shortage::NoPort { pools: vec![pool.as_str().into()] };
+            }
+            Shortage::PortTaken { address, protocol: protocol.as_str(), port: *port }
         };
         missing.first().map(none).or_else(|| (given != has).then_some(Shortage::Pending))
     }

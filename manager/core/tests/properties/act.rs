@@ -54,7 +54,7 @@ pub enum Act {
     Restart,
     /// A watch that begins anew.
     Relist,
-    Replan,
+    Compare,
     /// Nothing happens for so many seconds.
     Wait {
         seconds: usize,
@@ -83,7 +83,7 @@ pub fn act() -> impl Strategy<Value = Act> {
         10 => n.clone().prop_map(|which| Act::Perform { which }),
         1 => Just(Act::Restart),
         1 => Just(Act::Relist),
-        1 => Just(Act::Replan),
+        1 => Just(Act::Compare),
         1 => n.prop_map(|seconds| Act::Wait { seconds }),
         2 => Just(Act::Settle),
     ]

@@ -94,7 +94,7 @@ impl History {
                 hub.restart();
             }
             Act::Relist => hub.list_all(),
-            Act::Replan => hub.engine.replan(),
+            Act::Compare => hub.engine.compare(),
             Act::Wait { seconds } => hub.now += i64::try_from(seconds % 20).unwrap_or(0),
             Act::Settle => self.settle(),
         }
