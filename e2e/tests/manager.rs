@@ -57,6 +57,16 @@ async fn an_intent_is_recorded_served_counted_and_says_so_in_few_writes() {
         if counted.is_some_and(|line| line.ends_with(" 1")) { Ok(()) } else { Err(format!("{counted:?}")) }
     })
     .await;
+    eventually("the manager says how full the pool is", async || {
+        let page = lab.hub.managers[0].get("/metrics").await.map_err(|error| error.to_string())?;
+        let used = page.lines().find(|line| line.starts_with("nave_pool_addresses{pool=\"public\",state=\"used\"}"));
+        if used.is_some_and(|line| line.ends_with(" 2") || line.ends_with(" 2.0")) {
+            Ok(())
+        } else {
+            Err(format!("{used:?}"))
+        }
+    })
+    .await;
 }
 
 #[tokio::test(flavor = "multi_thread")]

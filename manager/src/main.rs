@@ -13,6 +13,7 @@ mod metrics;
 mod options;
 mod peers;
 mod perform;
+mod pools;
 mod provider;
 mod run;
 mod tenants;

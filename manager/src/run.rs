@@ -22,6 +22,7 @@ use crate::metrics::{Metrics, Xds};
 use crate::options::{Hub, Run, host_and_port};
 use crate::peers::{self, Relay};
 use crate::perform::Performer;
+use crate::pools::Pools;
 use crate::provider::Providers;
 use crate::traffic::Traffic;
 use crate::{client, http, logging, tenants, watch as watches};
@@ -65,6 +66,8 @@ pub(crate) async fn run(options: Run) -> anyhow::Result<()> {
     let metrics = Metrics::new();
     let traffic = Traffic::default();
     metrics.add(traffic.clone());
+    let pools = Pools::default();
+    metrics.add(pools.clone());
     let (inbox, inputs) = Inbox::new();
     let (relay, reports) = Relay::new(inbox.clone());
     let server = Server::new(relay, nave_xds::server::Settings::default());
@@ -76,7 +79,7 @@ pub(crate) async fn run(options: Run) -> anyhow::Result<()> {
     let settings = Settings { hub_networks, allow_loopback_backends };
     let conductor = Conductor::new(settings, server.clone(), performer, metrics.clone(), synced);
     tokio::spawn(conductor.run(inputs));
-    watches::start(&client, &providers, &inbox, &traffic);
+    watches::start(&client, &providers, &inbox, &traffic, &pools);
 
     let (leadership, who_leads) = watch::channel(Leadership::default());
     let timing = Timing::of(lease_duration);

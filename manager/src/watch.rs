@@ -19,14 +19,19 @@ use serde::de::DeserializeOwned;
 use tokio::sync::watch;
 
 use crate::conductor::{Inbox, Input};
+use crate::pools::Pools;
 use crate::provider::Providers;
 use crate::traffic::Traffic;
 
 /// Starts all watches; they end with the process.
-pub(crate) fn start(client: &Client, providers: &Providers, inbox: &Inbox, traffic: &Traffic) {
+pub(crate) fn start(client: &Client, providers: &Providers, inbox: &Inbox, traffic: &Traffic, pools: &Pools) {
     follow::<Tenant>(client, inbox.clone(), |sight| Input::Seen(Box::new(Seen::Tenants(sight))));
     follow::<NodeSet>(client, inbox.clone(), |sight| Input::Seen(Box::new(Seen::NodeSets(sight))));
-    follow::<IPPool>(client, inbox.clone(), |sight| Input::Seen(Box::new(Seen::Pools(sight))));
+    let pools = pools.clone();
+    follow::<IPPool>(client, inbox.clone(), move |sight| {
+        pools.know(&sight);
+        Input::Seen(Box::new(Seen::Pools(sight)))
+    });
     follow::<Fleet>(client, inbox.clone(), |sight| Input::Seen(Box::new(Seen::Fleets(sight))));
     let traffic = traffic.clone();
     follow::<TCPLoadBalancer>(client, inbox.clone(), move |sight| {
