@@ -1,5 +1,7 @@
 //! The ports of a Service as a load balancer opens them. Knows protocols, node ports and target ports; knows no backend.
 
+use std::collections::BTreeSet;
+
 use k8s_openapi::api::core::v1::{Service, ServicePort};
 use k8s_openapi::apimachinery::pkg::util::intstr::IntOrString;
 use nave_api::tcp_load_balancer::Port;
@@ -21,6 +23,9 @@ pub fn ports(service: &Service, mode: Mode) -> (Vec<Port>, Vec<Problem>) {
             Err(problem) => problems.push(problem),
         }
     }
+    // An API server takes no port twice; who reads from elsewhere gets the first.
+    let mut seen = BTreeSet::new();
+    ports.retain(|port: &Port| seen.insert((port.protocol, port.port)));
     if ports.len() > MOST {
         problems.push(Problem::TooManyPorts { served: MOST, present: ports.len() });
         ports.truncate(MOST);
