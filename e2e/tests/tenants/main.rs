@@ -128,11 +128,12 @@ async fn what_is_broken_by_hand_comes_back() {
 
     // A role that somebody widened, and a binding to another role.
     let roles: Api<Role> = Api::namespaced(hub.client(), namespace);
+    let narrow = roles.get("agent").await.unwrap().rules;
     let wide = json!({"rules": [{"apiGroups": ["*"], "resources": ["*"], "verbs": ["*"]}]});
     roles.patch("agent", &PatchParams::default(), &Patch::Merge(&wide)).await.unwrap();
     eventually("the role is narrow again", async || {
-        let rules = roles.get("agent").await.map_err(|error| error.to_string())?.rules.unwrap_or_default();
-        if rules.len() == 5 { Ok(()) } else { Err(format!("{rules:?}")) }
+        let rules = roles.get("agent").await.map_err(|error| error.to_string())?.rules;
+        if rules == narrow { Ok(()) } else { Err(format!("{rules:?}")) }
     })
     .await;
     let bindings: Api<RoleBinding> = Api::namespaced(hub.client(), namespace);
