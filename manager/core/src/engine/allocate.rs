@@ -63,9 +63,7 @@ impl Engine {
         let found = self.world.balancers.find(key).map(|balancer| (born(&balancer.metadata), key.clone()));
         if found.is_none() {
             self.waiting.leave(key);
-            if let Some(short) = self.short.get_mut(&key.namespace) {
-                short.keys.remove(key);
-            }
+            self.short.forget(key);
         }
         found
     }
@@ -97,23 +95,20 @@ impl Engine {
         }
     }
 
-    /// Those who lack something, where it changed whether their tenant may have one more address, or two.
+    /// Those who lack something, where their tenant may have one more address, or two, and could not when they were looked at.
     fn wake_quotas(&mut self) {
         for namespace in &self.dirt.namespaces {
             let tenant = self.world.tenant(namespace);
-            let room =
-                tenant.and_then(|tenant| self.allowance(namespace, tenant)).map(|allowance| allowance.left.min(2));
-            let Some(short) = self.short.get_mut(namespace) else { continue };
-            if std::mem::replace(&mut short.room, room) != room {
-                self.dirt.wanting.extend(short.keys.iter().cloned());
-            }
+            let allowance = tenant.and_then(|tenant| self.allowance(namespace, tenant));
+            let touched = self.short.otherwise_than(namespace, allowance.map(|allowance| allowance.left));
+            self.dirt.wanting.extend(touched.cloned());
         }
     }
 
     fn attempt(&mut self, turn: &Turn, drafts: &mut Drafts) {
         let key = &turn.1;
         let Some(balancer) = self.world.balancers.find(key).cloned() else { return };
-        let Plan { take, surplus: unneeded, shortage, awaits, is_short } = self.plan_one(key, &balancer, drafts);
+        let Plan { take, surplus: unneeded, shortage, awaits, short_at } = self.plan_one(key, &balancer, drafts);
         self.waiting.set(turn.clone(), awaits);
         let is_pending = !take.is_empty();
         for (address, pool) in take {
@@ -126,12 +121,10 @@ impl Engine {
         }
         self.dirt.addresses.extend(self.world.records.of_name(key).map(|(address, _)| address));
         self.dirt.statuses.insert(key.clone());
-        let short = self.short.entry(Arc::clone(&key.namespace)).or_default();
-        if is_short {
-            short.keys.insert(key.clone())
-        } else {
-            short.keys.remove(key)
-        };
+        match short_at {
+            Some(left) => self.short.note(key, left),
+            None => self.short.forget(key),
+        }
         if let Some(entry) = self.entries.get_mut(key) {
             entry.shortage = if is_pending { Some(Shortage::Pending) } else { shortage };
         }

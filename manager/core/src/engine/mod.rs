@@ -11,6 +11,7 @@ mod plan;
 mod quota;
 mod request;
 mod serve;
+mod short;
 mod status;
 mod waiting;
 mod world;
@@ -29,6 +30,7 @@ use crate::step::{Outcome, Step};
 use crate::{Key, Timestamp};
 use dirt::Dirt;
 use serve::Entry;
+use short::Short;
 use waiting::Waiting;
 use world::World;
 
@@ -45,22 +47,13 @@ pub struct Engine {
     usage: BTreeMap<Arc<str>, Usage>,
     /// Namespaces in which somebody was refused something by a limit of the tenant.
     limited: BTreeSet<Arc<str>>,
-    /// Load balancers that lack addresses, of tenants that have a limit, by namespace.
-    short: BTreeMap<Arc<str>, Short>,
+    short: Short,
     waiting: Waiting,
     /// Load balancers that ask for an address no longer, where a cloud may deliver to them still.
     given_up: BTreeMap<Key, BTreeSet<IpAddr>>,
     /// Records whose owner was never seen, and until when it may yet be.
     doubts: BTreeSet<(Timestamp, IpAddr)>,
     said: Said,
-}
-
-/// Who lacks addresses in a namespace.
-#[derive(Debug, Default)]
-struct Short {
-    keys: BTreeSet<Key>,
-    /// How many more addresses they might have when they were last looked at, counted up to two: nobody needs more at once.
-    room: Option<usize>,
 }
 
 /// What was said of objects that have no entry of their own, until the world says the same.

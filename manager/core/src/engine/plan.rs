@@ -30,8 +30,8 @@ pub(super) struct Plan {
     pub surplus: Vec<IpAddr>,
     pub shortage: Option<Shortage>,
     pub awaits: BTreeSet<Await>,
-    /// Whether it lacks something, where its tenant has a limit.
-    pub is_short: bool,
+    /// How many more addresses its tenant might have, where it lacks something and that is limited.
+    pub short_at: Option<usize>,
 }
 
 /// How many more addresses its tenant may have.
@@ -68,7 +68,8 @@ pub(super) fn plan(
     let (kept, surplus) = search.keep(&own);
     let coming: Vec<IpAddr> = world.records.coming(key).collect();
     let mut plan = search.complete(&kept, &coming);
-    plan.is_short = search.allowance.is_some() && !search.missing(&kept, &coming).is_empty();
+    let lacks = !search.missing(&kept, &coming).is_empty();
+    plan.short_at = search.allowance.as_ref().map(|allowance| allowance.left).filter(|_| lacks);
     if plan.take.is_empty() && plan.shortage.is_none() {
         plan.shortage = kept.iter().find_map(|address| search.unmet(*address));
     }
