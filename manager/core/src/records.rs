@@ -10,7 +10,7 @@ use nave_api::names::{allocation_name, service_allocation_name};
 
 use crate::former::Former;
 use crate::hold::Hold;
-use crate::pool::{everywhere, is_everywhere};
+use crate::pool::{Spans, everywhere, is_everywhere};
 use crate::ports::Door;
 use crate::shelf::Moved;
 use crate::{Key, Timestamp};
@@ -102,8 +102,9 @@ impl Records {
         }
         if let Some(after) = after {
             self.join(address, after, &mut owners);
-            if is_everywhere(address) {
-                owners.retain(|owner| known.as_ref().is_none_or(|known| share(known, owner) != share(after, owner)));
+            if let Some(known) = known.as_ref().filter(|_| is_everywhere(address)) {
+                let (before, now) = (shares(known), shares(after));
+                owners.retain(|owner| before.get(owner) != now.get(owner));
             }
             self.by_address.insert(address, Arc::clone(after));
         } else if let Some(owner) = known.as_ref().and_then(|known| known.spec.owners.first()).and_then(owner_key)
@@ -137,12 +138,14 @@ impl Records {
         self.by_address.keys().copied()
     }
 
-    /// Everything that is recorded or about to be: nobody else gets it.
-    pub fn taken(&self) -> impl Iterator<Item = IpAddr> {
-        let created = self.flights.iter().filter(|(address, flight)| {
-            matches!(flight, Flight::Create { .. }) && !self.by_address.contains_key(*address)
-        });
-        self.addresses().chain(created.map(|(address, _)| *address))
+    /// What of these addresses is recorded or about to be: nobody else gets it.
+    pub fn taken_in(&self, spans: &Spans) -> BTreeSet<IpAddr> {
+        let within = |(low, high): (IpAddr, IpAddr)| {
+            let recorded = self.by_address.range(low..=high).map(|(address, _)| *address);
+            let flying = self.flights.range(low..=high);
+            recorded.chain(flying.filter(|(_, f)| matches!(f, Flight::Create { .. })).map(|(address, _)| *address))
+        };
+        spans.ranges().flat_map(within).collect()
     }
 
     pub fn is_taken(&self, address: IpAddr) -> bool {
@@ -207,7 +210,7 @@ impl Records {
         matches!(self.flights.get(&address), Some(Flight::Release { .. }))
     }
 
-    /// The addresses of a pool that anybody owns.
+    /// The addresses that are recorded in a pool, be they kept for somebody only.
     pub fn of_pool(&self, pool: &str) -> impl Iterator<Item = IpAddr> {
         self.by_pool.get(pool).into_iter().flatten().copied()
     }
@@ -290,9 +293,7 @@ impl Records {
             self.count(&namespace, count);
             self.by_tenant.entry((namespace, object.spec.pool.clone())).or_default().insert(address);
         }
-        if !object.spec.owners.is_empty() {
-            self.by_pool.entry(object.spec.pool.clone()).or_default().insert(address);
-        }
+        self.by_pool.entry(object.spec.pool.clone()).or_default().insert(address);
         if let Some(Hold { owner, until }) = Hold::of(object) {
             self.holds.insert((until, address));
             self.held.entry(owner).or_default().insert(address);
@@ -356,9 +357,9 @@ fn counted(address: IpAddr, flight: &Flight) -> Vec<Arc<str>> {
     }
 }
 
-/// What the load balancer of this name has by an allocation.
-fn share<'a>(object: &'a IPAllocation, key: &Key) -> Option<&'a Owner> {
-    object.spec.owners.iter().find(|owner| owner_key(owner).as_ref() == Some(key))
+/// What each load balancer has by an allocation.
+fn shares(object: &IPAllocation) -> BTreeMap<Key, &Owner> {
+    object.spec.owners.iter().filter_map(|owner| Some((owner_key(owner)?, owner))).collect()
 }
 
 fn remove_from<K: Ord>(map: &mut BTreeMap<K, BTreeSet<IpAddr>>, at: &K, address: IpAddr) {

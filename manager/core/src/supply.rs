@@ -1,7 +1,6 @@
 //! What providers deliver, and what of it was ordered or withdrawn and is not seen yet. Knows orders by name; decides nothing.
 
 use std::collections::{BTreeMap, BTreeSet};
-use std::net::IpAddr;
 
 use crate::Delivery;
 
@@ -73,11 +72,6 @@ impl Supply {
     /// How many addresses and names a pool was given.
     pub fn count(&self, pool: &str) -> u32 {
         self.counts.get(pool).copied().unwrap_or(0)
-    }
-
-    /// Every address that anything delivered has.
-    pub fn addresses(&self) -> BTreeSet<IpAddr> {
-        self.by_id.values().flat_map(|delivery| delivery.addresses.iter().copied()).collect()
     }
 
     /// The digest of what is, or will be, delivered under this name.

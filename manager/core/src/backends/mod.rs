@@ -2,6 +2,7 @@
 
 pub(crate) mod neighbours;
 mod networks;
+pub(crate) mod places;
 
 use std::net::IpAddr;
 
@@ -172,7 +173,10 @@ mod tests {
             "apiVersion": "nave.dev/v1alpha1", "kind": "IPPool", "metadata": {"name": "public"},
             "spec": {"source": {"static": {}}, "addresses": {"include": ["10.9.0.0/16"], "exclude": ["10.9.0.1"]}},
         });
-        Pools::rebuild([std::sync::Arc::new(serde_json::from_value(object).unwrap())].iter(), [].into_iter(), [].into())
+        let object: std::sync::Arc<nave_api::IPPool> = std::sync::Arc::new(serde_json::from_value(object).unwrap());
+        let mut pools = Pools::default();
+        pools.update(["public".into()].into(), |_| Some(std::sync::Arc::clone(&object)), |_| [].into());
+        pools
     }
 
     fn judged(backends: &serde_json::Value, text: &str) -> Result<IpAddr, Refusal> {

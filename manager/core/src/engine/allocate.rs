@@ -64,6 +64,7 @@ impl Engine {
         if found.is_none() {
             self.waiting.leave(key);
             self.short.forget(key);
+            self.lacking.remove(key);
         }
         found
     }
@@ -109,8 +110,13 @@ impl Engine {
         let key = &turn.1;
         let Some(balancer) = self.world.balancers.find(key).cloned() else { return };
         let Plan { take, surplus: unneeded, shortage, awaits, short_at } = self.plan_one(key, &balancer, drafts);
-        self.waiting.set(turn.clone(), awaits);
         let is_pending = !take.is_empty();
+        if is_pending || shortage.is_some() || !awaits.is_empty() {
+            self.lacking.insert(key.clone());
+        } else {
+            self.lacking.remove(key);
+        }
+        self.waiting.set(turn.clone(), awaits);
         for (address, pool) in take {
             self.record(address, &pool, key, &balancer, drafts);
         }

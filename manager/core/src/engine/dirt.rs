@@ -6,12 +6,15 @@ use std::sync::Arc;
 
 use super::orders::Place;
 use crate::Key;
+use crate::pool::Spans;
 
 /// What is to be looked at again.
 #[derive(Debug, Default)]
 pub(super) struct Dirt {
-    /// Whether the pools, or what else everybody's backends depend on, changed.
-    pub pools: bool,
+    /// Pools that changed.
+    pub pools: BTreeSet<Arc<str>>,
+    /// Where backends may lie now that might not before, or the other way round.
+    pub barred: Spans,
     /// Whether the networks of tenants changed.
     pub networks: bool,
     /// Load balancers to compile.

@@ -8,6 +8,7 @@ mod orders;
 mod overview;
 mod owners;
 mod plan;
+mod pools;
 mod quota;
 mod request;
 mod serve;
@@ -48,6 +49,8 @@ pub struct Engine {
     /// Namespaces in which somebody was refused something by a limit of the tenant.
     limited: BTreeSet<Arc<str>>,
     short: Short,
+    /// Load balancers that have not all that they ask for.
+    lacking: BTreeSet<Key>,
     waiting: Waiting,
     /// Load balancers that ask for an address no longer, where a cloud may deliver to them still.
     given_up: BTreeMap<Key, BTreeSet<IpAddr>>,
@@ -242,22 +245,6 @@ impl Engine {
             }
         }
         self.dirt.pool_statuses.extend(records.former.take_touched().into_iter().map(Arc::from));
-    }
-
-    /// Works the pools out anew where they, or the hub's networks, changed: everybody's backends depend on both.
-    fn refresh_pools(&mut self) {
-        if !self.dirt.pools {
-            return;
-        }
-        let world = &mut self.world;
-        let objects = world.pool_objects.iter().map(|(_, object)| object);
-        world.pools = crate::pool::Pools::rebuild(objects, world.records.taken(), world.supply.addresses());
-        world.forget_all_reaches();
-        for (key, _) in world.balancers.iter() {
-            self.dirt.balancer(key);
-        }
-        self.dirt.pool_statuses.extend(world.pools.iter().map(|(name, _)| Arc::clone(name)));
-        self.review_orders();
     }
 
     /// Works out anew which networks tenants yield to each other, where one of them changed.

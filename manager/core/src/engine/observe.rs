@@ -4,13 +4,14 @@ use std::net::IpAddr;
 use std::sync::Arc;
 
 use nave_api::names::tenant_namespace;
-use nave_api::{IPAllocation, NodeSet, TCPLoadBalancer, Tenant};
+use nave_api::{IPAllocation, IPPool, NodeSet, TCPLoadBalancer, Tenant};
 use nave_xds::report::Report;
 
 use super::Engine;
 use super::serve::{Programmed, has_shown_addresses};
 use super::world::own_namespace;
 use crate::Key;
+use crate::backends::places::{Namer, ends};
 use crate::ledger::Touched;
 use crate::pool::is_everywhere;
 use crate::seen::Seen;
@@ -33,8 +34,10 @@ impl Engine {
             Seen::Pools(sight) => {
                 for moved in self.world.pool_objects.look(sight) {
                     self.dirt.pool_statuses.insert(Arc::clone(&moved.key.name));
-                    self.dirt.pools |= moved.before.as_ref().map(|p| (&p.spec, &p.metadata.uid))
-                        != moved.after.as_ref().map(|p| (&p.spec, &p.metadata.uid));
+                    let weighs = |pool: &Arc<IPPool>| (pool.spec.clone(), pool.metadata.uid.clone());
+                    if moved.before.as_ref().map(weighs) != moved.after.as_ref().map(weighs) {
+                        self.dirt.pools.insert(moved.key.name);
+                    }
                 }
             }
             Seen::Fleets(sight) => {
@@ -48,8 +51,7 @@ impl Engine {
                 self.world.supply.note(&id, now).iter().for_each(|moved| self.delivery_moved(moved));
             }
             Seen::HubNetworks(networks) => {
-                self.dirt.pools |= self.world.hub_networks.as_ref() != Some(&networks);
-                self.world.hub_networks = Some(networks);
+                self.hub_networks_moved(networks);
             }
             Seen::Envoy(report) => self.envoy_reported(report),
         }
@@ -77,11 +79,11 @@ impl Engine {
     fn node_set_moved(&mut self, moved: &Moved<NodeSet>) {
         let Moved { key, before, after } = moved;
         if before.as_ref().map(|set| &set.spec) != after.as_ref().map(|set| &set.spec) {
-            self.world.forget_reach(key);
-            for balancer in self.world.users_of(key) {
-                self.dirt.balancers.insert(balancer.clone());
-                self.dirt.statuses.insert(balancer.clone());
-            }
+            let places = |set: &Option<Arc<NodeSet>>| {
+                ends(set.iter().flat_map(|set| &set.spec.nodes).flat_map(|node| &node.addresses))
+            };
+            self.world.places.moved(&Namer::NodeSet(key.clone()), &places(before), &places(after));
+            self.node_set_turned(key);
         }
     }
 
@@ -97,12 +99,7 @@ impl Engine {
         if same {
             return;
         }
-        if let Some(before) = before {
-            self.world.unindex(key, before);
-        }
-        if let Some(after) = after {
-            self.world.index(key, after);
-        }
+        self.world.reindex(key, before.as_deref(), after.as_deref());
         self.dirt.balancer(key);
         self.dirt.namespaces.insert(Arc::clone(&key.namespace));
         let own: Vec<_> = self.world.records.of_name(key).map(|(address, object)| (address, object.clone())).collect();

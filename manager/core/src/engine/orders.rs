@@ -32,10 +32,7 @@ impl Engine {
                 None => self.dirt.statuses.extend(self.owners_in(&delivery.pool)),
             }
         }
-        // Where a cloud's address is, no backend may lie.
-        let addresses =
-            |delivery: &Option<Delivery>| delivery.as_ref().map(|d| d.addresses.clone()).unwrap_or_default();
-        self.dirt.pools |= addresses(before) != addresses(now);
+        self.delivered_moved(before.as_ref(), now.as_ref());
     }
 
     /// What was recorded in a pool whose addresses a cloud gives, or who has it, changed.

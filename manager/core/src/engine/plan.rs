@@ -6,7 +6,7 @@ use std::sync::Arc;
 
 use nave_api::ip_allocation::Owner;
 use nave_api::tcp_load_balancer::IpFamily;
-use nave_api::{IPAllocationSpec, TCPLoadBalancer, Tenant};
+use nave_api::{IPAllocation, IPAllocationSpec, TCPLoadBalancer, Tenant};
 
 use super::drafts::Drafts;
 use super::request::{Request, Wanted};
@@ -71,7 +71,11 @@ pub(super) fn plan(
     let lacks = !search.missing(&kept, &coming).is_empty();
     plan.short_at = search.allowance.as_ref().map(|allowance| allowance.left).filter(|_| lacks);
     if plan.take.is_empty() && plan.shortage.is_none() {
-        plan.shortage = kept.iter().find_map(|address| search.unmet(*address));
+        let unmet = kept.iter().find_map(|address| Some((*address, search.unmet(*address)?)));
+        if let Some((address, shortage)) = unmet {
+            plan.shortage = Some(shortage);
+            plan.awaits.insert(search.room_on(address));
+        }
     }
     if plan.take.is_empty() && plan.shortage.is_none() {
         if coming.is_empty() {
@@ -344,6 +348,13 @@ impl Search<'_> {
             Shortage::PortTaken { address, protocol: protocol.as_str(), port: *port }
         };
         missing.first().map(none).or_else(|| (given != has).then_some(Shortage::Pending))
+    }
+
+    /// What to wait for where ports of an address that it has are taken.
+    fn room_on(&self, address: IpAddr) -> Await {
+        let object = self.world.records.find(address).filter(|_| is_everywhere(address));
+        let any = |object: &Arc<IPAllocation>| Await::Any(object.spec.pool.as_str().into(), IpFamily::of(address));
+        object.map_or(Await::Exactly(address), any)
     }
 
     /// Whether the address is free, or is left by one of the same name that is gone.

@@ -24,7 +24,9 @@ impl Short {
     /// It lacks nothing, or has no limit.
     pub fn forget(&mut self, key: &Key) {
         if let Some(by_left) = self.0.get_mut(&key.namespace) {
-            by_left.iter_mut().for_each(|keys| drop(keys.remove(key)));
+            for keys in by_left.iter_mut() {
+                keys.remove(key);
+            }
             if by_left.iter().all(BTreeSet::is_empty) {
                 self.0.remove(&key.namespace);
             }

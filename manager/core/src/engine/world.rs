@@ -12,6 +12,7 @@ use nave_api::{Fleet, IPAllocation, IPPool, NodeSet, TCPLoadBalancer, Tenant};
 
 use crate::Key;
 use crate::backends::neighbours::Foreign;
+use crate::backends::places::{Namer, Places, ends};
 use crate::backends::{Policy, Reach};
 use crate::key::uid;
 use crate::ledger::Ledger;
@@ -40,6 +41,8 @@ pub(super) struct World {
     pub ledger: Ledger,
     /// What of their networks tenants yield to others.
     pub foreign: Foreign,
+    /// Whose backends lie where.
+    pub places: Places,
     pub by_namespace: BTreeMap<Arc<str>, BTreeSet<Key>>,
     by_node_set: BTreeMap<Key, BTreeSet<Key>>,
     reaches: BTreeMap<Key, Arc<Reach>>,
@@ -90,10 +93,6 @@ impl World {
         self.reaches.retain(|key, _| *key.namespace != *namespace);
     }
 
-    pub fn forget_all_reaches(&mut self) {
-        self.reaches.clear();
-    }
-
     /// The load balancers that send traffic to the nodes of this NodeSet.
     pub fn users_of(&self, node_set: &Key) -> impl Iterator<Item = &Key> {
         self.by_node_set.get(node_set).into_iter().flatten()
@@ -141,14 +140,25 @@ impl World {
         ports.filter(|(door, _)| wanted.contains(door)).collect()
     }
 
-    pub fn index(&mut self, key: &Key, balancer: &TCPLoadBalancer) {
+    /// The load balancer says something else now, or is gone, or new.
+    pub fn reindex(&mut self, key: &Key, before: Option<&TCPLoadBalancer>, after: Option<&TCPLoadBalancer>) {
+        self.places.moved(&Namer::Balancer(key.clone()), &own_places(before), &own_places(after));
+        if let Some(before) = before {
+            self.unindex(key, before);
+        }
+        if let Some(after) = after {
+            self.index(key, after);
+        }
+    }
+
+    fn index(&mut self, key: &Key, balancer: &TCPLoadBalancer) {
         self.by_namespace.entry(Arc::clone(&key.namespace)).or_default().insert(key.clone());
         if let Some(node_set) = node_set_of(key, balancer) {
             self.by_node_set.entry(node_set).or_default().insert(key.clone());
         }
     }
 
-    pub fn unindex(&mut self, key: &Key, balancer: &TCPLoadBalancer) {
+    fn unindex(&mut self, key: &Key, balancer: &TCPLoadBalancer) {
         remove_from(&mut self.by_namespace, &key.namespace, key);
         if let Some(node_set) = node_set_of(key, balancer) {
             remove_from(&mut self.by_node_set, &node_set, key);
@@ -161,6 +171,14 @@ pub(super) fn node_set_of(key: &Key, balancer: &TCPLoadBalancer) -> Option<Key> 
     match &balancer.spec.backends {
         Backends::Nodes(nodes) => Some(Key::new(Arc::clone(&key.namespace), nodes.node_set.as_str())),
         Backends::Endpoints(_) => None,
+    }
+}
+
+/// Where the backends lie that a load balancer names itself.
+fn own_places(balancer: Option<&TCPLoadBalancer>) -> BTreeSet<IpAddr> {
+    match balancer.map(|balancer| &balancer.spec.backends) {
+        Some(Backends::Endpoints(endpoints)) => ends(endpoints.iter().flat_map(|endpoint| &endpoint.addresses)),
+        Some(Backends::Nodes(_)) | None => BTreeSet::new(),
     }
 }
 

@@ -141,6 +141,11 @@ impl Pool {
         self.shares() || self.port_range().is_some()
     }
 
+    /// Whether its spec can be read: another pool may still stand in its way.
+    fn is_well_formed(&self) -> bool {
+        matches!(self.problem, None | Some(PoolProblem::Overlap { .. } | PoolProblem::PortOverlap { .. }))
+    }
+
     /// Whether it gives addresses at all.
     pub fn is_ready(&self) -> bool {
         self.problem.is_none()
@@ -252,33 +257,68 @@ fn never_given() -> Spans {
 #[derive(Debug, Default)]
 pub(crate) struct Pools {
     by_name: BTreeMap<Arc<str>, Pool>,
-    /// Everything that any pool includes, and every address that a provider gave.
-    pub included: Vec<Spans>,
+    /// Every address that a cloud gave, and how often.
+    delivered: BTreeMap<IpAddr, u32>,
+}
+
+/// What an update of pools changed.
+#[derive(Debug, Default)]
+pub(crate) struct Changed {
+    /// The pools that are not what they were: those that were edited, and those that overlap others now or no longer.
+    pub names: BTreeSet<Arc<str>>,
+    /// What they include or included, where that differs.
+    pub included: Spans,
 }
 
 impl Pools {
-    /// The pools as they are now. Who overlaps an older one gives nothing; who has the same age yields to the lower name.
-    pub fn rebuild<'a>(
-        objects: impl Iterator<Item = &'a Arc<IPPool>>,
-        taken: impl Iterator<Item = IpAddr>,
-        delivered: BTreeSet<IpAddr>,
-    ) -> Self {
-        let mut pools: Vec<Pool> = objects.map(|object| Pool::parse(Arc::clone(object))).collect();
-        pools.sort_by_key(age);
-        for newer in 1..pools.len() {
-            let (older, rest) = pools.split_at_mut(newer);
-            let Some(pool) = rest.first_mut().filter(|pool| pool.is_ready()) else { continue };
-            pool.problem = older.iter().filter(|older| older.is_ready()).find_map(|older| overlap(older, pool));
+    /// Reads these pools anew. Who overlaps an older one gives nothing; who has the same age yields to the lower name.
+    pub fn update(
+        &mut self,
+        named: BTreeSet<Arc<str>>,
+        find: impl Fn(&Arc<str>) -> Option<Arc<IPPool>>,
+        taken_in: impl Fn(&Spans) -> BTreeSet<IpAddr>,
+    ) -> Changed {
+        let mut changed = Changed::default();
+        for name in named {
+            let before = self.by_name.remove(&name).map(|pool| pool.included).unwrap_or_default();
+            let mut after = Spans::default();
+            if let Some(object) = find(&name) {
+                let mut pool = Pool::parse(object);
+                for address in taken_in(&pool.given) {
+                    pool.take(address);
+                }
+                after = pool.included.clone();
+                self.by_name.insert(Arc::clone(&name), pool);
+            }
+            if before != after {
+                changed.included.extend(&before);
+                changed.included.extend(&after);
+            }
+            changed.names.insert(name);
         }
-        let mut clouds = Spans::default();
-        for address in delivered {
-            clouds.insert(address);
+        for (name, problem) in self.overlaps() {
+            if let Some(pool) = self.by_name.get_mut(&name).filter(|pool| pool.problem != problem) {
+                pool.problem = problem;
+                changed.names.insert(name);
+            }
         }
-        let included = pools.iter().map(|pool| pool.included.clone()).chain([clouds]).collect();
-        let by_name = pools.into_iter().map(|pool| (name(&pool.object), pool)).collect();
-        let mut pools = Self { by_name, included };
-        taken.for_each(|address| pools.take(address));
-        pools
+        changed
+    }
+
+    /// Which older pool each of those overlaps that are well in themselves.
+    fn overlaps(&self) -> Vec<(Arc<str>, Option<PoolProblem>)> {
+        let mut well: Vec<(&Arc<str>, &Pool)> = self.by_name.iter().filter(|(_, pool)| pool.is_well_formed()).collect();
+        well.sort_by_key(|(_, pool)| age(pool));
+        let mut older: Vec<&Pool> = Vec::new();
+        let mut found = Vec::new();
+        for (name, pool) in well {
+            let problem = older.iter().find_map(|older| overlap(older, pool));
+            if problem.is_none() {
+                older.push(pool);
+            }
+            found.push((Arc::clone(name), problem));
+        }
+        found
     }
 
     pub fn find(&self, name: &str) -> Option<&Pool> {
@@ -304,9 +344,24 @@ impl Pools {
         self.by_name.iter().filter(move |(_, pool)| pool.offers(address))
     }
 
-    /// Whether any pool includes the address.
+    /// A cloud gave the address once more.
+    pub fn deliver(&mut self, address: IpAddr) {
+        *self.delivered.entry(address).or_default() += 1;
+    }
+
+    /// A cloud took the address back, once.
+    pub fn undeliver(&mut self, address: IpAddr) {
+        if let Some(times) = self.delivered.get_mut(&address) {
+            *times = times.saturating_sub(1);
+            if *times == 0 {
+                self.delivered.remove(&address);
+            }
+        }
+    }
+
+    /// Whether a pool includes the address, or a cloud gave it.
     pub fn includes(&self, address: IpAddr) -> bool {
-        self.included.iter().any(|spans| spans.contains(address))
+        self.delivered.contains_key(&address) || self.by_name.values().any(|pool| pool.included.contains(address))
     }
 }
 
@@ -360,6 +415,16 @@ mod tests {
         Arc::new(serde_json::from_value(object).unwrap())
     }
 
+    /// These pools, with these addresses taken.
+    fn pools(objects: impl IntoIterator<Item = Arc<IPPool>>, taken: &[IpAddr]) -> Pools {
+        let objects: BTreeMap<Arc<str>, Arc<IPPool>> =
+            objects.into_iter().map(|object| (name(&object), object)).collect();
+        let mut pools = Pools::default();
+        let within = |spans: &Spans| taken.iter().copied().filter(|address| spans.contains(*address)).collect();
+        pools.update(objects.keys().cloned().collect(), |name| objects.get(name).cloned(), within);
+        pools
+    }
+
     fn ip(text: &str) -> IpAddr {
         text.parse().unwrap()
     }
@@ -368,7 +433,7 @@ mod tests {
     fn the_dynamic_part_is_given_to_those_who_ask_for_none() {
         let parts =
             json!({"include": ["203.0.113.0/24"], "exclude": ["203.0.113.128"], "dynamic": ["203.0.113.128/25"]});
-        let pools = Pools::rebuild([pool("a", 1, &parts)].iter(), [ip("203.0.113.129")].into_iter(), BTreeSet::new());
+        let pools = pools([pool("a", 1, &parts)], &[ip("203.0.113.129")]);
         let pool = pools.find("a").unwrap();
         assert_eq!(pool.lowest(IpFamily::IPv4), Some(ip("203.0.113.130")));
         assert!(pool.offers(ip("203.0.113.7")) && !pool.offers(ip("203.0.113.128")));
@@ -377,11 +442,7 @@ mod tests {
 
     #[test]
     fn an_address_given_back_is_free_at_once() {
-        let mut pools = Pools::rebuild(
-            [pool("a", 1, &json!({"include": ["203.0.113.4"]}))].iter(),
-            [].into_iter(),
-            BTreeSet::new(),
-        );
+        let mut pools = pools([pool("a", 1, &json!({"include": ["203.0.113.4"]}))], &[]);
         pools.take(ip("203.0.113.4"));
         assert_eq!(pools.find("a").unwrap().lowest(IpFamily::IPv4), None);
         pools.give_back(ip("203.0.113.4"));
@@ -392,7 +453,7 @@ mod tests {
     fn the_newer_of_two_overlapping_pools_gives_nothing() {
         let older = pool("z", 9, &json!({"include": ["203.0.113.0/24"]}));
         let newer = pool("a", 1, &json!({"include": ["203.0.0.0/16"]}));
-        let pools = Pools::rebuild([newer, older].iter(), [].into_iter(), BTreeSet::new());
+        let pools = pools([newer, older], &[]);
         let problem = PoolProblem::Overlap { pool: "z".into(), address: ip("203.0.113.0") };
         assert_eq!(pools.find("a").unwrap().problem, Some(problem));
         assert!(pools.find("z").unwrap().is_ready());
@@ -404,7 +465,7 @@ mod tests {
         let multicast = pool("multicast", 8, &json!({"include": ["224.0.0.0/24"]}));
         let good = pool("good", 1, &json!({"include": ["203.0.113.0/24"]}));
         let outside = pool("outside", 7, &json!({"include": ["198.51.100.0/24"], "dynamic": ["198.51.0.0/16"]}));
-        let pools = Pools::rebuild([bad, multicast, outside, good].iter(), [].into_iter(), BTreeSet::new());
+        let pools = pools([bad, multicast, outside, good], &[]);
         let ready: Vec<_> = pools.iter().map(|(name, pool)| (&**name, pool.is_ready())).collect();
         assert_eq!(ready, [("bad", false), ("good", true), ("multicast", false), ("outside", false)]);
     }

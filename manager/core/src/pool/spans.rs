@@ -3,6 +3,7 @@
 use std::collections::BTreeMap;
 use std::net::IpAddr;
 
+use ipnet::IpNet;
 use nave_api::tcp_load_balancer::IpFamily;
 
 use super::range::Range;
@@ -68,6 +69,23 @@ impl Spans {
             spans.line_mut(range.family()).insert(low, high);
         }
         spans
+    }
+
+    /// The addresses of these networks.
+    pub fn of_networks<'a>(networks: impl IntoIterator<Item = &'a IpNet>) -> Self {
+        let mut spans = Self::default();
+        for network in networks {
+            let (low, high) = (network.network(), network.broadcast());
+            spans.line_mut(IpFamily::of(low)).insert(number(low), number(high));
+        }
+        spans
+    }
+
+    /// The first and the last address of each span.
+    pub fn ranges(&self) -> impl Iterator<Item = (IpAddr, IpAddr)> {
+        let of =
+            |family| self.line(family).0.iter().map(move |(low, high)| (address(family, *low), address(family, *high)));
+        of(IpFamily::IPv4).chain(of(IpFamily::IPv6))
     }
 
     pub fn insert(&mut self, address: IpAddr) {

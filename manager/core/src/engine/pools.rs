@@ -1,0 +1,103 @@
+//! What a change of pools, or of what else no backend may lie in, touches. Knows who has, who lacks and whose backends lie
+//! where; a pool that many have addresses of is edited at no cost to the others.
+
+use std::collections::BTreeSet;
+use std::net::IpAddr;
+use std::sync::Arc;
+
+use ipnet::IpNet;
+
+use super::Engine;
+use crate::backends::places::Namer;
+use crate::pool::{Pool, Spans, is_everywhere};
+use crate::records::owner_key;
+use crate::{Delivery, Key};
+
+impl Engine {
+    /// Works out anew the pools that changed and those that they overlap, and marks everybody whom that concerns.
+    pub(super) fn refresh_pools(&mut self) {
+        let named = std::mem::take(&mut self.dirt.pools);
+        if !named.is_empty() {
+            let was_cloud = self.has_clouds(&named);
+            let (objects, records) = (&self.world.pool_objects, &self.world.records);
+            let find = |name: &Arc<str>| objects.find(&Key::cluster(Arc::clone(name))).cloned();
+            let changed = self.world.pools.update(named, find, |spans| records.taken_in(spans));
+            self.dirt.barred.extend(&changed.included);
+            let is_cloud = self.has_clouds(&changed.names);
+            for name in changed.names {
+                let addresses: Vec<IpAddr> = self.world.records.of_pool(&name).collect();
+                self.dirt.addresses.extend(&addresses);
+                self.touch_owners(&addresses);
+                self.dirt.pool_statuses.insert(name);
+            }
+            if was_cloud || is_cloud {
+                // The ports of the nodes are everybody's who has some there, whichever pool gave them.
+                let all: Vec<IpAddr> = self.world.records.everywhere().map(|(address, _)| address).collect();
+                self.touch_owners(&all);
+                self.review_orders();
+            }
+            self.dirt.wanting.extend(self.lacking.iter().cloned());
+        }
+        let barred = std::mem::take(&mut self.dirt.barred);
+        for namer in self.world.places.within(&barred) {
+            match namer {
+                Namer::NodeSet(key) => self.node_set_turned(&key),
+                Namer::Balancer(key) => {
+                    self.dirt.statuses.insert(key.clone());
+                    self.dirt.balancers.insert(key);
+                }
+            }
+        }
+    }
+
+    /// The nodes are to be judged anew, and with them who sends traffic there.
+    pub(super) fn node_set_turned(&mut self, key: &Key) {
+        self.world.forget_reach(key);
+        for balancer in self.world.users_of(key) {
+            self.dirt.balancers.insert(balancer.clone());
+            self.dirt.statuses.insert(balancer.clone());
+        }
+    }
+
+    /// The hub's networks are these: no backend lies there.
+    pub(super) fn hub_networks_moved(&mut self, networks: Vec<IpNet>) {
+        let before = self.world.hub_networks.replace(networks).unwrap_or_default();
+        let now = self.world.hub_networks.iter().flatten();
+        let came = now.clone().filter(|network| !before.contains(network));
+        let went = before.iter().filter(|network| !now.clone().any(|other| other == *network));
+        let turned = Spans::of_networks(came.chain(went));
+        self.dirt.barred.extend(&turned);
+    }
+
+    /// A cloud's address is one of ours: no backend lies there.
+    pub(super) fn delivered_moved(&mut self, before: Option<&Delivery>, now: Option<&Delivery>) {
+        let addresses = |delivery: Option<&Delivery>| -> BTreeSet<IpAddr> {
+            delivery.into_iter().flat_map(|delivery| delivery.addresses.iter().copied()).collect()
+        };
+        let (before, now) = (addresses(before), addresses(now));
+        for address in before.difference(&now) {
+            self.world.pools.undeliver(*address);
+            self.dirt.barred.insert(*address);
+        }
+        for address in now.difference(&before) {
+            self.world.pools.deliver(*address);
+            self.dirt.barred.insert(*address);
+        }
+    }
+
+    fn has_clouds(&self, pools: &BTreeSet<Arc<str>>) -> bool {
+        pools.iter().filter_map(|name| self.world.pools.find(name)).any(|pool| Pool::service(pool).is_some())
+    }
+
+    fn touch_owners(&mut self, addresses: &[IpAddr]) {
+        for address in addresses {
+            if is_everywhere(*address) {
+                self.dirt.addresses.insert(*address);
+            }
+            let object = self.world.records.find(*address);
+            for owner in object.iter().flat_map(|object| &object.spec.owners).filter_map(owner_key) {
+                self.dirt.balancer(&owner);
+            }
+        }
+    }
+}
