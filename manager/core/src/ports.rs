@@ -14,6 +14,14 @@ pub(crate) fn wanted(ports: &[Port]) -> BTreeSet<Door> {
     ports.iter().map(|port| (port.protocol, port.port)).collect()
 }
 
+/// So many ports an allocation records at most: one of 10,000 is half of what the API takes in one object.
+pub(crate) const MOST_PORTS: usize = 10_000;
+
+/// Whether it has all that is wanted, and nothing else.
+pub(crate) fn covers(has: &[OwnedPort], wanted: &BTreeSet<Door>) -> bool {
+    has.len() == wanted.len() && has.iter().all(|port| wanted.contains(&(port.protocol, port.wanted())))
+}
+
 /// Gives each wanted port one of the address: what it has already, else the same number where that is free and in the range,
 /// else the lowest free one of the range. Also returns the wanted ports that get none.
 pub(crate) fn assign(
@@ -27,6 +35,9 @@ pub(crate) fn assign(
     let mut gone: BTreeSet<Door> = taken.iter().copied().chain(given.iter().map(|g| (g.protocol, g.port))).collect();
     let met: BTreeSet<Door> = given.iter().map(|port| (port.protocol, port.wanted())).collect();
     let mut open: Vec<Door> = wanted.difference(&met).copied().collect();
+    if gone.len().saturating_add(open.len()) > MOST_PORTS {
+        return (sorted(given), open);
+    }
     open.retain(|door| {
         let is_free = range.is_none_or(|range| (range.low..=range.high).contains(&door.1)) && gone.insert(*door);
         if is_free {

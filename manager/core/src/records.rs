@@ -102,7 +102,10 @@ impl Records {
         }
         if let Some(after) = after {
             self.join(address, after, &mut owners);
-            if let Some(known) = known.as_ref().filter(|_| is_everywhere(address)) {
+            // Of many who share one, those are concerned who have something else now.
+            let is_many = |object: &IPAllocation| object.spec.owners.len() > 1;
+            let shared = known.as_ref().filter(|known| is_everywhere(address) || (is_many(known) && is_many(after)));
+            if let Some(known) = shared {
                 let (before, now) = (shares(known), shares(after));
                 owners.retain(|owner| before.get(owner) != now.get(owner));
             }

@@ -1,8 +1,8 @@
 //! Performs the engine's steps: each object's in their order, different objects' at once. Knows patience, retries and who
 //! leads; what a step writes is next door.
 //!
-//! A step that the API does not take now is tried again, for as long as this manager leads. A status that waits is
-//! replaced by a later one of the same object.
+//! A step that the API does not take now is tried again, for as long as this manager leads. A status or an order that waits
+//! is replaced by a later one of the same object.
 
 mod write;
 
@@ -24,6 +24,8 @@ use write::{Writer, Written};
 
 /// Writes on their way at once. The API server's own priority and fairness does the rest.
 const AT_ONCE: usize = 32;
+/// How long to wait for news before something that cannot be done is decided anew.
+const NEWS: Duration = Duration::from_secs(1);
 /// How long one call may take.
 const CALL: Duration = Duration::from_secs(15);
 
@@ -128,7 +130,7 @@ impl Queue {
         let mut waiting = self.waiting.lock().unwrap_or_else(PoisonError::into_inner);
         match waiting.back_mut() {
             // Patience is a bound: who is replaced again and again is written all the same.
-            Some(last) if is_status(&last.step) && is_status(&next.step) => {
+            Some(last) if is_whole(&last.step) && is_whole(&next.step) => {
                 *last = Waiting { due: last.due.min(next.due), ..next };
             }
             Some(_) | None => waiting.push_back(next),
@@ -148,19 +150,19 @@ impl Queue {
     }
 }
 
-/// Whether the whole of what the step writes is replaced by the next one like it.
-fn is_status(step: &Step) -> bool {
+/// Whether the whole of what the step writes is replaced by the next one like it: who waits for a cloud that refuses an
+/// order must not wait when the order is mended.
+fn is_whole(step: &Step) -> bool {
     match step {
         Step::WriteLoadBalancerStatus { .. }
         | Step::WritePoolStatus { .. }
         | Step::WriteTenantStatus { .. }
-        | Step::WriteFleetStatus { .. } => true,
-        Step::CreateAllocation(_)
-        | Step::ReplaceAllocation(_)
-        | Step::ReleaseAllocation { .. }
+        | Step::WriteFleetStatus { .. }
         | Step::Order(_)
-        | Step::Withdraw { .. }
-        | Step::Announce(_) => false,
+        | Step::Withdraw { .. } => true,
+        Step::CreateAllocation(_) | Step::ReplaceAllocation(_) | Step::ReleaseAllocation { .. } | Step::Announce(_) => {
+            false
+        }
     }
 }
 
@@ -204,13 +206,17 @@ impl Shared {
                     self.learn(inputs);
                     return self.inbox.send(Input::Failed(Box::new(step)));
                 }
+                Written::Hopeless => {
+                    tokio::time::sleep(NEWS).await;
+                    return self.inbox.send(Input::Failed(Box::new(step)));
+                }
                 Written::NotNow => pauses.next().unwrap_or(CALL),
             };
             tokio::select! {
                 () = tokio::time::sleep(pause) => {}
                 _ = leads.wait_for(|leads| !leads) => {}
             }
-            if is_status(&step) && !queue.is_empty() {
+            if is_whole(&step) && !queue.is_empty() {
                 return;
             }
         }
@@ -265,6 +271,16 @@ mod tests {
         queue.add(Waiting { step: status(1), due: now + Duration::from_secs(1) });
         queue.add(Waiting { step: status(2), due: now });
         assert_eq!(queue.next(now), Some(Ok(status(2))));
+    }
+
+    #[test]
+    fn an_order_that_waits_is_replaced_by_what_is_wanted_now() {
+        let (queue, now) = (Queue::default(), Instant::now());
+        let withdrawal = |id: &str| Step::Withdraw { id: id.to_owned() };
+        queue.add(Waiting { step: withdrawal("before"), due: now });
+        queue.add(Waiting { step: withdrawal("now"), due: now });
+        assert_eq!(queue.next(now), Some(Ok(withdrawal("now"))));
+        assert_eq!(queue.next(now), None);
     }
 
     #[test]

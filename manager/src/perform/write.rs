@@ -21,6 +21,9 @@ pub(super) enum Written {
     Learnt(Vec<Input>),
     /// It cannot be done, because this is how things are.
     Impossible(Vec<Input>),
+    /// It cannot be done, and nobody knows better yet: the object has ended and the watch has yet to tell, or the API refuses
+    /// what it says. Who decides at once decides the same again.
+    Hopeless,
     /// Not now; perhaps later.
     NotNow,
 }
@@ -87,6 +90,10 @@ impl Writer {
                 Written::Learnt(vec![Input::Allocation(Box::new(allocation))])
             }
             Err(error) if is(&error, CONFLICT) || is(&error, NOT_FOUND) => self.impossible(name).await,
+            Err(error) if is(&error, TOO_LARGE) || is(&error, INVALID) => {
+                tracing::error!(name, error = &error as &dyn std::error::Error, "the API refuses a record");
+                Written::Hopeless
+            }
             Err(error) => not_now("record an allocation", name, &error),
         }
     }
@@ -95,8 +102,7 @@ impl Writer {
     async fn impossible(&self, name: &str) -> Written {
         match self.allocations.get_opt(name).await {
             Ok(Some(allocation)) => Written::Impossible(vec![Input::Allocation(Box::new(allocation))]),
-            // It has ended since: the watch tells when.
-            Ok(None) => Written::Impossible(Vec::new()),
+            Ok(None) => Written::Hopeless,
             Err(error) => not_now("look at an allocation", name, &error),
         }
     }
@@ -127,7 +133,7 @@ impl Writer {
                 self.let_go(name, allocation).await
             }
             Ok(Some(allocation)) => Written::Impossible(vec![Input::Allocation(Box::new(allocation))]),
-            Ok(None) => Written::Impossible(Vec::new()),
+            Ok(None) => Written::Hopeless,
             Err(error) => not_now("look at an allocation", name, &error),
         }
     }
@@ -170,6 +176,8 @@ impl Writer {
 const MANAGER: &str = "nave-manager/engine";
 const NOT_FOUND: u16 = 404;
 const CONFLICT: u16 = 409;
+const TOO_LARGE: u16 = 413;
+const INVALID: u16 = 422;
 
 fn is(error: &kube::Error, code: u16) -> bool {
     matches!(error, kube::Error::Api(status) if status.code == code)

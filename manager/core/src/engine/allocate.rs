@@ -65,6 +65,7 @@ impl Engine {
             self.waiting.leave(key);
             self.short.forget(key);
             self.lacking.remove(key);
+            self.given_up.remove(key);
         }
         found
     }
@@ -72,9 +73,19 @@ impl Engine {
     /// For each address that became free, and is still, the oldest who waits for it or its like.
     fn wake_waiting(&self, queue: &mut BTreeSet<Turn>, tried: &BTreeSet<Turn>) {
         let mut called: BTreeSet<Turn> = tried.union(queue).cloned().collect();
-        for address in self.dirt.freed.iter().filter(|address| !self.world.records.is_taken(**address)) {
+        // Whose record was deleted by hand, and who is there to take it again, comes first.
+        let is_reclaimed = |address: &IpAddr| {
+            let owner = self.world.records.former.owner(*address);
+            let living =
+                owner.and_then(|owner| Some((born(&self.world.balancers.find(owner)?.metadata), owner.clone())));
+            living.is_some_and(|turn| queue.contains(&turn))
+        };
+        let reclaimed: BTreeSet<IpAddr> = self.dirt.freed.iter().copied().filter(is_reclaimed).collect();
+        let freed = self.dirt.freed.difference(&reclaimed);
+        for address in freed.filter(|address| !self.world.records.is_taken(**address)) {
             let like = |name: &Arc<str>| Await::Any(Arc::clone(name), IpFamily::of(*address));
-            let mut awaited: Vec<Await> = self.world.pools.offering(*address).map(|(name, _)| like(name)).collect();
+            let giving = self.world.pools.offering(*address).filter(|(_, pool)| pool.gives_unasked(*address));
+            let mut awaited: Vec<Await> = giving.map(|(name, _)| like(name)).collect();
             awaited.push(Await::Exactly(*address));
             if let Some(turn) = self.waiting.oldest(awaited.iter(), &called) {
                 called.insert(turn.clone());
@@ -115,6 +126,7 @@ impl Engine {
             self.lacking.insert(key.clone());
         } else {
             self.lacking.remove(key);
+            self.given_up.remove(key);
         }
         self.waiting.set(turn.clone(), awaits);
         for (address, pool) in take {

@@ -13,7 +13,7 @@ use super::drafts::Drafts;
 use crate::hold::Hold;
 use crate::key::{born, uid};
 use crate::pool::is_everywhere;
-use crate::ports::{assign, wanted};
+use crate::ports::{assign, covers, wanted};
 use crate::records::{Flight, KIND, owner_key, place};
 use crate::step::Step;
 use crate::{Key, Timestamp};
@@ -118,23 +118,35 @@ impl Engine {
         let mut next = object.clone();
         let range = self.world.port_range(address, &object.spec.pool);
         let counts_ports = self.world.counts_ports(object);
-        for owner in &object.spec.owners {
+        let mut at = 0;
+        while let Some(owner) = next.spec.owners.get(at) {
             // Of kinds that are not known here nothing is known: they keep what they have.
-            let Some(key) = owner_key(owner) else { continue };
+            let Some(key) = owner_key(owner) else {
+                at += 1;
+                continue;
+            };
             let balancer = self.world.balancers.find(&key).filter(|balancer| uid(&balancer.metadata) == owner.uid);
             let is_given_up = drafts.is_given_up(address, &key) || self.is_given_up(address, &key);
             let Some(balancer) = balancer.filter(|_| !is_given_up) else {
-                if !self.is_delivered(address, &object.spec.pool, &key) {
-                    next.spec.owners.retain(|other| other != owner);
+                if self.is_delivered(address, &object.spec.pool, &key) {
+                    at += 1;
+                } else {
+                    next.spec.owners.remove(at);
                 }
                 continue;
             };
             let mut whole = owner_of(&key, balancer);
             if counts_ports {
-                let taken = self.world.taken_ports(address, &object.spec.pool, Some(&next), &key);
-                whole.ports = assign(&wanted(&balancer.spec.ports), &owner.ports, range, &taken).0;
+                let wanted = wanted(&balancer.spec.ports);
+                whole.ports = if covers(&owner.ports, &wanted) {
+                    owner.ports.clone()
+                } else {
+                    let taken = self.world.taken_ports(address, &object.spec.pool, Some(&next), &key);
+                    assign(&wanted, &owner.ports, range, &taken).0
+                };
             }
-            next.spec.owners.iter_mut().filter(|other| *other == owner).for_each(|other| *other = whole.clone());
+            next.spec.owners[at] = whole;
+            at += 1;
         }
         next.spec.owners
     }

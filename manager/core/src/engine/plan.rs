@@ -17,7 +17,7 @@ use crate::hold::Hold;
 use crate::key::uid;
 use crate::pool::choose::{Applicant, admits, candidates};
 use crate::pool::{Pool, everywhere, is_everywhere};
-use crate::ports::{Door, assign, wanted};
+use crate::ports::{Door, assign, covers, wanted};
 use crate::problem::Shortage;
 use crate::records::find_owner;
 
@@ -196,7 +196,6 @@ impl Search<'_> {
     }
 
     fn none(&self, missing: &[IpFamily], pools: &[&Arc<str>], has_any: bool) -> Plan {
-        let awaits = missing.iter().flat_map(|family| self.awaits(*family, pools)).collect();
         let names: Vec<Arc<str>> = pools.iter().map(|pool| Arc::clone(pool)).collect();
         let lacks = |family: &IpFamily| {
             self.request.exact(*family).is_none()
@@ -223,6 +222,9 @@ impl Search<'_> {
                 },
             }),
         };
+        // Whom no free address helps is not called for each: the end of a limit, or an edit of a pool, calls him.
+        let is_helped = too_few.is_none() && !self.fit_nowhere(pools);
+        let awaits = missing.iter().filter(|_| is_helped).flat_map(|family| self.awaits(*family, pools)).collect();
         Plan { shortage, awaits, ..Plan::default() }
     }
 
@@ -338,6 +340,9 @@ impl Search<'_> {
             return None;
         }
         let has = find_owner(object, self.key, self.uid).map(|owner| owner.ports.as_slice()).unwrap_or_default();
+        if covers(has, &self.ports) {
+            return None;
+        }
         let pool = &object.spec.pool;
         let taken = self.world.taken_ports(address, pool, Some(object), self.key);
         let (given, missing) = assign(&self.ports, has, self.world.port_range(address, pool), &taken);

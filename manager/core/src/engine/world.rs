@@ -18,7 +18,7 @@ use crate::key::uid;
 use crate::ledger::Ledger;
 use crate::pool::{Pool, Pools, is_everywhere};
 use crate::ports::{Door, wanted};
-use crate::records::{Records, find_owner, taken_by_others};
+use crate::records::{Records, find_owner, place, taken_by_others};
 use crate::seen::Settings;
 use crate::shelf::Shelf;
 use crate::supply::Supply;
@@ -102,7 +102,10 @@ impl World {
     pub fn counts_ports(&self, object: &IPAllocation) -> bool {
         let pool = self.pools.find(&object.spec.pool);
         let is_moved = object.spec.owners.iter().flat_map(|owner| &owner.ports).any(|port| port.stands_for.is_some());
-        object.spec.owners.len() > 1 || is_moved || pool.is_some_and(Pool::counts_ports)
+        object.spec.owners.len() > 1
+            || is_moved
+            || place(object).is_some_and(is_everywhere)
+            || pool.is_some_and(Pool::counts_ports)
     }
 
     /// The ports of an address that others than the load balancer of this name have. Where it stands for every address of the

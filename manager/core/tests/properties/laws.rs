@@ -188,8 +188,14 @@ impl History {
         let key = Key::of(balancer);
         let is_it = |owner: &Owner| *owner.namespace == *key.namespace && *owner.name == *key.name;
         let names = |a: &IPAllocation| a.spec.owners.iter().any(is_it);
+        // What many share of a cloud's pool is recorded one write after the other: it may be next there.
+        let is_next = |a: &IPAllocation| {
+            let object = self.hub.pools.get(&Key::cluster(a.spec.pool.as_str()));
+            a.spec.address.is_none()
+                && object.zip(self.tenant(balancer)).is_some_and(|(object, tenant)| serves(object, tenant, balancer))
+        };
         let comes = self.waiting.iter().any(|step| match step {
-            Step::CreateAllocation(object) | Step::ReplaceAllocation(object) => names(object),
+            Step::CreateAllocation(object) | Step::ReplaceAllocation(object) => names(object) || is_next(object),
             _ => false,
         });
         let is_served = self.tenant(balancer).is_some_and(|tenant| {
