@@ -13,6 +13,7 @@ use crate::backends::Refused;
 pub(crate) enum Problem {
     NoTenant,
     Suspended { tenant: String },
+    OtherFleet { pool: String, tenant: String, fleet: String },
     Quota { tenant: String, field: &'static str, limit: u32 },
     NodeSetMissing { name: String },
     NoBackends,
@@ -27,6 +28,7 @@ impl Problem {
         match self {
             Self::NoTenant => "NoTenant",
             Self::Suspended { .. } => "TenantSuspended",
+            Self::OtherFleet { .. } => "OtherFleet",
             Self::Quota { .. } => "QuotaExceeded",
             Self::NodeSetMissing { .. } => "NodeSetMissing",
             Self::NoBackends => "NoBackends",
@@ -40,7 +42,7 @@ impl Problem {
     /// Whether nothing is served because of it. What is allocated stays so.
     pub fn stops_service(&self) -> bool {
         match self {
-            Self::NoTenant | Self::Suspended { .. } | Self::Quota { .. } => true,
+            Self::NoTenant | Self::Suspended { .. } | Self::OtherFleet { .. } | Self::Quota { .. } => true,
             Self::InvalidSourceRange { none_left, value: _ } => *none_left,
             Self::NodeSetMissing { .. }
             | Self::NoBackends
@@ -57,6 +59,7 @@ impl Problem {
             Self::NodeSetMissing { .. } => true,
             Self::NoTenant
             | Self::Suspended { .. }
+            | Self::OtherFleet { .. }
             | Self::Quota { .. }
             | Self::NoBackends
             | Self::InvalidDuration { .. }
@@ -72,6 +75,13 @@ impl fmt::Display for Problem {
             Self::NoTenant => f.write_str("the namespace belongs to no Tenant: nothing in it is served"),
             Self::Suspended { tenant } => {
                 write!(f, "Tenant {tenant} is suspended (spec.state): addresses are kept, nothing is served")
+            }
+            Self::OtherFleet { pool, tenant, fleet } => {
+                write!(
+                    f,
+                    "its address is of pool {pool}, which another fleet serves than Tenant {tenant}'s (spec.fleet: {fleet}): \
+                     move the Tenant back, or delete this and make it again"
+                )
             }
             Self::Quota { tenant, field, limit } => {
                 write!(

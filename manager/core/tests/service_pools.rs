@@ -244,3 +244,42 @@ fn a_pool_gives_no_port_that_a_deleted_pool_gave_and_that_is_still_in_use() {
     hub.settle();
     assert_eq!(hub.condition(OTHER, "web", "Allocated"), "True/Allocated");
 }
+
+#[test]
+fn who_has_a_port_of_a_deleted_pool_opens_none_that_another_has() {
+    let mut hub = hub(&json!({"envoyPorts": {"low": 20000, "high": 20000}}));
+    let ports = |numbers: &[u16]| {
+        let port = |number: &u16| json!({"port": number, "backendPort": 30080});
+        json!({"address": {"pool": "cloud"}, "ports": numbers.iter().map(port).collect::<Vec<_>>()})
+    };
+    hub.balancer(balancer(NS, "web", &ports(&[20000])));
+    hub.settle();
+    hub.delete_pool("cloud");
+    hub.pool(pool("next", &json!({"source": {"service": {"envoyPorts": {"low": 20001, "high": 20001}}}})));
+    hub.balancer(balancer(OTHER, "web", &json!({"address": {"pool": "next"}})));
+    hub.settle();
+    let before = hub.served.get("default").cloned();
+    hub.balancer(balancer(NS, "web", &ports(&[20000, 20001])));
+    hub.settle();
+    assert_eq!(hub.served.get("default").cloned(), before, "the other's port leads where it led");
+    assert_eq!(hub.condition(NS, "web", "Allocated"), "False/PortsOutOfRange");
+}
+
+#[test]
+fn what_was_given_in_one_fleet_is_not_served_in_another() {
+    let mut hub = per_balancer();
+    hub.fleet(fleet("other"));
+    hub.connect("other", "edge-2");
+    hub.tenant(tenant("blog", &json!({"fleet": "other"})));
+    hub.node_set(nodes("tenant-blog", "default", &[("n1", "10.20.0.1")]));
+    hub.pool(pool("theirs", &json!({"source": {"service": {}}, "fleet": "other"})));
+    hub.balancer(balancer(NS, "web", &json!({})));
+    hub.balancer(balancer("tenant-blog", "web", &json!({})));
+    hub.settle();
+    let (before, delivered) = (hub.served.get("other").cloned(), hub.cloud_serves());
+    hub.tenant(tenant("shop", &json!({"fleet": "other"})));
+    hub.settle();
+    assert_eq!(hub.served.get("other").cloned(), before, "port 20000 is another's there");
+    assert_eq!(hub.condition(NS, "web", "Accepted"), "False/OtherFleet");
+    assert_eq!(hub.cloud_serves(), delivered);
+}

@@ -103,6 +103,15 @@ impl Engine {
             // Who has an address of a pool that is gone keeps it.
             return if ports.is_empty() { Wanted::Nothing } else { Wanted::AsItIs };
         };
+        // What another pool is in the way of, or another fleet serves, is left as it was ordered: Envoys elsewhere may have
+        // given the ports to others.
+        let is_elsewhere = |key: &Key| {
+            let tenant = self.world.tenant(&key.namespace);
+            tenant.is_some_and(|tenant| tenant.spec.fleet() != space.spec().fleet())
+        };
+        if !space.is_ready() || owner.is_some_and(is_elsewhere) {
+            return Wanted::AsItIs;
+        }
         let is_meant = match service.per {
             ServicePer::LoadBalancer => owner.is_some(),
             ServicePer::Fleet => owner.is_none(),

@@ -124,6 +124,10 @@ impl Engine {
             let reach = node_set.as_ref().and_then(|node_set| self.world.reach(node_set, &tenant));
             targets = compile::targets(&balancer.spec, reach.as_deref(), &self.world.policy(&tenant));
             entry.problems.extend(backend_problems(node_set.filter(|_| reach.is_none()), &targets, &name));
+            if let Some(pool) = self.pool_elsewhere(key, &balancer, tenant.spec.fleet()) {
+                let (tenant, fleet) = (name.clone(), tenant.spec.fleet().to_owned());
+                entry.problems.push(Problem::OtherFleet { pool, tenant, fleet });
+            }
             match tenant.spec.state {
                 TenantState::Active => {}
                 TenantState::Suspended => entry.problems.push(Problem::Suspended { tenant: name }),
@@ -184,6 +188,14 @@ impl Engine {
         }
         (entry.fleet, entry.fragment) = (fleet, fragment);
         self.entries.insert(key.clone(), entry);
+    }
+
+    /// The pool of an address of its own that belongs to another fleet than its tenant's: what is free there may be
+    /// somebody's here.
+    fn pool_elsewhere(&self, key: &Key, balancer: &TCPLoadBalancer, fleet: &str) -> Option<String> {
+        let own = self.world.records.of(key, uid(&balancer.metadata));
+        let mut pools = own.filter_map(|(_, object)| self.world.pools.find(&object.spec.pool));
+        pools.find(|pool| pool.spec().fleet() != fleet).and_then(|pool| pool.object.metadata.name.clone())
     }
 
     /// Where the load balancer is reached: its ports on the addresses that are recorded as its own.
