@@ -45,6 +45,8 @@ pub(crate) struct Records {
     by_pool: BTreeMap<String, BTreeSet<IpAddr>>,
     tallies: BTreeMap<String, Tally>,
     flights: BTreeMap<IpAddr, Flight>,
+    /// The namespaces whose number of addresses grows by what is under way on an address, each as often as it does.
+    pledged: BTreeMap<IpAddr, Vec<Arc<str>>>,
     coming: BTreeMap<Key, BTreeSet<IpAddr>>,
     /// Addresses recorded or promised to the load balancers of a namespace. Of those that stand for every address of the
     /// fleet's nodes, each owner counts: the cloud gives him one.
@@ -172,6 +174,12 @@ impl Records {
         kept.copied().chain(self.former.of(key))
     }
 
+    /// How many addresses are kept for the load balancers of a namespace.
+    pub fn held_in(&self, namespace: &Arc<str>) -> usize {
+        let from = self.held.range(Key::new(Arc::clone(namespace), "")..);
+        from.take_while(|(key, _)| key.namespace == *namespace).map(|(_, addresses)| addresses.len()).sum()
+    }
+
     /// When the first address is kept no longer, of those with which nothing is under way.
     pub fn first_end(&self) -> Option<Timestamp> {
         self.holds.iter().find(|(_, address)| !self.flights.contains_key(address)).map(|(until, _)| *until)
@@ -225,19 +233,37 @@ impl Records {
 
     /// From now on this is under way on the address.
     pub fn depart(&mut self, address: IpAddr, flight: Flight) {
-        for namespace in counted(address, &flight) {
-            self.count(&namespace, 1);
-        }
         for owner in promised(&flight) {
             self.coming.entry(owner.clone()).or_default().insert(address);
         }
+        self.pledge(address, &flight);
         self.flights.insert(address, flight);
+    }
+
+    /// Counts what is under way for whom it is new.
+    fn pledge(&mut self, address: IpAddr, flight: &Flight) {
+        let mut namespaces: Vec<Arc<str>> = promised(flight).map(|owner| Arc::clone(&owner.namespace)).collect();
+        if !is_everywhere(address) {
+            namespaces.dedup();
+            namespaces.retain(|namespace| !self.is_in(address, namespace));
+        }
+        for namespace in &namespaces {
+            self.count(namespace, 1);
+        }
+        for namespace in self.pledged.insert(address, namespaces).unwrap_or_default() {
+            self.count(&namespace, -1);
+        }
+    }
+
+    /// Whether a load balancer of the namespace has the address.
+    pub fn is_in(&self, address: IpAddr, namespace: &str) -> bool {
+        let owners = self.by_address.get(&address).into_iter().flat_map(|object| &object.spec.owners);
+        owners.into_iter().any(|owner| owner.namespace == *namespace)
     }
 
     /// The load balancer, too, gets the address by what is under way on it.
     pub fn board(&mut self, address: IpAddr, key: &Key) {
         let Some(mut flight) = self.flights.remove(&address) else { return };
-        let before = counted(address, &flight).len();
         match &mut flight {
             Flight::Create { owners } | Flight::Replace { owners } => {
                 owners.insert(key.clone());
@@ -245,16 +271,14 @@ impl Records {
             }
             Flight::Release { .. } => {}
         }
-        if counted(address, &flight).len() > before {
-            self.count(&key.namespace, 1);
-        }
+        self.pledge(address, &flight);
         self.flights.insert(address, flight);
     }
 
     /// Forgets what was under way on the address; returns who was promised it.
     pub fn abort(&mut self, address: IpAddr) -> BTreeSet<Key> {
         let Some(flight) = self.flights.remove(&address) else { return BTreeSet::new() };
-        for namespace in counted(address, &flight) {
+        for namespace in self.pledged.remove(&address).unwrap_or_default() {
             self.count(&namespace, -1);
         }
         for owner in promised(&flight) {
@@ -343,21 +367,6 @@ fn namespaces(address: IpAddr, object: &IPAllocation) -> BTreeMap<Arc<str>, i32>
         *count = if is_everywhere(address) { count.saturating_add(1) } else { 1 };
     }
     counts
-}
-
-/// The namespaces whose number of addresses grows by what is under way, each as often as it does.
-fn counted(address: IpAddr, flight: &Flight) -> Vec<Arc<str>> {
-    let namespaces =
-        |owners: &BTreeSet<Key>| owners.iter().map(|owner| Arc::clone(&owner.namespace)).collect::<Vec<_>>();
-    match flight {
-        Flight::Create { owners } | Flight::Replace { owners } if is_everywhere(address) => namespaces(owners),
-        Flight::Create { owners } => {
-            let mut namespaces = namespaces(owners);
-            namespaces.dedup();
-            namespaces
-        }
-        Flight::Replace { .. } | Flight::Release { .. } => Vec::new(),
-    }
 }
 
 /// What each load balancer has by an allocation.

@@ -82,7 +82,7 @@ impl Engine {
         };
         let reclaimed: BTreeSet<IpAddr> = self.dirt.freed.iter().copied().filter(is_reclaimed).collect();
         let freed = self.dirt.freed.difference(&reclaimed);
-        for address in freed.filter(|address| !self.world.records.is_taken(**address)) {
+        for address in freed.filter(|address| !self.world.is_taken(**address)) {
             let like = |name: &Arc<str>| Await::Any(Arc::clone(name), IpFamily::of(*address));
             let giving = self.world.pools.offering(*address).filter(|(_, pool)| pool.gives_unasked(*address));
             let mut awaited: Vec<Await> = giving.map(|(name, _)| like(name)).collect();

@@ -227,7 +227,7 @@ impl Engine {
             self.dirt.wanting.insert(owner.clone());
             self.dirt.statuses.insert(owner);
         }
-        if was_taken && !self.world.records.is_taken(address) {
+        if was_taken && !self.world.is_taken(address) {
             self.free(address);
         }
     }

@@ -114,11 +114,13 @@ impl Engine {
     fn allocation_moved(&mut self, moved: &Moved<IPAllocation>) {
         let Some(noted) = self.world.records.note(moved) else { return };
         let address = noted.address;
-        if noted.taken {
-            self.world.pools.take(address);
-        }
-        if noted.freed {
-            self.free(address);
+        if !self.world.pools.is_delivered(address) {
+            if noted.taken {
+                self.world.pools.take(address);
+            }
+            if noted.freed {
+                self.free(address);
+            }
         }
         if is_everywhere(address) {
             let objects = [&moved.before, &moved.after].into_iter().flatten();

@@ -109,6 +109,13 @@ impl Engine {
             return None;
         }
         let pool = self.world.pools.find(&object.spec.pool).filter(|_| object.metadata.deletion_timestamp.is_none())?;
+        // Nobody keeps more than he might have: who comes and goes under new names would keep a pool from everybody.
+        let tenant = self.world.tenant(&owner.namespace);
+        let limit = tenant.and_then(|tenant| tenant.spec.quota.as_ref()?.addresses);
+        let kept = self.addresses_in(&owner.namespace) as usize + self.world.records.held_in(&owner.namespace);
+        if limit.is_some_and(|limit| kept > limit as usize) {
+            return None;
+        }
         let length = pool.spec().hold_for.as_ref()?.parse().ok().filter(|length| !length.is_zero())?;
         Some(Hold { owner, until: now.checked_add(length).ok()? })
     }

@@ -167,10 +167,15 @@ impl Search<'_> {
         self.none(&missing, &pools, has_any)
     }
 
-    /// What of it the tenant may have: what others share with it counts for nothing.
+    /// What of it the tenant may have: what its own share with it counts for nothing.
     fn affordable(&self, found: impl Iterator<Item = (IpAddr, Arc<str>)>) -> Vec<(IpAddr, Arc<str>)> {
         let mut left = self.allowance.as_ref().map_or(usize::MAX, |allowance| allowance.left);
-        let is_new = |address: IpAddr| is_everywhere(address) || !self.world.records.is_taken(address);
+        let namespace = &self.key.namespace;
+        let is_new = |address: IpAddr| {
+            let drafted = self.drafts.find(address).into_iter().flat_map(|object| &object.spec.owners);
+            let is_drafted = drafted.into_iter().any(|owner| owner.namespace == **namespace);
+            is_everywhere(address) || !(is_drafted || self.world.records.is_in(address, namespace))
+        };
         let may_have = |(address, _): &(IpAddr, Arc<str>)| {
             let costs = usize::from(is_new(*address));
             let may = costs <= left;
@@ -201,8 +206,7 @@ impl Search<'_> {
             self.request.exact(*family).is_none()
                 && !pools.iter().any(|pool| self.world.pools.find(pool).is_some_and(|pool| pool.has(*family)))
         };
-        let taken =
-            missing.iter().find_map(|family| self.request.exact(*family).filter(|a| self.world.records.is_taken(*a)));
+        let taken = missing.iter().find_map(|family| self.request.exact(*family).filter(|a| self.world.is_taken(*a)));
         let too_few = self.allowance.as_ref().filter(|allowance| allowance.left < self.fewest(missing));
         let shortage = match self.request.wanted() {
             Wanted::Some if has_any => None,
@@ -364,7 +368,7 @@ impl Search<'_> {
 
     /// Whether the address is free, or is left by one of the same name that is gone.
     fn may_take(&self, address: IpAddr, pool: &str) -> bool {
-        if self.world.records.flight(address).is_some() {
+        if self.world.records.flight(address).is_some() || self.world.pools.is_delivered(address) {
             return false;
         }
         let Some(object) = self.world.records.find(address) else { return true };

@@ -69,7 +69,7 @@ impl Engine {
         self.dirt.barred.extend(&turned);
     }
 
-    /// A cloud's address is one of ours: no backend lies there.
+    /// A cloud's address is one of ours: no backend lies there, and no pool gives it.
     pub(super) fn delivered_moved(&mut self, before: Option<&Delivery>, now: Option<&Delivery>) {
         let addresses = |delivery: Option<&Delivery>| -> BTreeSet<IpAddr> {
             delivery.into_iter().flat_map(|delivery| delivery.addresses.iter().copied()).collect()
@@ -78,8 +78,15 @@ impl Engine {
         for address in before.difference(&now) {
             self.world.pools.undeliver(*address);
             self.dirt.barred.insert(*address);
+            if !self.world.is_taken(*address) {
+                self.free(*address);
+            }
         }
         for address in now.difference(&before) {
+            if !self.world.is_taken(*address) {
+                self.world.pools.take(*address);
+                self.dirt.pool_statuses.extend(self.world.pools.offering(*address).map(|(name, _)| Arc::clone(name)));
+            }
             self.world.pools.deliver(*address);
             self.dirt.barred.insert(*address);
         }

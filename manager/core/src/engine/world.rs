@@ -98,6 +98,11 @@ impl World {
         self.by_node_set.get(node_set).into_iter().flatten()
     }
 
+    /// Whether the address is somebody's, or a cloud gave it.
+    pub fn is_taken(&self, address: IpAddr) -> bool {
+        self.records.is_taken(address) || self.pools.is_delivered(address)
+    }
+
     /// Whether only the ports that are recorded for an owner are his on the address; else all that he asks for are.
     pub fn counts_ports(&self, object: &IPAllocation) -> bool {
         let pool = self.pools.find(&object.spec.pool);

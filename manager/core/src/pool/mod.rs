@@ -284,7 +284,9 @@ impl Pools {
             let mut after = Spans::default();
             if let Some(object) = find(&name) {
                 let mut pool = Pool::parse(object);
-                for address in taken_in(&pool.given) {
+                let delivered = pool.given.ranges().flat_map(|(low, high)| self.delivered.range(low..=high));
+                let delivered = delivered.map(|(address, _)| *address);
+                for address in taken_in(&pool.given).into_iter().chain(delivered).collect::<BTreeSet<_>>() {
                     pool.take(address);
                 }
                 after = pool.included.clone();
@@ -344,6 +346,11 @@ impl Pools {
         self.by_name.iter().filter(move |(_, pool)| pool.offers(address))
     }
 
+    /// Whether a cloud gave the address.
+    pub fn is_delivered(&self, address: IpAddr) -> bool {
+        self.delivered.contains_key(&address)
+    }
+
     /// A cloud gave the address once more.
     pub fn deliver(&mut self, address: IpAddr) {
         *self.delivered.entry(address).or_default() += 1;
@@ -361,7 +368,7 @@ impl Pools {
 
     /// Whether a pool includes the address, or a cloud gave it.
     pub fn includes(&self, address: IpAddr) -> bool {
-        self.delivered.contains_key(&address) || self.by_name.values().any(|pool| pool.included.contains(address))
+        self.is_delivered(address) || self.by_name.values().any(|pool| pool.included.contains(address))
     }
 }
 
