@@ -28,12 +28,18 @@ pub(crate) struct Targets {
 }
 
 impl Targets {
-    /// Backend addresses times ports.
-    pub fn endpoints(&self) -> u32 {
-        self.by_port
-            .values()
-            .map(|addresses| u32::try_from(addresses.len()).unwrap_or(u32::MAX))
-            .fold(0, u32::saturating_add)
+    /// How many backend addresses the port has that has most.
+    pub fn backends(&self) -> u32 {
+        let most = self.by_port.values().map(BTreeSet::len).max().unwrap_or(0);
+        u32::try_from(most).unwrap_or(u32::MAX)
+    }
+
+    /// Leaves so many backends: the lowest addresses, on every port the same.
+    pub fn limit(&mut self, backends: u32) {
+        for addresses in self.by_port.values_mut() {
+            *addresses = std::mem::take(addresses).into_iter().take(backends as usize).collect();
+        }
+        self.ready = self.ready.min(backends);
     }
 }
 

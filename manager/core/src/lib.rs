@@ -12,6 +12,7 @@ pub mod fuzz;
 mod hold;
 mod key;
 mod ledger;
+mod limits;
 mod order;
 mod pool;
 mod ports;

@@ -7,6 +7,7 @@ use std::sync::Arc;
 use nave_api::tcp_load_balancer::IpFamily;
 
 use crate::backends::Refused;
+use crate::ports::Door;
 
 /// What is wrong with what an intent says, or with whom it belongs to.
 #[derive(Clone, Debug, PartialEq, Eq, PartialOrd, Ord)]
@@ -15,6 +16,8 @@ pub(crate) enum Problem {
     Suspended { tenant: String },
     OtherFleet { pool: String, tenant: String, fleet: String },
     Quota { tenant: String, field: &'static str, limit: u32 },
+    PortsWithheld { tenant: String, limit: u32, ports: Vec<Door> },
+    BackendsLimited { tenant: String, limit: u32, served: u32 },
     NodeSetMissing { name: String },
     NoBackends,
     BackendsRefused { refused: Vec<Refused>, tenant: String, all: bool },
@@ -29,7 +32,7 @@ impl Problem {
             Self::NoTenant => "NoTenant",
             Self::Suspended { .. } => "TenantSuspended",
             Self::OtherFleet { .. } => "OtherFleet",
-            Self::Quota { .. } => "QuotaExceeded",
+            Self::Quota { .. } | Self::PortsWithheld { .. } | Self::BackendsLimited { .. } => "QuotaExceeded",
             Self::NodeSetMissing { .. } => "NodeSetMissing",
             Self::NoBackends => "NoBackends",
             Self::BackendsRefused { .. } => "BackendsRefused",
@@ -44,7 +47,9 @@ impl Problem {
         match self {
             Self::NoTenant | Self::Suspended { .. } | Self::OtherFleet { .. } | Self::Quota { .. } => true,
             Self::InvalidSourceRange { none_left, value: _ } => *none_left,
-            Self::NodeSetMissing { .. }
+            Self::PortsWithheld { .. }
+            | Self::BackendsLimited { .. }
+            | Self::NodeSetMissing { .. }
             | Self::NoBackends
             | Self::BackendsRefused { .. }
             | Self::InvalidDuration { .. }
@@ -61,6 +66,8 @@ impl Problem {
             | Self::Suspended { .. }
             | Self::OtherFleet { .. }
             | Self::Quota { .. }
+            | Self::PortsWithheld { .. }
+            | Self::BackendsLimited { .. }
             | Self::NoBackends
             | Self::InvalidDuration { .. }
             | Self::InvalidSourceRange { .. }
@@ -87,6 +94,22 @@ impl fmt::Display for Problem {
                 write!(
                     f,
                     "Tenant {tenant} may use {limit} of spec.quota.{field} and does: delete something, or raise it"
+                )
+            }
+            Self::PortsWithheld { tenant, limit, ports } => {
+                let ports: Vec<String> =
+                    ports.iter().map(|(protocol, port)| format!("{port}/{}", protocol.as_str())).collect();
+                write!(
+                    f,
+                    "Tenant {tenant} may use {limit} of spec.quota.ports and does: {} stay closed; delete something, or raise it",
+                    ports.join(", ")
+                )
+            }
+            Self::BackendsLimited { tenant, limit, served } => {
+                write!(
+                    f,
+                    "Tenant {tenant} may use {limit} of spec.quota.endpoints and does: {served} backends get traffic, more would \
+                     exceed it; use fewer, or raise it"
                 )
             }
             Self::NodeSetMissing { name } => write!(f, "NodeSet {name} does not exist yet: the agent writes it"),

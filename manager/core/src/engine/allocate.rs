@@ -18,7 +18,7 @@ use super::waiting::{Await, Turn};
 use crate::hold::Hold;
 use crate::key::{born, uid};
 use crate::pool::{Pool, is_everywhere};
-use crate::ports::{assign, wanted};
+use crate::ports::assign;
 use crate::problem::Shortage;
 use crate::records::{Flight, owner_key, record_name};
 use crate::step::Step;
@@ -168,7 +168,8 @@ impl Engine {
     /// Drafts the address as given: by creating its object, by taking over one that its last owner left, or by joining the
     /// owners of one.
     fn record(&mut self, address: IpAddr, pool: &str, key: &Key, balancer: &TCPLoadBalancer, drafts: &mut Drafts) {
-        let mut owner = owner_of(key, balancer);
+        let ports = self.world.granted(key, balancer);
+        let mut owner = owner_of(key, balancer, &ports);
         let left = drafts
             .find(address)
             .cloned()
@@ -177,7 +178,7 @@ impl Engine {
         let space = self.world.pools.find(pool);
         if let Some(range) = space.filter(|space| space.counts_ports()) {
             let taken = self.world.taken_ports(address, pool, Some(&object), key);
-            owner.ports = assign(&wanted(&balancer.spec.ports), &[], range.port_range(), &taken).0;
+            owner.ports = assign(&ports, &[], range.port_range(), &taken).0;
         }
         Hold::clear(&mut object);
         object.spec.owners.retain(|other| owner_key(other).as_ref() != Some(key));
@@ -191,6 +192,7 @@ impl Engine {
             self.world.records.depart(address, Flight::Create { owners: [key.clone()].into() });
             self.world.pools.take(address);
         }
+        self.begins(key);
         self.dirt.namespaces.insert(Arc::clone(&key.namespace));
         drafts.put(&key.namespace, address, object);
     }

@@ -26,6 +26,7 @@ use nave_api::{Condition, FleetStatus, IPPoolStatus};
 use nave_xds::resource::{Key as ResourceKey, Resource};
 
 use crate::backends::neighbours::foreign;
+use crate::limits::Line;
 use crate::seen::{Role, Settings};
 use crate::step::{Outcome, Step};
 use crate::{Key, Timestamp};
@@ -44,10 +45,8 @@ pub struct Engine {
     entries: BTreeMap<Key, Entry>,
     /// Whose each published resource is, by fleet.
     published: BTreeMap<Arc<str>, BTreeMap<ResourceKey, Key>>,
-    /// What each tenant uses, by namespace; addresses are counted apart.
-    usage: BTreeMap<Arc<str>, Usage>,
-    /// Namespaces in which somebody was refused something by a limit of the tenant.
-    limited: BTreeSet<Arc<str>>,
+    /// What the load balancers of each namespace ask for; addresses are counted apart.
+    lines: BTreeMap<Arc<str>, Line>,
     short: Short,
     /// Load balancers that have not all that they ask for.
     lacking: BTreeSet<Key>,

@@ -13,21 +13,16 @@ use super::drafts::Drafts;
 use crate::hold::Hold;
 use crate::key::{born, uid};
 use crate::pool::is_everywhere;
-use crate::ports::{assign, covers, wanted};
+use crate::ports::{Door, assign, covers};
 use crate::records::{Flight, KIND, owner_key, place};
 use crate::step::Step;
 use crate::{Key, Timestamp};
 
-/// The owner that a load balancer is, with all its ports.
-pub(super) fn owner_of(key: &Key, balancer: &TCPLoadBalancer) -> Owner {
-    let mut ports: Vec<OwnedPort> = balancer
-        .spec
-        .ports
-        .iter()
-        .map(|port| OwnedPort { protocol: port.protocol, port: port.port, stands_for: None })
-        .collect();
+/// The owner that a load balancer is, with these ports.
+pub(super) fn owner_of(key: &Key, balancer: &TCPLoadBalancer, ports: &BTreeSet<Door>) -> Owner {
+    let mut ports: Vec<OwnedPort> =
+        ports.iter().map(|(protocol, port)| OwnedPort { protocol: *protocol, port: *port, stands_for: None }).collect();
     ports.sort();
-    ports.dedup();
     Owner {
         namespace: key.namespace.to_string(),
         kind: KIND.to_owned(),
@@ -142,9 +137,9 @@ impl Engine {
                 }
                 continue;
             };
-            let mut whole = owner_of(&key, balancer);
+            let wanted = self.world.granted(&key, balancer);
+            let mut whole = owner_of(&key, balancer, &wanted);
             if counts_ports {
-                let wanted = wanted(&balancer.spec.ports);
                 whole.ports = if covers(&owner.ports, &wanted) {
                     owner.ports.clone()
                 } else {

@@ -17,7 +17,7 @@ use crate::hold::Hold;
 use crate::key::uid;
 use crate::pool::choose::{Applicant, admits, candidates};
 use crate::pool::{Pool, everywhere, is_everywhere};
-use crate::ports::{Door, assign, covers, wanted};
+use crate::ports::{Door, assign, covers};
 use crate::problem::Shortage;
 use crate::records::find_owner;
 
@@ -63,7 +63,7 @@ pub(super) fn plan(
         Ok(request) => request,
         Err(shortage) => return Plan { shortage: Some(shortage), ..Plan::default() },
     };
-    let ports = wanted(&balancer.spec.ports);
+    let ports = world.granted(key, balancer);
     let search = Search { world, drafts, key, uid, ports, tenant, namespace: origin(balancer), request, allowance };
     let (kept, surplus) = search.keep(&own);
     let coming: Vec<IpAddr> = world.records.coming(key).collect();

@@ -1,125 +1,111 @@
-//! Whether a tenant may have as much as it asks for. The newest is refused, never what has an address. Knows limits and sums.
+//! Where a tenant's limits meet its load balancers. Knows whose turn it is to be judged; what each may have is decided in
+//! `limits`.
 
-use std::collections::BTreeMap;
+use std::collections::BTreeSet;
 use std::sync::Arc;
 
-use nave_api::tenant::{Quota, Usage};
+use nave_api::TCPLoadBalancer;
+use nave_api::tenant::Usage;
 
 use super::Engine;
+use super::serve::Entry;
+use crate::Key;
 use crate::key::{born, uid};
+use crate::limits::{Claim, Rank, Verdict};
+use crate::ports::wanted;
 use crate::problem::Problem;
-use crate::{Key, Timestamp};
 
 impl Engine {
-    /// Admits or refuses the load balancers of the tenants whose usage or limits changed; returns those that changed sides.
+    /// Takes in what a load balancer asks for now.
+    pub(super) fn claim(&mut self, key: &Key, balancer: &TCPLoadBalancer, entry: &mut Entry, backends: u32) {
+        let records = &self.world.records;
+        let uid = uid(&balancer.metadata);
+        let own: Vec<_> = records.of(key, uid).collect();
+        let comes = records.coming(key).next().is_some();
+        let rank = Rank { waits: own.is_empty() && !comes, born: born(&balancer.metadata), key: key.clone() };
+        let line = self.lines.entry(Arc::clone(&key.namespace)).or_default();
+        let ports = wanted(&balancer.spec.ports);
+        let recorded = own.iter().filter_map(|(_, object)| crate::records::find_owner(object, key, uid));
+        let mut has: BTreeSet<_> =
+            recorded.flat_map(|owner| &owner.ports).map(|port| (port.protocol, port.wanted())).collect();
+        // What is being recorded was granted, and is granted to nobody else meanwhile.
+        if comes || own.iter().any(|(address, _)| records.flight(*address).is_some()) {
+            has.extend(entry.rank.as_ref().map(|before| line.granted(before)).unwrap_or_default());
+        }
+        has.retain(|door| ports.contains(door));
+        let status = entry.said.as_ref().or(balancer.status.as_ref());
+        let served = status.and_then(|status| status.backends).map_or(0, |backends| backends.ready);
+        line.put(entry.rank.as_ref(), rank.clone(), Claim { ports, has, backends, served });
+        entry.rank = Some(rank);
+        self.dirt.namespaces.insert(Arc::clone(&key.namespace));
+    }
+
+    /// It asks for nothing any more.
+    pub(super) fn unclaim(&mut self, key: &Key, rank: Option<&Rank>) {
+        self.world.withheld.remove(key);
+        if let Some((rank, line)) = rank.zip(self.lines.get_mut(&key.namespace)) {
+            line.remove(rank);
+            if line.is_empty() {
+                self.lines.remove(&key.namespace);
+            }
+        }
+        self.dirt.namespaces.insert(Arc::clone(&key.namespace));
+    }
+
+    /// It is being given an address.
+    pub(super) fn begins(&mut self, key: &Key) {
+        let rank = self.entries.get_mut(key).and_then(|entry| entry.rank.as_mut());
+        if let Some((rank, line)) = rank.zip(self.lines.get_mut(&key.namespace)) {
+            line.begin(rank);
+        }
+    }
+
+    /// Judges the tenants whose usage or limits changed; returns the load balancers that get something else than before.
     pub(super) fn admit(&mut self) -> Vec<Key> {
         let namespaces: Vec<Arc<str>> = self.dirt.namespaces.iter().cloned().collect();
         namespaces.iter().flat_map(|namespace| self.admit_tenant(namespace)).collect()
     }
 
     fn admit_tenant(&mut self, namespace: &Arc<str>) -> Vec<Key> {
-        let refused = self.over_quota(namespace);
-        if refused.is_empty() && !self.limited.contains(namespace) {
-            return Vec::new();
-        }
-        if refused.is_empty() {
-            self.limited.remove(namespace);
-        } else {
-            self.limited.insert(Arc::clone(namespace));
-        }
-        let members = self.world.by_namespace.get(namespace).into_iter().flatten();
+        let tenant = self.world.tenant(namespace);
+        let quota = tenant.and_then(|tenant| tenant.spec.quota.as_ref());
+        let name = tenant.and_then(|tenant| tenant.metadata.name.clone()).unwrap_or_default();
+        let (ports, endpoints) = quota.map(|quota| (quota.ports, quota.endpoints)).unwrap_or_default();
+        let Some(line) = self.lines.get_mut(namespace) else { return Vec::new() };
         let mut turned = Vec::new();
-        for key in members {
-            let Some(entry) = self.entries.get_mut(key) else { continue };
-            let verdict = refused.get(key).cloned();
-            if entry.refused != verdict {
-                entry.refused = verdict;
-                turned.push(key.clone());
+        for (key, Verdict { refused, withheld, backends }) in line.decide(quota) {
+            let Some(entry) = self.entries.get_mut(&key) else { continue };
+            let refused = refused.map(|(field, limit)| Problem::Quota { tenant: name.clone(), field, limit });
+            let kept_back = (!withheld.is_empty()).then(|| Problem::PortsWithheld {
+                tenant: name.clone(),
+                limit: ports.unwrap_or_default(),
+                ports: withheld.iter().copied().collect(),
+            });
+            let cut = backends.map(|served| Problem::BackendsLimited {
+                tenant: name.clone(),
+                limit: endpoints.unwrap_or_default(),
+                served,
+            });
+            entry.limits = refused.into_iter().chain(kept_back).chain(cut).collect();
+            entry.backends = backends;
+            if withheld.is_empty() {
+                self.world.withheld.remove(&key);
+            } else {
+                self.world.withheld.insert(key.clone(), withheld);
             }
+            turned.push(key);
         }
         turned
     }
 
-    /// Who exceeds which limit. What has an address counts first and is never refused; then the older, then the lower name.
-    fn over_quota(&self, namespace: &Arc<str>) -> BTreeMap<Key, Problem> {
-        let mut refused = BTreeMap::new();
-        let Some(tenant) = self.world.tenant(namespace) else { return refused };
-        let Some(quota) = &tenant.spec.quota else { return refused };
-        let name = tenant.metadata.name.clone().unwrap_or_default();
-        let total = self.usage.get(namespace).copied().unwrap_or_default();
-        if exceeded(quota, &total).is_none() {
-            return refused;
-        }
-        let mut sum = Usage::default();
-        for (_, key) in self.by_seniority(namespace) {
-            let weight = self.entries.get(&key).map(|entry| entry.weight).unwrap_or_default();
-            let with = add(sum, weight);
-            match exceeded(quota, &with).filter(|_| !self.is_running(&key)) {
-                Some((field, limit)) => {
-                    refused.insert(key, Problem::Quota { tenant: name.clone(), field, limit });
-                }
-                None => sum = with,
-            }
-        }
-        refused
-    }
-
-    fn by_seniority(&self, namespace: &Arc<str>) -> Vec<((bool, Timestamp), Key)> {
-        let members = self.world.by_namespace.get(namespace).into_iter().flatten();
-        let ranked = members.filter_map(|key| {
-            let balancer = self.world.balancers.find(key)?;
-            Some(((!self.is_running(key), born(&balancer.metadata)), key.clone()))
-        });
-        let mut ranked: Vec<_> = ranked.collect();
-        ranked.sort();
-        ranked
-    }
-
-    /// Whether an address is recorded for it.
-    fn is_running(&self, key: &Key) -> bool {
-        let balancer = self.world.balancers.find(key);
-        balancer.is_some_and(|balancer| self.world.records.of(key, uid(&balancer.metadata)).next().is_some())
-    }
-
     /// What the tenant of this namespace uses now. What is refused uses nothing.
     pub(super) fn used(&self, namespace: &Arc<str>) -> Usage {
-        let total = self.usage.get(namespace).copied().unwrap_or_default();
-        let mut refused = Usage::default();
-        if self.limited.contains(namespace) {
-            let members = self.world.by_namespace.get(namespace).into_iter().flatten();
-            let entries = members.filter_map(|key| self.entries.get(key)).filter(|entry| entry.refused.is_some());
-            refused = entries.fold(refused, |sum, entry| add(sum, entry.weight));
-        }
-        Usage {
-            load_balancers: total.load_balancers.saturating_sub(refused.load_balancers),
-            addresses: self.addresses_in(namespace),
-            ports: total.ports.saturating_sub(refused.ports),
-            endpoints: total.endpoints.saturating_sub(refused.endpoints),
-        }
+        let used = self.lines.get(namespace).map(crate::limits::Line::used).unwrap_or_default();
+        Usage { addresses: self.addresses_in(namespace), ..used }
     }
 
     /// Addresses that are recorded or being recorded for the load balancers of a namespace.
     pub(super) fn addresses_in(&self, namespace: &Arc<str>) -> u32 {
         self.world.records.count_in(namespace)
     }
-}
-
-fn add(one: Usage, other: Usage) -> Usage {
-    Usage {
-        load_balancers: one.load_balancers.saturating_add(other.load_balancers),
-        addresses: one.addresses.saturating_add(other.addresses),
-        ports: one.ports.saturating_add(other.ports),
-        endpoints: one.endpoints.saturating_add(other.endpoints),
-    }
-}
-
-/// The first limit that the usage exceeds. Addresses are limited where they are given, hostnames elsewhere.
-fn exceeded(quota: &Quota, usage: &Usage) -> Option<(&'static str, u32)> {
-    let Quota { load_balancers, addresses: _, ports, endpoints, hostnames: _ } = quota;
-    let limits = [
-        ("loadBalancers", load_balancers, usage.load_balancers),
-        ("ports", ports, usage.ports),
-        ("endpoints", endpoints, usage.endpoints),
-    ];
-    limits.into_iter().find_map(|(field, limit, used)| limit.filter(|limit| used > *limit).map(|limit| (field, limit)))
 }

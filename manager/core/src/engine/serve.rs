@@ -6,7 +6,7 @@ use std::sync::Arc;
 
 use nave_api::TCPLoadBalancer;
 use nave_api::tcp_load_balancer::{FamilyPolicy, TCPLoadBalancerStatus};
-use nave_api::tenant::{TenantState, Usage};
+use nave_api::tenant::TenantState;
 use nave_xds::resource::{Key as ResourceKey, Resource, ResourceType};
 use nave_xds::store::Change;
 
@@ -15,6 +15,7 @@ use super::world::node_set_of;
 use crate::Key;
 use crate::compile::{self, Opening, Settled, Targets};
 use crate::key::uid;
+use crate::limits::Rank;
 use crate::pool::is_everywhere;
 use crate::problem::{Problem, Shortage};
 
@@ -28,13 +29,15 @@ pub(super) struct Entry {
     /// What Envoy gets.
     pub fragment: Vec<Resource>,
     pub problems: Vec<Problem>,
-    /// A limit of the tenant that it would exceed.
-    pub refused: Option<Problem>,
+    /// Limits of the tenant that it would exceed.
+    pub limits: Vec<Problem>,
+    /// How many of its backends get traffic, where a limit leaves some out.
+    pub backends: Option<u32>,
+    /// Its place where its tenant has limits.
+    pub rank: Option<Rank>,
     /// Backends that the spoke names, and those that get traffic.
     pub total: u32,
     pub ready: u32,
-    /// What it adds to the tenant's usage.
-    pub weight: Usage,
     pub shortage: Option<Shortage>,
     pub programmed: Programmed,
     /// The status that was said and not yet seen.
@@ -61,16 +64,17 @@ impl Entry {
             fleet,
             fragment,
             problems: _,
-            refused,
+            limits,
+            backends,
+            rank,
             total,
             ready,
-            weight,
             shortage: _,
             programmed: _,
             said: _,
         } = self;
         let uid = uid.to_owned();
-        Self { uid, fleet, fragment, refused, total, ready, weight, ..Self::default() }
+        Self { uid, fleet, fragment, limits, backends, rank, total, ready, ..Self::default() }
     }
 
     pub fn forget_said(&mut self) {
@@ -79,13 +83,13 @@ impl Entry {
 
     /// Every problem, the fatal ones first.
     pub fn all_problems(&self) -> Vec<&Problem> {
-        let mut all: Vec<&Problem> = self.refused.iter().chain(&self.problems).collect();
+        let mut all: Vec<&Problem> = self.limits.iter().chain(&self.problems).collect();
         all.sort_by_key(|problem| (!problem.is_fatal(), (*problem).clone()));
         all
     }
 
     pub fn is_stopped(&self) -> bool {
-        self.refused.is_some() || self.problems.iter().any(Problem::stops_service)
+        self.limits.iter().chain(&self.problems).any(Problem::stops_service)
     }
 }
 
@@ -110,10 +114,12 @@ impl Engine {
     }
 
     fn judge_one(&mut self, key: &Key, judged: &mut Judged) {
-        let Some(balancer) = self.world.balancers.find(key).cloned() else { return };
+        let Some(balancer) = self.world.balancers.find(key).cloned() else {
+            let rank = self.entries.get_mut(key).and_then(|entry| entry.rank.take());
+            return self.unclaim(key, rank.as_ref());
+        };
         let entry = self.entries.remove(key).unwrap_or_default();
-        let before = entry.weight;
-        let mut entry = Entry { problems: Vec::new(), weight: Usage::default(), ..entry.of(uid(&balancer.metadata)) };
+        let mut entry = Entry { problems: Vec::new(), ..entry.of(uid(&balancer.metadata)) };
         let tenant = self.world.tenant(&key.namespace).cloned();
         let (settled, problems) = compile::traffic(&balancer.spec);
         entry.problems.extend(problems);
@@ -136,9 +142,7 @@ impl Engine {
             entry.problems.push(Problem::NoTenant);
         }
         (entry.total, entry.ready) = (targets.total, targets.ready);
-        let ports = u32::try_from(balancer.spec.ports.len()).unwrap_or(u32::MAX);
-        entry.weight = Usage { load_balancers: 1, addresses: 0, ports, endpoints: targets.endpoints() };
-        self.weigh(&key.namespace, before, entry.weight);
+        self.claim(key, &balancer, &mut entry, targets.backends());
         self.entries.insert(key.clone(), entry);
         judged.insert(key.clone(), (settled, targets));
     }
@@ -161,7 +165,6 @@ impl Engine {
     fn serve_one(&mut self, key: &Key, judged: Option<(Settled, Targets)>, draft: &mut Draft) {
         let Some(balancer) = self.world.balancers.find(key).cloned() else {
             if let Some(entry) = self.entries.remove(key) {
-                self.weigh(&key.namespace, entry.weight, Usage::default());
                 self.publish(key, &entry.fleet, &entry.fragment, &[], draft);
             }
             return;
@@ -171,7 +174,11 @@ impl Engine {
             self.judge_one(key, &mut again);
             again.remove(key)
         });
-        let (Some((settled, targets)), Some(mut entry)) = (judged, self.entries.remove(key)) else { return };
+        let (Some((settled, mut targets)), Some(mut entry)) = (judged, self.entries.remove(key)) else { return };
+        if let Some(served) = entry.backends {
+            targets.limit(served);
+            entry.ready = targets.ready;
+        }
         let openings = if entry.is_stopped() { Vec::new() } else { self.openings(key, &balancer) };
         let fragment = compile::fragment(key, &settled, &targets, &openings);
         let fleet =
@@ -238,19 +245,6 @@ impl Engine {
                 draft.entry(Arc::clone(fleet)).or_default().insert(resource.key(), None);
             }
         }
-    }
-
-    /// Keeps the tenant's usage up to date with one load balancer's part of it.
-    fn weigh(&mut self, namespace: &Arc<str>, before: Usage, after: Usage) {
-        if before == after {
-            return;
-        }
-        let sum = self.usage.entry(Arc::clone(namespace)).or_default();
-        let moved = |sum: u32, before: u32, after: u32| sum.saturating_sub(before).saturating_add(after);
-        sum.load_balancers = moved(sum.load_balancers, before.load_balancers, after.load_balancers);
-        sum.ports = moved(sum.ports, before.ports, after.ports);
-        sum.endpoints = moved(sum.endpoints, before.endpoints, after.endpoints);
-        self.dirt.namespaces.insert(Arc::clone(namespace));
     }
 }
 

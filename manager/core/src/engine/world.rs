@@ -43,6 +43,8 @@ pub(super) struct World {
     pub foreign: Foreign,
     /// Whose backends lie where.
     pub places: Places,
+    /// Ports that a limit keeps from a load balancer.
+    pub withheld: BTreeMap<Key, BTreeSet<Door>>,
     pub by_namespace: BTreeMap<Arc<str>, BTreeSet<Key>>,
     by_node_set: BTreeMap<Key, BTreeSet<Key>>,
     reaches: BTreeMap<Key, Arc<Reach>>,
@@ -137,9 +139,18 @@ impl World {
         }
     }
 
+    /// The ports that a load balancer asks for and may have.
+    pub fn granted(&self, key: &Key, balancer: &TCPLoadBalancer) -> BTreeSet<Door> {
+        let mut ports = wanted(&balancer.spec.ports);
+        if let Some(withheld) = self.withheld.get(key) {
+            ports.retain(|door| !withheld.contains(door));
+        }
+        ports
+    }
+
     /// The load balancer's own ports that are open on an address of its own, and the ports there that lead to them.
     pub fn open_ports(&self, object: &IPAllocation, key: &Key, balancer: &TCPLoadBalancer) -> Vec<(Door, u16)> {
-        let wanted = wanted(&balancer.spec.ports);
+        let wanted = self.granted(key, balancer);
         if !self.counts_ports(object) {
             return wanted.into_iter().map(|door| (door, door.1)).collect();
         }
