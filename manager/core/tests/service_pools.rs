@@ -283,3 +283,23 @@ fn what_was_given_in_one_fleet_is_not_served_in_another() {
     assert_eq!(hub.condition(NS, "web", "Accepted"), "False/OtherFleet");
     assert_eq!(hub.cloud_serves(), delivered);
 }
+
+#[test]
+fn what_a_cloud_gave_no_pool_gives_besides() {
+    let mut hub = per_balancer();
+    hub.pool(pool("public", &json!({"addresses": {"include": ["192.0.2.0/30"]}, "use": {"default": true}})));
+    hub.balancer(balancer(NS, "web", &json!({"address": {"pool": "cloud"}})));
+    hub.settle();
+    assert_eq!(hub.addresses(NS, "web"), ["192.0.2.1"]);
+    for name in ["a", "b", "c", "d"] {
+        hub.balancer(balancer(OTHER, name, &json!({"address": {"pool": "public"}})));
+        hub.settle();
+    }
+    let given: Vec<_> = ["a", "b", "c", "d"].iter().flat_map(|name| hub.addresses(OTHER, name)).collect();
+    assert_eq!(given, ["192.0.2.0", "192.0.2.2", "192.0.2.3"]);
+    hub.restart();
+    assert!(hub.decide().is_empty());
+    hub.delete_balancer(NS, "web");
+    hub.settle();
+    assert_eq!(hub.addresses(OTHER, "d"), ["192.0.2.1"]);
+}
