@@ -68,8 +68,12 @@ impl Engine {
         }
         if before.as_ref().map(weighs) != after.as_ref().map(weighs) {
             self.world.forget_reaches_in(&namespace);
-            for balancer in self.world.by_namespace.get(&namespace).into_iter().flatten() {
-                self.dirt.balancer(balancer);
+            for balancer in self.world.by_namespace.get(&namespace).cloned().unwrap_or_default() {
+                self.dirt.balancer(&balancer);
+                let pools = self.world.records.of_name(&balancer).filter(|(address, _)| is_everywhere(*address));
+                for pool in pools.map(|(_, object)| object.spec.pool.clone()).collect::<Vec<_>>() {
+                    self.ordering_moved(&pool, [balancer.clone()]);
+                }
             }
         }
         self.dirt.fleets.extend(after.as_ref().map(|tenant| tenant.spec.fleet().into()));
