@@ -40,6 +40,7 @@
 //!             stat_prefix: "shop-web".to_owned(),
 //!             idle_timeout: Duration::from_secs(3600),
 //!             source_ranges: Vec::new(),
+//!             not_on: Vec::new(),
 //!             hash_source: false,
 //!         }),
 //!         translate::cluster(&Cluster {

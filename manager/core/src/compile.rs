@@ -255,6 +255,7 @@ fn listener(key: &Key, settled: &Settled, cluster: &str, at: (IpAddr, Protocol, 
             Protocol::Udp => settled.udp_session,
         },
         source_ranges: settled.source_ranges.clone(),
+        not_on: Vec::new(),
         hash_source: settled.balancing == model::Balancing::Maglev,
     }
 }

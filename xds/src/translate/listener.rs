@@ -1,4 +1,5 @@
-//! A listener as Envoy's Listener: one address and port, one proxy, source ranges before it. Knows no endpoint.
+//! A listener as Envoy's Listener: one address and port, one proxy, and before it who may reach it and
+//! where. Knows no endpoint.
 
 use envoy_types::pb::envoy::config::core::v3::CidrRange;
 use envoy_types::pb::envoy::config::listener::v3::{
@@ -7,11 +8,18 @@ use envoy_types::pb::envoy::config::listener::v3::{
 use envoy_types::pb::envoy::extensions::filters::network::tcp_proxy::v3 as tcp;
 use envoy_types::pb::envoy::extensions::filters::udp::udp_proxy::v3::{self as udp, udp_proxy_config};
 use envoy_types::pb::envoy::extensions::matching::{
-    common_inputs::network::v3::SourceIpInput, input_matchers::ip::v3::Ip,
+    common_inputs::network::v3::{DestinationIpInput, SourceIpInput},
+    input_matchers::ip::v3::Ip,
 };
 use envoy_types::pb::envoy::r#type::v3::{HashPolicy, hash_policy};
 use envoy_types::pb::google::protobuf::BoolValue;
-use envoy_types::pb::xds::r#type::matcher::v3::{Matcher, matcher};
+use envoy_types::pb::xds::core::v3::TypedExtensionConfig;
+use envoy_types::pb::xds::r#type::matcher::v3::Matcher;
+use envoy_types::pb::xds::r#type::matcher::v3::matcher::matcher_list::predicate::{
+    MatchType, PredicateList, SinglePredicate, single_predicate,
+};
+use envoy_types::pb::xds::r#type::matcher::v3::matcher::matcher_list::{FieldMatcher, Predicate};
+use envoy_types::pb::xds::r#type::matcher::v3::matcher::{self, MatcherList, on_match};
 use ipnet::IpNet;
 use prost::{Message, Name};
 
@@ -34,7 +42,9 @@ pub(super) fn message(listener: &Listener) -> pb::Listener {
         ..Default::default()
     };
     match protocol {
-        Protocol::Tcp => message.filter_chains = vec![chain(listener)],
+        Protocol::Tcp => {
+            message.filter_chains = [Some(serving(listener)), refusing(listener)].into_iter().flatten().collect()
+        }
         Protocol::Udp => {
             message.udp_listener_config = Some(UdpListenerConfig::default());
             message.listener_filters = vec![ListenerFilter {
@@ -52,10 +62,10 @@ fn yes() -> Option<BoolValue> {
     Some(BoolValue { value: true })
 }
 
-/// The one chain of a TCP listener. A connection from elsewhere than the source ranges matches no chain and is closed
+/// The one chain of a TCP listener that leads anywhere. A connection from elsewhere than the source ranges matches no chain and is closed
 /// before a byte goes either way. (An RBAC filter would not do: it waits for the client's first bytes, and by then a
 /// server that speaks first has spoken.)
-fn chain(listener: &Listener) -> FilterChain {
+fn serving(listener: &Listener) -> FilterChain {
     let filters = vec![filter("envoy.filters.network.tcp_proxy", &tcp_proxy(listener))];
     let only_from = FilterChainMatch {
         direct_source_prefix_ranges: cidrs(&listener.source_ranges).collect(),
@@ -65,12 +75,21 @@ fn chain(listener: &Listener) -> FilterChain {
     FilterChain { filters, filter_chain_match, ..Default::default() }
 }
 
+/// The chain of the destinations at which a TCP listener does not answer: Envoy closes a connection that has no filters.
+/// It looks at the destination before the source, hence a chain that names a destination wins over one that names none.
+/// A chain of its own, and the serving one as ever: a change of it touches no connection that is served.
+fn refusing(listener: &Listener) -> Option<FilterChain> {
+    let at = FilterChainMatch { prefix_ranges: cidrs(&listener.not_on).collect(), ..Default::default() };
+    let chain = FilterChain { filter_chain_match: Some(at), ..Default::default() };
+    (!listener.not_on.is_empty()).then_some(chain)
+}
+
 fn filter<M: Message + Name>(name: &str, config: &M) -> Filter {
     Filter { name: name.to_owned(), config_type: Some(filter::ConfigType::TypedConfig(any(config))) }
 }
 
 fn tcp_proxy(listener: &Listener) -> tcp::TcpProxy {
-    let Listener { bind: _, cluster, stat_prefix, idle_timeout, source_ranges: _, hash_source } = listener;
+    let Listener { bind: _, cluster, stat_prefix, idle_timeout, source_ranges: _, not_on: _, hash_source } = listener;
     let source =
         HashPolicy { policy_specifier: Some(hash_policy::PolicySpecifier::SourceIp(hash_policy::SourceIp {})) };
     tcp::TcpProxy {
@@ -96,7 +115,7 @@ fn cidrs(ranges: &[IpNet]) -> impl Iterator<Item = CidrRange> {
 }
 
 fn udp_proxy(listener: &Listener) -> udp::UdpProxyConfig {
-    let Listener { bind: _, cluster, stat_prefix, idle_timeout, source_ranges, hash_source } = listener;
+    let Listener { bind: _, cluster, stat_prefix, idle_timeout, source_ranges, not_on, hash_source } = listener;
     let source = udp_proxy_config::HashPolicy {
         policy_specifier: Some(udp_proxy_config::hash_policy::PolicySpecifier::SourceIp(true)),
     };
@@ -105,38 +124,50 @@ fn udp_proxy(listener: &Listener) -> udp::UdpProxyConfig {
         // Envoy wants more than zero here; absent is its minute.
         idle_timeout: (!idle_timeout.is_zero()).then(|| duration(*idle_timeout)),
         hash_policies: hash_source.then_some(source).into_iter().collect(),
-        route_specifier: Some(udp_proxy_config::RouteSpecifier::Matcher(route(cluster, source_ranges, stat_prefix))),
+        route_specifier: Some(udp_proxy_config::RouteSpecifier::Matcher(route(
+            cluster,
+            asked(source_ranges, not_on, stat_prefix),
+        ))),
         ..Default::default()
     }
 }
 
-/// To the cluster when the source is allowed; a datagram that matches nothing is dropped.
-fn route(cluster: &str, ranges: &[IpNet], stat_prefix: &str) -> Matcher {
-    let to_cluster = matcher::OnMatch {
-        on_match: Some(matcher::on_match::OnMatch::Action(extension(
-            "route",
-            &udp::Route { cluster: cluster.to_owned() },
-        ))),
-        ..Default::default()
+/// What is asked of a datagram before it is passed on, if anything.
+fn asked(source_ranges: &[IpNet], not_on: &[IpNet], stat_prefix: &str) -> Option<Predicate> {
+    let within = |input: TypedExtensionConfig, ranges: &[IpNet]| {
+        let matcher = Ip { cidr_ranges: cidrs(ranges).collect(), stat_prefix: stat_prefix.to_owned() };
+        let matcher = extension("envoy.matching.matchers.ip", &matcher);
+        let matcher = Some(single_predicate::Matcher::CustomMatch(matcher));
+        that(MatchType::SinglePredicate(SinglePredicate { input: Some(input), matcher }))
     };
-    if ranges.is_empty() {
-        return Matcher { on_no_match: Some(Box::new(to_cluster)), matcher_type: None };
+    let elsewhere = (!not_on.is_empty()).then(|| {
+        let at = within(extension("envoy.matching.inputs.destination_ip", &DestinationIpInput {}), not_on);
+        that(MatchType::NotMatcher(Box::new(at)))
+    });
+    let allowed = (!source_ranges.is_empty())
+        .then(|| within(extension("envoy.matching.inputs.source_ip", &SourceIpInput {}), source_ranges));
+    match (elsewhere, allowed) {
+        (Some(elsewhere), Some(allowed)) => {
+            Some(that(MatchType::AndMatcher(PredicateList { predicate: vec![elsewhere, allowed] })))
+        }
+        (one, other) => one.or(other),
     }
-    let inside = matcher::matcher_list::predicate::SinglePredicate {
-        input: Some(extension("envoy.matching.inputs.source_ip", &SourceIpInput {})),
-        matcher: Some(matcher::matcher_list::predicate::single_predicate::Matcher::CustomMatch(extension(
-            "envoy.matching.matchers.ip",
-            &Ip { cidr_ranges: cidrs(ranges).collect(), stat_prefix: stat_prefix.to_owned() },
-        ))),
-    };
-    let field = matcher::matcher_list::FieldMatcher {
-        predicate: Some(matcher::matcher_list::Predicate {
-            match_type: Some(matcher::matcher_list::predicate::MatchType::SinglePredicate(inside)),
-        }),
-        on_match: Some(to_cluster),
-    };
-    Matcher {
-        on_no_match: None,
-        matcher_type: Some(matcher::MatcherType::MatcherList(matcher::MatcherList { matchers: vec![field] })),
+}
+
+fn that(match_type: MatchType) -> Predicate {
+    Predicate { match_type: Some(match_type) }
+}
+
+/// To the cluster when everything that is asked holds; a datagram that matches nothing is dropped.
+fn route(cluster: &str, asked: Option<Predicate>) -> Matcher {
+    let route = extension("route", &udp::Route { cluster: cluster.to_owned() });
+    let to_cluster = matcher::OnMatch { on_match: Some(on_match::OnMatch::Action(route)), ..Default::default() };
+    match asked {
+        None => Matcher { on_no_match: Some(Box::new(to_cluster)), matcher_type: None },
+        Some(asked) => {
+            let field = FieldMatcher { predicate: Some(asked), on_match: Some(to_cluster) };
+            let list = MatcherList { matchers: vec![field] };
+            Matcher { on_no_match: None, matcher_type: Some(matcher::MatcherType::MatcherList(list)) }
+        }
     }
 }

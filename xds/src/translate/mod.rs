@@ -71,6 +71,7 @@ fn socket(protocol: Protocol, address: std::net::IpAddr, port: u16) -> core::Add
 
 #[cfg(test)]
 mod tests {
+    use envoy_types::pb::envoy::config::listener::v3 as pb;
     use ipnet::IpNet;
 
     use super::*;
@@ -83,6 +84,7 @@ mod tests {
             stat_prefix: "shop".to_owned(),
             idle_timeout: Duration::from_mins(1),
             source_ranges: source_ranges.iter().map(|range| range.parse::<IpNet>().expect("a network")).collect(),
+            not_on: Vec::new(),
             hash_source: false,
         }
     }
@@ -100,6 +102,24 @@ mod tests {
             endpoints(&["10.0.0.1:80", "10.0.0.2:80"]),
             endpoints(&["10.0.0.2:80", "10.0.0.1:80", "10.0.0.2:80"])
         );
+    }
+
+    #[test]
+    fn where_a_listener_does_not_answer_is_a_chain_of_its_own() {
+        let decoded = |listener: &Listener| pb::Listener::decode(super::listener(listener).body()).expect("a listener");
+        for source_ranges in [&[][..], &["10.0.0.0/8"]] {
+            let everywhere = shop(source_ranges);
+            let mut elsewhere = everywhere.clone();
+            elsewhere.not_on =
+                ["203.0.113.4/32", "2001:db8::4/128"].map(|range| range.parse().expect("a network")).into();
+            let (before, mut after) = (decoded(&everywhere), decoded(&elsewhere));
+            let refusing = after.filter_chains.pop().expect("a second chain");
+            assert_eq!(before, after, "the serving chain is none of its business");
+            let prefix_ranges = refusing.filter_chain_match.expect("a match").prefix_ranges;
+            let prefixes: Vec<_> = prefix_ranges.iter().map(|range| range.address_prefix.as_str()).collect();
+            assert_eq!(prefixes, ["203.0.113.4", "2001:db8::4"]);
+            assert_eq!(refusing.filters, []);
+        }
     }
 
     #[test]

@@ -23,6 +23,13 @@ pub fn own_address() -> String {
     format!("127.{}.{low}.{own}", 64 + high)
 }
 
+/// A port that no other test uses on any address, nor any connection as its source: for a wildcard address.
+pub fn own_port() -> u16 {
+    static NEXT: AtomicU8 = AtomicU8::new(0);
+    let block = u16::try_from(std::process::id() & 0x1ff).expect("9 bits");
+    10_000 + block * 32 + u16::from(NEXT.fetch_add(1, Ordering::Relaxed) % 32)
+}
+
 /// A socket on an address of its own.
 pub async fn own_socket() -> TcpListener {
     TcpListener::bind((own_address(), 0)).await.expect("a free port")
@@ -157,6 +164,7 @@ pub fn listener(bind: Bind, cluster: &str) -> Listener {
         stat_prefix: cluster.to_owned(),
         idle_timeout: Duration::from_mins(1),
         source_ranges: Vec::new(),
+        not_on: Vec::new(),
         hash_source: false,
     }
 }
