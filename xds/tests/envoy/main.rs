@@ -7,6 +7,8 @@ mod support;
 #[cfg(test)]
 mod changes;
 #[cfg(test)]
+mod destinations;
+#[cfg(test)]
 mod identity;
 #[cfg(test)]
 mod refusals;

@@ -14,13 +14,13 @@ use crate::support::envoy::{Envoy, backend, banner};
 use crate::support::server::{LoadBalancer, Running, cluster, endpoints, listener, own_address, tcp, udp};
 
 /// A server, an Envoy, and one load balancer that is served.
-struct Served {
-    running: Running,
-    envoy: Envoy,
-    address: SocketAddr,
+pub(super) struct Served {
+    pub running: Running,
+    pub envoy: Envoy,
+    pub address: SocketAddr,
 }
 
-async fn serve(listener: &Listener, cluster: &Cluster, endpoints: &Endpoints) -> Served {
+pub(super) async fn serve(listener: &Listener, cluster: &Cluster, endpoints: &Endpoints) -> Served {
     let running = Running::start().await;
     let store = running.server.fleet("default");
     let balancer = LoadBalancer::of(listener, cluster, endpoints);
@@ -33,7 +33,7 @@ async fn serve(listener: &Listener, cluster: &Cluster, endpoints: &Endpoints) ->
 }
 
 /// What a connection from this address reads until it is closed.
-async fn banner_from(source: &str, address: SocketAddr) -> std::io::Result<String> {
+pub(super) async fn banner_from(source: &str, address: SocketAddr) -> std::io::Result<String> {
     let socket = TcpSocket::new_v4()?;
     socket.bind(SocketAddr::new(source.parse().expect("an address"), 0))?;
     let mut stream = socket.connect(address).await?;
@@ -64,7 +64,7 @@ async fn only_source_ranges_may_connect() {
 }
 
 /// Sends a datagram from an address and returns whether it is echoed.
-async fn is_echoed(source: &str, address: SocketAddr, echo: &UdpSocket) -> bool {
+pub(super) async fn is_echoed(source: &str, address: SocketAddr, echo: &UdpSocket) -> bool {
     let client = UdpSocket::bind((source, 0)).await.expect("a socket");
     client.send_to(b"ping", address).await.expect("sends");
     let mut datagram = [0; 16];

@@ -101,6 +101,7 @@ async fn envoy_accepts_whatever_the_model_can_say() {
                 let mut listener = listener(bind, &name);
                 listener.hash_source = balancing == Balancing::Maglev;
                 listener.source_ranges = ranges[..nth].to_vec();
+                listener.not_on = ranges[..(number + nth) % 4].to_vec();
                 listener.idle_timeout = second * u32::try_from(nth).expect("small");
                 resources.push(translate::listener(&listener));
             }
