@@ -62,8 +62,9 @@ pub struct Listener {
     pub source_ranges: Vec<IpNet>,
     /// Destinations at which it does not answer: a listener on a wildcard address is reached at every address of the
     /// machine, also at those that are somebody else's. They come before [`Self::source_ranges`]. Empty: it answers
-    /// everywhere. TCP: a filter chain without filters, `filter_chain_match.prefix_ranges`. UDP: the matcher of
-    /// `UdpProxyConfig`, with `DestinationIPInput`.
+    /// everywhere. TCP: a filter chain without filters, `filter_chain_match.prefix_ranges`; a change leaves every open
+    /// connection alone, also those at these destinations. UDP: the matcher of `UdpProxyConfig`, with
+    /// `DestinationIPInput`; a change ends every session, and the next datagram begins a new one.
     pub not_on: Vec<IpNet>,
     /// Whether the client's address picks the endpoint; needs [`Balancing::Maglev`] on the cluster.
     pub hash_source: bool,

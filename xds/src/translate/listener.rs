@@ -43,7 +43,7 @@ pub(super) fn message(listener: &Listener) -> pb::Listener {
     };
     match protocol {
         Protocol::Tcp => {
-            message.filter_chains = [Some(serving(listener)), refusing(listener)].into_iter().flatten().collect()
+            message.filter_chains = std::iter::once(serving(listener)).chain(refusing(listener)).collect();
         }
         Protocol::Udp => {
             message.udp_listener_config = Some(UdpListenerConfig::default());
@@ -79,7 +79,11 @@ fn serving(listener: &Listener) -> FilterChain {
 /// It looks at the destination before the source, hence a chain that names a destination wins over one that names none.
 /// A chain of its own, and the serving one as ever: a change of it touches no connection that is served.
 fn refusing(listener: &Listener) -> Option<FilterChain> {
-    let at = FilterChainMatch { prefix_ranges: cidrs(&listener.not_on).collect(), ..Default::default() };
+    // Envoy counts a chain that names no destination as one for all of them; of two for the same network, chance would
+    // choose. Hence everything is refused in halves.
+    let narrower = |range: &IpNet| range.subnets(range.prefix_len().max(1)).into_iter().flatten();
+    let not_on: Vec<IpNet> = listener.not_on.iter().flat_map(narrower).collect();
+    let at = FilterChainMatch { prefix_ranges: cidrs(&not_on).collect(), ..Default::default() };
     let chain = FilterChain { filter_chain_match: Some(at), ..Default::default() };
     (!listener.not_on.is_empty()).then_some(chain)
 }

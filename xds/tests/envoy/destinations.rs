@@ -3,6 +3,7 @@
 use std::collections::BTreeMap;
 use std::io;
 use std::net::SocketAddr;
+use std::time::Duration;
 
 use ipnet::IpNet;
 use nave_xds::model::Listener;
@@ -68,11 +69,15 @@ async fn an_allowed_source_does_not_open_somebody_elses_address() {
 }
 
 #[tokio::test]
-async fn a_listener_that_answers_nowhere_is_none() {
-    let mut model = listener(tcp("0.0.0.0", own_port()), "shop");
-    model.not_on = networks(&["0.0.0.0/0"]);
-    let served = serve(&model, &cluster("shop"), &endpoints("shop", &[backend("here").await])).await;
-    assert_closed(banner_from("127.0.0.1", at(OURS, &served)).await);
+async fn a_listener_may_answer_nowhere() {
+    // Several, since Envoy might choose by chance.
+    for source_ranges in [&[][..], &["127.0.0.0/8"], &["0.0.0.0/0"], &[], &["127.0.0.0/8"]] {
+        let mut model = listener(tcp("0.0.0.0", own_port()), "shop");
+        model.not_on = networks(&["0.0.0.0/0", "::/0"]);
+        model.source_ranges = networks(source_ranges);
+        let served = serve(&model, &cluster("shop"), &endpoints("shop", &[backend("here").await])).await;
+        assert_closed(banner_from("127.0.0.1", at(OURS, &served)).await);
+    }
 }
 
 #[tokio::test]
@@ -81,24 +86,31 @@ async fn a_change_of_where_it_answers_leaves_open_connections_alone() {
     let mut model = listener(tcp("0.0.0.0", own_port()), "shop");
     let backends = [upstream.local_addr().expect("an address")];
     let served = serve(&model, &cluster("shop"), &endpoints("shop", &backends)).await;
-    let mut client = TcpStream::connect(at(OURS, &served)).await.expect("connects");
-    let (mut accepted, _) = upstream.accept().await.expect("accepts");
+    let mut open = Vec::new();
+    for address in [OURS, THEIRS] {
+        let client = TcpStream::connect(at(address, &served)).await.expect("connects");
+        open.push((client, upstream.accept().await.expect("accepts").0));
+    }
 
     for not_on in [&["127.0.0.3/32"][..], &["127.0.0.3/32", "127.0.0.4/32"], &["127.0.0.4/32"], &[]] {
         model.not_on = networks(not_on);
         now(&served, &model).await;
         // Past the second for which Envoy drains here.
-        tokio::time::sleep(std::time::Duration::from_millis(1500)).await;
-        accepted.write_all(b"still here").await.expect("writes");
-        let mut heard = [0; 10];
-        client.read_exact(&mut heard).await.expect("reads");
-        assert_eq!(&heard, b"still here");
-        client.write_all(b"and I").await.expect("writes");
-        let mut heard = [0; 5];
-        accepted.read_exact(&mut heard).await.expect("reads");
-        assert_eq!(&heard, b"and I");
+        tokio::time::sleep(Duration::from_millis(1500)).await;
+        for (client, accepted) in &mut open {
+            accepted.write_all(b"still here").await.expect("writes");
+            let mut heard = [0; 10];
+            client.read_exact(&mut heard).await.expect("reads");
+            assert_eq!(&heard, b"still here");
+            client.write_all(b"and I").await.expect("writes");
+            let mut heard = [0; 5];
+            accepted.read_exact(&mut heard).await.expect("reads");
+            assert_eq!(&heard, b"and I");
+        }
     }
     assert_eq!(served.envoy.stats().await["listener_manager.listener_in_place_updated"], 4);
+    TcpStream::connect(at(THEIRS, &served)).await.expect("connects");
+    upstream.accept().await.expect("answers everywhere again");
 }
 
 #[tokio::test]
@@ -129,15 +141,26 @@ async fn an_allowed_source_sends_no_datagrams_to_somebody_elses_address() {
     assert!(!is_echoed("127.0.0.4", at(THEIRS, &served), &echo).await);
 }
 
+/// From where the backend hears a datagram of a client, if it does.
+async fn session(client: &UdpSocket, address: SocketAddr, backend: &UdpSocket) -> Option<SocketAddr> {
+    client.send_to(b"ping", address).await.expect("sends");
+    let heard = tokio::time::timeout(Duration::from_millis(500), backend.recv_from(&mut [0; 16])).await;
+    heard.ok().map(|heard| heard.expect("receives").1)
+}
+
+/// Unlike a TCP listener, Envoy replaces a UDP one as a whole.
 #[tokio::test]
-async fn a_change_of_where_datagrams_are_answered_takes_hold() {
-    let echo = UdpSocket::bind("127.0.0.1:0").await.expect("a socket");
+async fn a_change_of_where_datagrams_are_answered_ends_every_session() {
+    let backend = UdpSocket::bind("127.0.0.1:0").await.expect("a socket");
+    let client = UdpSocket::bind("127.0.0.1:0").await.expect("a socket");
     let mut model = listener(udp("0.0.0.0", own_port()), "dns");
-    let backends = [echo.local_addr().expect("an address")];
+    let backends = [backend.local_addr().expect("an address")];
     let served = serve(&model, &cluster("dns"), &endpoints("dns", &backends)).await;
-    assert!(is_echoed("127.0.0.1", at(THEIRS, &served), &echo).await);
+    let ours = session(&client, at(OURS, &served), &backend).await.expect("served");
+    session(&client, at(THEIRS, &served), &backend).await.expect("served");
+    assert_eq!(session(&client, at(OURS, &served), &backend).await, Some(ours));
     model.not_on = networks(&["127.0.0.3/32"]);
     now(&served, &model).await;
-    assert!(!is_echoed("127.0.0.1", at(THEIRS, &served), &echo).await);
-    assert!(is_echoed("127.0.0.1", at(OURS, &served), &echo).await);
+    assert_eq!(session(&client, at(THEIRS, &served), &backend).await, None);
+    assert_ne!(session(&client, at(OURS, &served), &backend).await.expect("served"), ours);
 }
