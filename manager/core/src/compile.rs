@@ -4,6 +4,7 @@ use std::collections::{BTreeMap, BTreeSet};
 use std::net::{IpAddr, SocketAddr};
 use std::time::Duration;
 
+use ipnet::IpNet;
 use nave_api::tcp_load_balancer::{
     Backends, Balancing, BalancingPolicy, Ejection, Endpoint, HealthCheck, Port, Protocol, ProxyProtocol,
     TCPLoadBalancerSpec, Timeouts, Traffic,
@@ -105,7 +106,7 @@ fn on_endpoints(ports: &[Port], endpoints: &[Endpoint], policy: &Policy<'_>) -> 
 /// The settings of a load balancer's traffic, defaults filled in.
 #[derive(Clone, Debug, PartialEq, Eq)]
 pub(crate) struct Settled {
-    source_ranges: Vec<ipnet::IpNet>,
+    source_ranges: Vec<IpNet>,
     balancing: model::Balancing,
     proxy_protocol: Option<model::ProxyProtocol>,
     health_check: Option<model::HealthCheck>,
@@ -198,11 +199,11 @@ fn checked(said: &HealthCheck, read: &mut Read<'_>) -> model::HealthCheck {
     }
 }
 
-fn networks(texts: &[String], problems: &mut Vec<Problem>) -> Vec<ipnet::IpNet> {
+fn networks(texts: &[String], problems: &mut Vec<Problem>) -> Vec<IpNet> {
     let mut networks = BTreeSet::new();
     let mut bad = Vec::new();
     for text in texts {
-        match text.trim().parse::<ipnet::IpNet>() {
+        match text.trim().parse::<IpNet>() {
             Ok(network) => {
                 networks.insert(network.trunc());
             }
@@ -227,12 +228,19 @@ fn policy(said: Balancing) -> model::Balancing {
 pub(crate) type Opening = (IpAddr, (Protocol, u16), u16);
 
 /// The fragment: one cluster and its endpoints per port that is open somewhere, one listener per opening. Sorted.
-pub(crate) fn fragment(key: &Key, settled: &Settled, targets: &Targets, openings: &[Opening]) -> Vec<Resource> {
+/// `elsewhere` are networks in which the nodes have addresses for others: who listens on every address does not answer there.
+pub(crate) fn fragment(
+    key: &Key,
+    settled: &Settled,
+    targets: &Targets,
+    openings: &[Opening],
+    elsewhere: &[IpNet],
+) -> Vec<Resource> {
     let mut fragment: BTreeMap<ResourceKey, Resource> = BTreeMap::new();
     let mut put = |resource: Resource| fragment.insert(resource.key(), resource);
     for (address, (protocol, port), public) in openings {
         let name = cluster_name(key, *protocol, *port);
-        put(translate::listener(&listener(key, settled, &name, (*address, *protocol, *public))));
+        put(translate::listener(&listener(key, settled, &name, (*address, *protocol, *public), elsewhere)));
         let endpoints = model::Endpoints {
             cluster: name.clone(),
             addresses: targets.by_port.get(&(*protocol, *port)).into_iter().flatten().copied().collect(),
@@ -244,7 +252,13 @@ pub(crate) fn fragment(key: &Key, settled: &Settled, targets: &Targets, openings
     fragment.into_values().collect()
 }
 
-fn listener(key: &Key, settled: &Settled, cluster: &str, at: (IpAddr, Protocol, u16)) -> model::Listener {
+fn listener(
+    key: &Key,
+    settled: &Settled,
+    cluster: &str,
+    at: (IpAddr, Protocol, u16),
+    elsewhere: &[IpNet],
+) -> model::Listener {
     let (address, protocol, port) = at;
     model::Listener {
         bind: model::Bind { protocol: transport(protocol), address, port },
@@ -255,7 +269,7 @@ fn listener(key: &Key, settled: &Settled, cluster: &str, at: (IpAddr, Protocol, 
             Protocol::Udp => settled.udp_session,
         },
         source_ranges: settled.source_ranges.clone(),
-        not_on: Vec::new(),
+        not_on: if address.is_unspecified() { elsewhere.to_vec() } else { Vec::new() },
         hash_source: settled.balancing == model::Balancing::Maglev,
     }
 }

@@ -303,3 +303,23 @@ fn what_a_cloud_gave_no_pool_gives_besides() {
     hub.settle();
     assert_eq!(hub.addresses(OTHER, "d"), ["192.0.2.1"]);
 }
+
+#[test]
+fn ports_of_the_nodes_are_closed_on_the_addresses_of_other_pools() {
+    let mut hub = per_balancer();
+    let listener = |hub: &Hub| {
+        let mut all = hub.served["default"].iter();
+        let (_, found) =
+            all.find(|((_, name), _)| name.starts_with("tcp/0.0.0.0")).expect("a listener on every address");
+        String::from_utf8_lossy(&found.body()).into_owned()
+    };
+    hub.balancer(balancer(NS, "web", &json!({"address": {"pool": "cloud"}})));
+    hub.settle();
+    assert!(!listener(&hub).contains("203.0.113"));
+    hub.pool(pool("public", &json!({"addresses": {"include": ["203.0.113.0/30", "203.0.113.8"]}})));
+    hub.settle();
+    assert!(listener(&hub).contains("203.0.113.0") && listener(&hub).contains("203.0.113.8"));
+    hub.pool(pool("public", &json!({"addresses": {"include": ["203.0.113.0/30"]}, "fleet": "other"})));
+    hub.settle();
+    assert!(!listener(&hub).contains("203.0.113"));
+}

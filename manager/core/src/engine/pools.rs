@@ -30,10 +30,13 @@ impl Engine {
                 self.touch_owners(&addresses);
                 self.dirt.pool_statuses.insert(name);
             }
-            if was_cloud || is_cloud {
-                // The ports of the nodes are everybody's who has some there, whichever pool gave them.
+            if was_cloud || is_cloud || changed.included != Spans::default() {
+                // The ports of the nodes are everybody's who has some there, whichever pool gave them, and are closed on the
+                // addresses of the other pools.
                 let all: Vec<IpAddr> = self.world.records.everywhere().map(|(address, _)| address).collect();
                 self.touch_owners(&all);
+            }
+            if was_cloud || is_cloud {
                 self.review_orders();
             }
             self.dirt.wanting.extend(self.lacking.iter().cloned());

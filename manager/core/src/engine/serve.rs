@@ -180,9 +180,11 @@ impl Engine {
             entry.ready = targets.ready;
         }
         let openings = if entry.is_stopped() { Vec::new() } else { self.openings(key, &balancer) };
-        let fragment = compile::fragment(key, &settled, &targets, &openings);
         let fleet =
             self.world.tenant(&key.namespace).map_or_else(|| Arc::clone(&entry.fleet), |t| t.spec.fleet().into());
+        let is_everywhere = openings.iter().any(|(address, ..)| address.is_unspecified());
+        let elsewhere = if is_everywhere { self.world.pools.inhabited(&fleet) } else { Vec::new() };
+        let fragment = compile::fragment(key, &settled, &targets, &openings, &elsewhere);
         let before = std::mem::take(&mut entry.fragment);
         if entry.fleet == fleet {
             self.publish(key, &fleet, &before, &fragment, draft);

@@ -9,6 +9,7 @@ use std::fmt;
 use std::net::IpAddr;
 use std::sync::Arc;
 
+use ipnet::IpNet;
 use nave_api::ip_pool::{Addresses, PortRange, ServicePer, ServiceSource, Sharing, Source};
 use nave_api::tcp_load_balancer::IpFamily;
 use nave_api::{IPPool, IPPoolSpec};
@@ -266,7 +267,7 @@ pub(crate) struct Pools {
 pub(crate) struct Changed {
     /// The pools that are not what they were: those that were edited, and those that overlap others now or no longer.
     pub names: BTreeSet<Arc<str>>,
-    /// What they include or included, where that differs.
+    /// What they include or included, where that, or the fleet that serves it, differs.
     pub included: Spans,
 }
 
@@ -280,8 +281,9 @@ impl Pools {
     ) -> Changed {
         let mut changed = Changed::default();
         for name in named {
-            let before = self.by_name.remove(&name).map(|pool| pool.included).unwrap_or_default();
-            let mut after = Spans::default();
+            let place = |pool: &Pool| (pool.included.clone(), pool.spec().fleet().to_owned());
+            let before = self.by_name.remove(&name).as_ref().map(place).unwrap_or_default();
+            let mut after = <(Spans, String)>::default();
             if let Some(object) = find(&name) {
                 let mut pool = Pool::parse(object);
                 let delivered = pool.given.ranges().flat_map(|(low, high)| self.delivered.range(low..=high));
@@ -289,12 +291,12 @@ impl Pools {
                 for address in taken_in(&pool.given).into_iter().chain(delivered).collect::<BTreeSet<_>>() {
                     pool.take(address);
                 }
-                after = pool.included.clone();
+                after = place(&pool);
                 self.by_name.insert(Arc::clone(&name), pool);
             }
             if before != after {
-                changed.included.extend(&before);
-                changed.included.extend(&after);
+                changed.included.extend(&before.0);
+                changed.included.extend(&after.0);
             }
             changed.names.insert(name);
         }
@@ -344,6 +346,15 @@ impl Pools {
     /// The pools that offer this address, be it free or not.
     pub fn offering(&self, address: IpAddr) -> impl Iterator<Item = (&Arc<str>, &Pool)> {
         self.by_name.iter().filter(move |(_, pool)| pool.offers(address))
+    }
+
+    /// The IPv4 networks whose addresses the nodes of a fleet have for others than the load balancers of a cloud's pool.
+    pub fn inhabited(&self, fleet: &str) -> Vec<IpNet> {
+        let mut all = Spans::default();
+        for pool in self.by_name.values().filter(|pool| pool.spec().fleet() == fleet) {
+            all.extend(&pool.included);
+        }
+        all.ipv4_networks().map(IpNet::V4).collect()
     }
 
     /// Whether a cloud gave the address.

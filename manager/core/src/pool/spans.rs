@@ -1,9 +1,9 @@
 //! Sets of addresses as sorted spans. Knows numbers and the two families; knows no pool. Nothing here walks over addresses.
 
 use std::collections::BTreeMap;
-use std::net::IpAddr;
+use std::net::{IpAddr, Ipv4Addr};
 
-use ipnet::IpNet;
+use ipnet::{IpNet, Ipv4Net, Ipv4Subnets};
 use nave_api::tcp_load_balancer::IpFamily;
 
 use super::range::Range;
@@ -86,6 +86,12 @@ impl Spans {
         let of =
             |family| self.line(family).0.iter().map(move |(low, high)| (address(family, *low), address(family, *high)));
         of(IpFamily::IPv4).chain(of(IpFamily::IPv6))
+    }
+
+    /// The IPv4 part as networks, as few as there can be.
+    pub fn ipv4_networks(&self) -> impl Iterator<Item = Ipv4Net> {
+        let end = |number: &u128| Ipv4Addr::from_bits(u32::try_from(*number).unwrap_or(u32::MAX));
+        self.v4.0.iter().flat_map(move |(low, high)| Ipv4Subnets::new(end(low), end(high), 0))
     }
 
     pub fn insert(&mut self, address: IpAddr) {
@@ -228,6 +234,13 @@ mod tests {
         assert_eq!(set.count(), u128::MAX - 1);
         set.insert(ip("::"));
         assert_eq!(set.first(IpFamily::IPv6), Some(ip("::")));
+    }
+
+    #[test]
+    fn ranges_become_as_few_networks_as_there_can_be() {
+        let networks: Vec<_> = spans(&["10.0.0.1-10.0.0.4", "10.0.1.0/24", "::/64"]).ipv4_networks().collect();
+        let texts: Vec<_> = networks.iter().map(ToString::to_string).collect();
+        assert_eq!(texts, ["10.0.0.1/32", "10.0.0.2/31", "10.0.0.4/32", "10.0.1.0/24"]);
     }
 
     #[test]
