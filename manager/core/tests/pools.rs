@@ -63,3 +63,17 @@ fn a_pool_is_full_when_its_dynamic_part_is() {
     fill(&mut hub, 0..2);
     assert_eq!(told(&hub), ["Full"]);
 }
+
+#[test]
+fn that_an_address_is_orphaned_is_told_once_also_by_a_manager_that_starts_anew() {
+    let mut hub = hub(&json!({"include": ["203.0.113.0/29"]}));
+    fill(&mut hub, 0..1);
+    hub.pool(pool("public", &json!({"addresses": {"include": ["203.0.113.4/30"]}})));
+    hub.settle();
+    hub.restart();
+    hub.settle();
+    hub.engine.compare();
+    hub.settle();
+    let told = hub.announced.iter().filter(|a| a.reason == "Orphaned").count();
+    assert_eq!((told, hub.addresses(NS, "lb-0")), (1, vec!["203.0.113.0".to_owned()]));
+}

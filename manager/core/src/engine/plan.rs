@@ -214,7 +214,7 @@ impl Search<'_> {
                 _ if self.fit_nowhere(pools) => Shortage::NoPort { pools: names },
                 // Said whether or not one is free just now: what is true must not depend on who was faster.
                 _ if let Some(Allowance { left: _, shortage }) = too_few => shortage.clone(),
-                Some(address) => Shortage::Taken { address },
+                Some(address) => self.in_the_way(address, pools).unwrap_or(Shortage::Taken { address }),
                 None if missing.iter().any(lacks)
                     && (self.request.wanted() == Wanted::All || missing.iter().all(lacks)) =>
                 {
@@ -230,6 +230,15 @@ impl Search<'_> {
         let is_helped = too_few.is_none() && !self.fit_nowhere(pools);
         let awaits = missing.iter().filter(|_| is_helped).flat_map(|family| self.awaits(*family, pools)).collect();
         Plan { shortage, awaits, ..Plan::default() }
+    }
+
+    /// The port that keeps it from an address that it might share.
+    fn in_the_way(&self, address: IpAddr, pools: &[&Arc<str>]) -> Option<Shortage> {
+        let pool = pools.iter().find(|pool| self.may_join(address, pool))?;
+        let object = self.world.records.find(address).map(AsRef::as_ref);
+        let taken = self.world.taken_ports(address, pool, object, self.key);
+        let (protocol, port) = self.ports.intersection(&taken).next()?;
+        Some(Shortage::PortTaken { address, protocol: protocol.as_str(), port: *port })
     }
 
     /// Whether something is under way on what the load balancers of a cloud's pool share: it is their turn next.
