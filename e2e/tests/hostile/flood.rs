@@ -40,7 +40,7 @@ pub async fn limit(lab: &Lab) {
     let backends = json!({"allow": [lab.plan().nodes(2)]});
     let quota = json!({"loadBalancers": QUOTA, "addresses": 10});
     apply(lab, "Tenant", "spoke-2", json!({"backends": backends, "quota": quota})).await;
-    // As the manager makes it once the namespace is ten minutes old; no test waits that long.
+    // As the manager makes it once our kinds are two minutes old; those of a test are younger.
     let hard = json!({COUNTED: TAKEN.to_string()});
     let metadata = json!({"name": "agent", "namespace": OWN});
     let quota = json!({"apiVersion": "v1", "kind": "ResourceQuota", "metadata": metadata, "spec": {"hard": hard}});

@@ -11,7 +11,8 @@ use nave_api::names::{AGENT, TENANT_LABEL, tenant_namespace};
 use nave_api::tenant::TenantSpec;
 
 /// What an agent may own, and what of it etcd shall hold at most when the Tenant sets no quota.
-const INTENTS: [(&str, u32); 3] = [("tcploadbalancers", 10_000), ("httploadbalancers", 10_000), ("nodesets", 100)];
+pub(super) const INTENTS: [(&str, u32); 3] =
+    [("tcploadbalancers", 10_000), ("httploadbalancers", 10_000), ("nodesets", 100)];
 /// How many Secrets a tenant's namespace may hold: the agent's own, and certificates.
 const SECRETS: u32 = 1000;
 /// A quota on objects leaves room above the Tenant's own: a load balancer that is refused there says so on itself.

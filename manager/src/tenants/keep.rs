@@ -5,14 +5,16 @@ use std::sync::{Arc, Mutex, PoisonError};
 use std::time::{Duration, Instant};
 
 use futures::StreamExt;
+use k8s_openapi::apiextensions_apiserver::pkg::apis::apiextensions::v1::CustomResourceDefinition;
 use k8s_openapi::jiff::Timestamp;
 use kube::runtime::controller::{Action, Config, Error as Trouble};
-use kube::{Client, ResourceExt};
+use kube::{Api, Client, ResourceExt};
 use nave_api::Tenant;
 use tokio::sync::OnceCell;
 
 use super::Settings;
-use super::call::Error;
+use super::call::{Error, call};
+use super::children::INTENTS;
 use super::heartbeat::Heard;
 use super::reconcile;
 use super::view::View;
@@ -29,6 +31,8 @@ pub(super) struct Keeper {
     pub(super) view: View,
     // A store wakes only the last of several who wait for it: one waits, the others wait for that one.
     synced: OnceCell<bool>,
+    /// When the youngest of the kinds that a quota counts was installed.
+    kinds_born: OnceCell<Timestamp>,
     memory: Mutex<BTreeMap<String, Memory>>,
 }
 
@@ -48,6 +52,21 @@ impl Keeper {
         let (now, wall) = (Instant::now(), Timestamp::now());
         memory.heard = lease.map(|lease| Heard::listen(memory.heard.as_ref(), &lease, was_connected, now, wall));
         memory.heard.clone()
+    }
+
+    /// When the youngest of the kinds that a quota counts was installed; asked once.
+    pub(super) async fn kinds_born(&self) -> Result<Timestamp, Error> {
+        let ask = || async {
+            let kinds: Api<CustomResourceDefinition> = Api::all(self.client.clone());
+            let mut youngest = Timestamp::MIN;
+            for (plural, _) in INTENTS {
+                let kind =
+                    call("look how old our kinds are", kinds.get_metadata(&format!("{plural}.nave.dev"))).await?;
+                youngest = youngest.max(kind.metadata.creation_timestamp.map_or(Timestamp::MIN, |time| time.0));
+            }
+            Ok(youngest)
+        };
+        self.kinds_born.get_or_try_init(ask).await.copied()
     }
 
     /// Forgets a tenant that has ended.
@@ -75,8 +94,14 @@ impl Keeper {
 pub(super) async fn keep(client: &Client, settings: &Settings) {
     let (view, controller) = View::open(client);
     let memory = Mutex::new(BTreeMap::new());
-    let keeper =
-        Arc::new(Keeper { client: client.clone(), settings: settings.clone(), view, synced: OnceCell::new(), memory });
+    let keeper = Arc::new(Keeper {
+        client: client.clone(),
+        settings: settings.clone(),
+        view,
+        synced: OnceCell::new(),
+        kinds_born: OnceCell::new(),
+        memory,
+    });
     let config = Config::default().concurrency(CONCURRENCY);
     let visits = controller.with_config(config).run(visit, later, keeper);
     visits

@@ -28,8 +28,8 @@ use tokio_util::sync::CancellationToken;
 /// How long a credential lives unless told otherwise: long enough for an agent that was off over a weekend.
 const TOKEN_LIFE: Duration = Duration::from_hours(7 * 24);
 /// A quota refuses everything until the API's controllers have counted, and of a kind that was installed just now they
-/// learn late: a namespace gets its quota when it is this old.
-const QUOTA_AFTER: Duration = Duration::from_mins(10);
+/// learn late, and then count after minutes: a namespace gets its quota at once where our kinds are this old.
+const QUOTA_AFTER: Duration = Duration::from_mins(2);
 
 /// What is the same for all tenants.
 #[derive(Clone, Debug)]
@@ -40,7 +40,7 @@ pub(crate) struct Settings {
     pub(crate) hub_ca: Vec<u8>,
     /// How long a credential lives; a new one is issued when two thirds are over. The API gives 10 minutes or more.
     pub(crate) token_life: Duration,
-    /// The age at which a namespace gets its quota of objects.
+    /// The age of our kinds from which on namespaces get a quota of objects.
     pub(crate) quota_after: Duration,
 }
 

@@ -24,15 +24,15 @@ use super::status::{Ours, ready, unready};
 use super::view::Room;
 use super::{children, ending};
 
-/// What nobody tells us of is looked at this often: a namespace that is in the way, the age of a namespace.
+/// What nobody tells us of is looked at this often: a namespace that is in the way.
 const OFTEN: Duration = Duration::from_mins(1);
 /// And a tenant in order this often, in case a watch missed something.
 const SELDOM: Duration = Duration::from_hours(1);
 
 /// How the namespace stands.
 enum Home {
-    /// It is there; we know it for so long.
-    Ours(Option<Duration>),
+    /// It is there.
+    Ours,
     /// It was made just now: the watch will tell of it.
     New,
     /// It is being deleted.
@@ -65,9 +65,8 @@ async fn furnish(tenant: &Tenant, keeper: &Keeper) -> Result<Action, Error> {
         return Ok(Action::await_change()); // The watch shows the Tenant with the finalizer.
     }
     let room = keeper.view.room(&name);
-    let age = match home(&name, &room, keeper).await? {
-        Home::Ours(age) => age,
-        Home::New => None,
+    match home(&name, &room, keeper).await? {
+        Home::Ours | Home::New => {}
         Home::Ending => {
             return homeless(
                 tenant,
@@ -84,8 +83,8 @@ async fn furnish(tenant: &Tenant, keeper: &Keeper) -> Result<Action, Error> {
             );
             return homeless(tenant, keeper, "NamespaceTaken", &message).await;
         }
-    };
-    let quota_in = furniture(tenant, &room, keeper, age).await?;
+    }
+    let quota_in = furniture(tenant, &room, keeper).await?;
     let Some((issued, renew_in)) = credential(&name, &room, keeper).await? else {
         return Ok(Action::requeue(OFTEN)); // The watch will show the account that was made just now.
     };
@@ -134,9 +133,7 @@ async fn home(tenant: &str, room: &Room, keeper: &Keeper) -> Result<Home, Error>
     if present.metadata.deletion_timestamp.is_some() {
         return Ok(Home::Ending);
     }
-    let made = present.metadata.creation_timestamp.map(|time| time.0.as_second());
-    let age = made.and_then(|made| u64::try_from(Timestamp::now().as_second() - made).ok());
-    Ok(Home::Ours(age.map(Duration::from_secs)))
+    Ok(Home::Ours)
 }
 
 /// The tenant has no namespace now, and its status says why.
@@ -147,13 +144,8 @@ async fn homeless(tenant: &Tenant, keeper: &Keeper, reason: &str, message: &str)
     Ok(Action::requeue(OFTEN))
 }
 
-/// Account, role, binding and, once the namespace is old enough, the quota; how long that takes yet.
-async fn furniture(
-    tenant: &Tenant,
-    room: &Room,
-    keeper: &Keeper,
-    age: Option<Duration>,
-) -> Result<Option<Duration>, Error> {
+/// Account, role, binding and, once our kinds are old enough, the quota; how long that takes yet.
+async fn furniture(tenant: &Tenant, room: &Room, keeper: &Keeper) -> Result<Option<Duration>, Error> {
     let name = tenant.name_any();
     let account = children::account(&name);
     if !room.account.as_deref().is_some_and(|present| children::same_account(present, &account)) {
@@ -161,7 +153,9 @@ async fn furniture(
     }
     apply_role(keeper, &name, &children::role(&name)).await?;
     bind(&name, room, keeper).await?;
-    let left = keeper.settings.quota_after.saturating_sub(age.unwrap_or_default());
+    let born = keeper.kinds_born().await?;
+    let age = u64::try_from(Timestamp::now().as_second() - born.as_second()).unwrap_or(0);
+    let left = keeper.settings.quota_after.saturating_sub(Duration::from_secs(age));
     if !left.is_zero() {
         return Ok(Some(left));
     }
