@@ -1,6 +1,7 @@
 //! The agent of a spoke: starts the rooms, joins them, ends them in order. Knows no rule; the core decides.
 
 mod agent;
+mod anew;
 mod connect;
 mod error;
 mod events;
@@ -12,6 +13,8 @@ mod page;
 mod perform;
 mod queue;
 mod resolve;
+#[cfg(test)]
+mod stub;
 mod watch;
 
 use anyhow::Context as _;

@@ -7,12 +7,11 @@ use std::sync::Arc;
 use std::time::Duration;
 
 use backon::ExponentialBuilder;
-use futures::stream::BoxStream;
-use futures::{Stream, StreamExt as _};
+use futures::StreamExt as _;
 use k8s_openapi::api::core::v1::{Node, Service};
 use k8s_openapi::api::discovery::v1::EndpointSlice;
 use kube::runtime::WatchStreamExt as _;
-use kube::runtime::watcher::{self, Event, watcher};
+use kube::runtime::watcher::{self, Event};
 use kube::{Api, Client, Resource, ResourceExt as _};
 use nave_agent_core::{Change, Tenancy};
 use nave_api::{NodeSet, TCPLoadBalancer};
@@ -22,6 +21,7 @@ use tokio::task::JoinSet;
 use tokio_util::sync::CancellationToken;
 use tokio_util::task::TaskTracker;
 
+use crate::anew::anew;
 use crate::connect::WATCH_SECONDS;
 use crate::error::line;
 use crate::hub::{Hub, Session};
@@ -146,13 +146,12 @@ impl<K: Resource + Clone + DeserializeOwned + Debug + Send + 'static> Follow<K> 
     async fn run(self, report: impl Fn(Result<(), &watcher::Error>)) {
         let Self { api, wrap, out } = self;
         let config = watcher::Config::default().timeout(WATCH_SECONDS);
-        let backoff = ExponentialBuilder::default()
+        let waits = ExponentialBuilder::default()
             .with_min_delay(Duration::from_millis(200))
             .with_max_delay(Duration::from_secs(5))
             .without_max_times()
             .with_jitter();
-        let stream = anew(api, config).backoff(watcher::ExponentialBackoff::from(backoff));
-        let mut stream = std::pin::pin!(stream.modify(strip));
+        let mut stream = std::pin::pin!(anew(api, config, waits).modify(strip));
         let mut listing = Vec::new();
         while let Some(event) = stream.next().await {
             report(event.as_ref().map(|_| ()));
@@ -175,22 +174,6 @@ impl<K: Resource + Clone + DeserializeOwned + Debug + Send + 'static> Follow<K> 
             }
         }
     }
-}
-
-/// A watch that begins with a whole list after every failure. Who went on from where he was could have been left behind: a
-/// cluster that was restored from a snapshot is at revisions that he believes to have seen, and its API server tells him nothing.
-fn anew<K>(api: Api<K>, config: watcher::Config) -> impl Stream<Item = watcher::Result<Event<K>>> + Send
-where
-    K: Resource + Clone + DeserializeOwned + Debug + Send + 'static,
-{
-    futures::stream::unfold(None, move |going: Option<BoxStream<'static, _>>| {
-        let mut going = going.unwrap_or_else(|| watcher(api.clone(), config.clone()).boxed());
-        async move {
-            let event = going.next().await?;
-            let going = event.is_ok().then_some(going);
-            Some((event, going))
-        }
-    })
 }
 
 /// Most of an object's memory is what nobody decides with.

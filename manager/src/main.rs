@@ -1,5 +1,6 @@
 //! `nave-manager`: reads its options and does what they say. Knows no more.
 
+mod anew;
 mod authority;
 mod bootstrap;
 mod client;
@@ -16,6 +17,8 @@ mod perform;
 mod pools;
 mod provider;
 mod run;
+#[cfg(test)]
+mod stub;
 mod tenants;
 mod traffic;
 mod watch;

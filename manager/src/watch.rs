@@ -6,18 +6,19 @@ use std::time::Duration;
 
 use backon::ExponentialBuilder;
 use futures::stream::BoxStream;
-use futures::{Stream, StreamExt};
+use futures::StreamExt;
 use ipnet::IpNet;
 use k8s_openapi::api::core::v1::Node;
 use k8s_openapi::api::networking::v1::ServiceCIDR;
 use kube::runtime::WatchStreamExt;
-use kube::runtime::watcher::{self, Event, ExponentialBackoff};
+use kube::runtime::watcher::{self, Event};
 use kube::{Api, Client, Resource};
 use nave_api::{Fleet, IPAllocation, IPPool, NodeSet, TCPLoadBalancer, Tenant};
 use nave_manager_core::{Key, Seen, Sight};
 use serde::de::DeserializeOwned;
 use tokio::sync::watch;
 
+use crate::anew::anew;
 use crate::conductor::{Inbox, Input};
 use crate::pools::Pools;
 use crate::provider::Providers;
@@ -159,16 +160,9 @@ pub(crate) fn events<K>(api: Api<K>, config: watcher::Config) -> BoxStream<'stat
 where
     K: Resource<DynamicType = ()> + Clone + DeserializeOwned + Debug + Send + 'static,
 {
-    // A manager comes back soon after the API does: everybody's changes wait for it.
-    let backoff = ExponentialBuilder::default()
-        .with_min_delay(Duration::from_millis(100))
-        .with_max_delay(Duration::from_secs(2))
-        .with_jitter()
-        .without_max_times();
     // A watch of an API server that hangs is given up a little after this: soon, and cheap where nothing hangs.
-    anew(api, config.timeout(60))
+    anew(api, config.timeout(60), waits())
         .modify(|object| object.meta_mut().managed_fields = None)
-        .backoff(ExponentialBackoff::from(backoff))
         .filter_map(|event| async {
             event.inspect_err(|error| {
                 tracing::warn!(kind = %K::kind(&()), error = error as &dyn std::error::Error, "a watch is interrupted");
@@ -177,20 +171,10 @@ where
         .boxed()
 }
 
-/// A watch that begins with a whole list after every failure. Who went on from where he was could have been left behind: a hub
-/// that was restored from a snapshot is at revisions that he believes to have seen, and its API server tells him nothing.
-pub(crate) fn anew<K>(api: Api<K>, config: watcher::Config) -> impl Stream<Item = watcher::Result<Event<K>>> + Send
-where
-    K: Resource + Clone + DeserializeOwned + Debug + Send + 'static,
-{
-    futures::stream::unfold(None, move |going: Option<BoxStream<'static, _>>| {
-        let mut going = going.unwrap_or_else(|| watcher::watcher(api.clone(), config.clone()).boxed());
-        async move {
-            let event = going.next().await?;
-            let going = event.is_ok().then_some(going);
-            Some((event, going))
-        }
-    })
+/// A manager comes back soon after the API does: everybody's changes wait for it.
+pub(crate) fn waits() -> ExponentialBuilder {
+    let (first, longest) = (Duration::from_millis(100), Duration::from_secs(2));
+    ExponentialBuilder::default().with_min_delay(first).with_max_delay(longest).with_jitter().without_max_times()
 }
 
 fn node_networks(node: &Node) -> Vec<IpNet> {

@@ -16,7 +16,8 @@ use nave_api::Tenant;
 use nave_api::names::{AGENT, TENANT_LABEL, tenant_namespace, tenant_of};
 use serde::de::DeserializeOwned;
 
-use crate::watch::anew;
+use crate::anew::anew;
+use crate::watch::waits;
 
 /// The latest of everything that the tenants' rooms are made of.
 pub(super) struct View {
@@ -113,8 +114,7 @@ where
 {
     let (reader, writer) = store();
     // A connection that was dropped silently is noticed within a minute.
-    let stream = anew(Api::<K>::all(client.clone()), config.timeout(60))
-        .default_backoff()
+    let stream = anew(Api::<K>::all(client.clone()), config.timeout(60), waits())
         .modify(|object| object.meta_mut().managed_fields = None)
         .reflect(writer)
         .touched_objects();
