@@ -3,13 +3,13 @@
 use std::fmt::Debug;
 use std::sync::Arc;
 
-use futures::{Stream, StreamExt};
+use futures::{Stream, StreamExt, stream};
 use k8s_openapi::api::coordination::v1::Lease;
 use k8s_openapi::api::core::v1::{Namespace, ResourceQuota, Secret, ServiceAccount};
 use k8s_openapi::api::rbac::v1::{Role, RoleBinding};
 use kube::api::PartialObjectMeta;
 use kube::runtime::reflector::{ObjectRef, Store, store};
-use kube::runtime::watcher::Config;
+use kube::runtime::watcher::{self, Config, Event};
 use kube::runtime::{WatchStreamExt, controller::Controller};
 use kube::{Api, Client, Resource, ResourceExt};
 use nave_api::Tenant;
@@ -105,10 +105,7 @@ where
 }
 
 /// A store of a kind, and the stream that fills it and names what was touched.
-fn follow<K>(
-    client: &Client,
-    config: Config,
-) -> (Store<K>, impl Stream<Item = Result<K, kube::runtime::watcher::Error>> + Send + 'static)
+fn follow<K>(client: &Client, config: Config) -> (Store<K>, impl Stream<Item = watcher::Result<K>> + Send + 'static)
 where
     K: Resource<DynamicType = ()> + Clone + Debug + DeserializeOwned + Send + Sync + 'static,
 {
@@ -116,7 +113,75 @@ where
     // A connection that was dropped silently is noticed within a minute.
     let stream = anew(Api::<K>::all(client.clone()), config.timeout(60), waits())
         .modify(|object| object.meta_mut().managed_fields = None)
-        .reflect(writer)
-        .touched_objects();
+        .reflect(writer);
+    let stream = touched(stream, reader.clone());
     (reader, stream.boxed())
+}
+
+/// What changed: one object, or with a whole list all that was known before it and all that is known now. What has gone while
+/// a watch was down is told by nothing else, and nobody is told of anything that the store does not show yet.
+fn touched<K>(
+    events: impl Stream<Item = watcher::Result<Event<K>>>,
+    store: Store<K>,
+) -> impl Stream<Item = watcher::Result<K>>
+where
+    K: Resource<DynamicType = ()> + Clone,
+{
+    let mut before = Vec::new();
+    events.flat_map(move |event| {
+        let objects = match event {
+            Ok(Event::Init) => {
+                before = store.state();
+                Vec::new()
+            }
+            Ok(Event::InitApply(_)) => Vec::new(),
+            Ok(Event::InitDone) => {
+                let gone = std::mem::take(&mut before).into_iter();
+                let gone = gone.filter(|object| store.get(&ObjectRef::from_obj(object.as_ref())).is_none());
+                store.state().into_iter().chain(gone).map(|object| Ok(object.as_ref().clone())).collect()
+            }
+            Ok(Event::Apply(object) | Event::Delete(object)) => vec![Ok(object)],
+            Err(error) => vec![Err(error)],
+        };
+        stream::iter(objects)
+    })
+}
+
+#[cfg(test)]
+mod tests {
+    use super::*;
+
+    fn account(namespace: &str) -> ServiceAccount {
+        let mut account = ServiceAccount::default();
+        (account.metadata.name, account.metadata.namespace) = (Some(AGENT.into()), Some(namespace.into()));
+        account
+    }
+
+    /// What each event touches, by what the store shows at that time.
+    async fn told(events: Vec<Event<ServiceAccount>>) -> Vec<(String, bool)> {
+        let (reader, writer) = store();
+        let events = stream::iter(events.into_iter().map(Ok)).reflect(writer);
+        touched(events, reader.clone())
+            .map(|object| {
+                let object = object.unwrap();
+                (object.namespace().unwrap(), reader.get(&ObjectRef::from_obj(&object)).is_some())
+            })
+            .collect()
+            .await
+    }
+
+    #[tokio::test]
+    async fn what_a_list_lacks_that_was_known_before_is_touched_like_what_it_has() {
+        let list = |names: &[&str]| {
+            let objects = names.iter().map(|name| Event::InitApply(account(name)));
+            std::iter::once(Event::Init).chain(objects).chain([Event::InitDone]).collect::<Vec<_>>()
+        };
+        let first = list(&["a", "b"]);
+        let broken_off = vec![Event::Delete(account("a")), Event::Init, Event::InitApply(account("c"))];
+        let second = list(&["c"]);
+        let mut told = told([first, broken_off, second].concat()).await;
+        told[..2].sort();
+        let expected = [("a", true), ("b", true), ("a", false), ("c", true), ("b", false)];
+        assert_eq!(told, expected.map(|(name, there)| (name.to_owned(), there)));
+    }
 }
