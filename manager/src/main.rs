@@ -11,6 +11,7 @@ mod freshness;
 mod http;
 mod logging;
 mod metrics;
+mod networks;
 mod options;
 mod peers;
 mod perform;

@@ -1,25 +1,21 @@
 //! The watches of the hub: one per kind, each for ever. Knows the API; hands on what it sees.
 
 use std::fmt::Debug;
-use std::net::IpAddr;
 use std::time::Duration;
 
 use backon::ExponentialBuilder;
-use futures::stream::BoxStream;
 use futures::StreamExt;
-use ipnet::IpNet;
-use k8s_openapi::api::core::v1::Node;
-use k8s_openapi::api::networking::v1::ServiceCIDR;
+use futures::stream::BoxStream;
 use kube::runtime::WatchStreamExt;
 use kube::runtime::watcher::{self, Event};
 use kube::{Api, Client, Resource};
 use nave_api::{Fleet, IPAllocation, IPPool, NodeSet, TCPLoadBalancer, Tenant};
 use nave_manager_core::{Key, Seen, Sight};
 use serde::de::DeserializeOwned;
-use tokio::sync::watch;
 
 use crate::anew::anew;
 use crate::conductor::{Inbox, Input};
+use crate::networks;
 use crate::pools::Pools;
 use crate::provider::Providers;
 use crate::traffic::Traffic;
@@ -40,7 +36,7 @@ pub(crate) fn start(client: &Client, providers: &Providers, inbox: &Inbox, traff
         Input::Seen(Box::new(Seen::LoadBalancers(sight)))
     });
     allocations(client, inbox.clone());
-    networks(client, inbox.clone());
+    networks::watch(client, inbox.clone());
     providers.watch(inbox);
 }
 
@@ -90,65 +86,8 @@ pub(crate) fn gone(object: IPAllocation) -> Input {
     }
 }
 
-/// The hub's own networks: those of its Nodes, and of its Services where the API tells (Kubernetes 1.33 and later).
-fn networks(client: &Client, inbox: Inbox) {
-    let (nodes, mut of_nodes) = watch::channel(None);
-    let (services, mut of_services) = watch::channel(Some(Vec::new()));
-    collect::<Node>(client, nodes, node_networks);
-    collect::<ServiceCIDR>(client, services, service_networks);
-    tokio::spawn(async move {
-        loop {
-            let both = of_nodes.borrow_and_update().clone().zip(of_services.borrow_and_update().clone());
-            if let Some((mut all, services)) = both {
-                all.extend(services);
-                all.sort_unstable();
-                all.dedup();
-                inbox.seen(Seen::HubNetworks(all));
-            }
-            let changed = tokio::select! {
-                changed = of_nodes.changed() => changed,
-                changed = of_services.changed() => changed,
-            };
-            if changed.is_err() {
-                return;
-            }
-        }
-    });
-}
-
-/// Keeps the networks of all objects of a kind; tells only when they change.
-fn collect<K>(client: &Client, into: watch::Sender<Option<Vec<IpNet>>>, read: fn(&K) -> Vec<IpNet>)
-where
-    K: Resource<DynamicType = ()> + Clone + DeserializeOwned + Debug + Send + 'static,
-{
-    let mut events = all::<K>(client);
-    tokio::spawn(async move {
-        let mut known = std::collections::BTreeMap::new();
-        let mut listed = false;
-        while let Some(event) = events.next().await {
-            match event {
-                Event::Init => known.clear(),
-                Event::InitApply(object) | Event::Apply(object) => {
-                    known.insert(Key::of(&object), read(&object));
-                }
-                Event::Delete(object) => {
-                    known.remove(&Key::of(&object));
-                }
-                Event::InitDone => listed = true,
-            }
-            if listed {
-                let all: Vec<IpNet> = known.values().flatten().copied().collect();
-                into.send_if_modified(|before| {
-                    let changed = before.as_ref() != Some(&all);
-                    *before = Some(all);
-                    changed
-                });
-            }
-        }
-    });
-}
-
-fn all<K>(client: &Client) -> BoxStream<'static, Event<K>>
+/// Every event of every object of a kind, for ever.
+pub(crate) fn all<K>(client: &Client) -> BoxStream<'static, Event<K>>
 where
     K: Resource<DynamicType = ()> + Clone + DeserializeOwned + Debug + Send + 'static,
 {
@@ -175,16 +114,4 @@ where
 pub(crate) fn waits() -> ExponentialBuilder {
     let (first, longest) = (Duration::from_millis(100), Duration::from_secs(2));
     ExponentialBuilder::default().with_min_delay(first).with_max_delay(longest).with_jitter().without_max_times()
-}
-
-fn node_networks(node: &Node) -> Vec<IpNet> {
-    let pods = node.spec.iter().flat_map(|spec| spec.pod_cidrs.iter().flatten());
-    let addresses = node.status.iter().flat_map(|status| status.addresses.iter().flatten());
-    let addresses = addresses.filter_map(|entry| entry.address.parse::<IpAddr>().ok().map(IpNet::from));
-    pods.filter_map(|network| network.parse().ok()).chain(addresses).collect()
-}
-
-fn service_networks(service: &ServiceCIDR) -> Vec<IpNet> {
-    let networks = service.spec.iter().flat_map(|spec| spec.cidrs.iter().flatten());
-    networks.filter_map(|network| network.parse().ok()).collect()
 }
