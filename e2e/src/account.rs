@@ -60,7 +60,7 @@ pub async fn account(plane: &ControlPlane, chart: Chart) -> Result<PathBuf> {
         apply(&plane.client(), object).await?;
     }
     if chart == Chart::Manager {
-        guard_secrets(plane).await?;
+        guard(plane).await?;
     }
     let kubeconfig = plane.kubeconfig_of_account(NAMESPACE, &name).await?;
     granted(&kubeconfig, &[(cluster[0].clone(), None), (own[0].clone(), Some(NAMESPACE))]).await?;
@@ -68,11 +68,11 @@ pub async fn account(plane: &ControlPlane, chart: Chart) -> Result<PathBuf> {
 }
 
 /// What the manager's chart forbids agents, and the manager itself, besides.
-async fn guard_secrets(plane: &ControlPlane) -> Result<()> {
+async fn guard(plane: &ControlPlane) -> Result<()> {
     let version = "admissionregistration.k8s.io/v1";
-    for whose in ["agents", "managers"] {
-        let name = format!("nave-{whose}-secrets");
-        let policy = Chart::Manager.rules(&format!("{whose}-secrets-policy.yaml"))?;
+    for what in ["agents-secrets", "agents-tokens", "managers-secrets"] {
+        let name = format!("nave-{what}");
+        let policy = Chart::Manager.rules(&format!("{what}-policy.yaml"))?;
         let binding = json!({"policyName": name, "validationActions": ["Deny"]});
         for (kind, spec) in [("ValidatingAdmissionPolicy", policy), ("ValidatingAdmissionPolicyBinding", binding)] {
             let object = json!({"apiVersion": version, "kind": kind, "metadata": {"name": name}, "spec": spec});

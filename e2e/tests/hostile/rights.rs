@@ -2,7 +2,7 @@
 
 use serde_json::{Value, json};
 
-use super::attempt::{Attempt, OWN, VICTIM, balancer, intents};
+use super::attempt::{Attempt, Expect, OWN, VICTIM, balancer, intents};
 
 const CORE: &str = "/api/v1";
 const OURS: &str = "/apis/nave.dev/v1alpha1";
@@ -13,6 +13,7 @@ pub fn attempts(victim: &str, address: &str) -> Vec<Attempt> {
     let mut all = in_the_victims_room(victim);
     all.extend(on_what_the_manager_says(address));
     all.extend(on_credentials());
+    all.extend(on_its_own_tokens());
     all.extend(on_rights());
     all.extend(on_the_hub());
     all
@@ -99,6 +100,28 @@ fn on_credentials() -> Vec<Attempt> {
             .header("Impersonate-Group", "system:masters"),
         Attempt::get("be the victim's agent", &intents(VICTIM))
             .header("Impersonate-User", "system:serviceaccount:tenant-spoke-1:agent"),
+    ]
+}
+
+/// Tokens that would outlive the credential, and those by which an agent renews it.
+fn on_its_own_tokens() -> Vec<Attempt> {
+    let path = format!("{CORE}/namespaces/{OWN}/serviceaccounts/agent/token");
+    let request = |holder: Value, seconds: Value| {
+        let spec = json!({"boundObjectRef": holder, "expirationSeconds": seconds});
+        json!({"apiVersion": "authentication.k8s.io/v1", "kind": "TokenRequest", "spec": spec})
+    };
+    let held_by = |name: &str| json!({"apiVersion": "v1", "kind": "Secret", "name": name});
+    let (week, year) = (7 * 24 * 3600, 365 * 24 * 3600);
+    vec![
+        Attempt::post("get a token that no Secret voids", &path, request(Value::Null, json!(600))),
+        Attempt::post("get one that no Secret voids, for years", &path, request(Value::Null, json!(10 * year))),
+        Attempt::post("get one for a year", &path, request(held_by("agent"), json!(year))),
+        Attempt::post("get one for a second more than a week", &path, request(held_by("agent"), json!(week + 1))),
+        Attempt::post("bind one to another Secret", &path, request(held_by("others"), json!(600))),
+        Attempt::post("a token for a week is given", &path, request(held_by("agent"), json!(week)))
+            .expecting(Expect::Done),
+        Attempt::post("a token for the usual time is given", &path, request(held_by("agent"), Value::Null))
+            .expecting(Expect::Done),
     ]
 }
 

@@ -5,7 +5,8 @@
 //! nothing; the Secrets are watched without their contents.
 //!
 //! The credential is a token bound to the Secret that carries it, and so are the tokens that the agent gets for itself in
-//! time. Taking the annotation `nave.dev/issued-at` from the Secret `agent` makes a new credential beside the old one, which
+//! time: the admission policy `nave-agents-tokens` of our chart lets it have no others, and none that live longer. Taking the
+//! annotation `nave.dev/issued-at` from the Secret `agent` makes a new credential beside the old one, which
 //! ends by its age; deleting the Secret voids the old one at once, deleting the service account `agent` every token that
 //! was ever issued to it. Each time the new kubeconfig has to be brought to the agent.
 
@@ -25,7 +26,7 @@ use kube::Client;
 use tokio::sync::watch;
 use tokio_util::sync::CancellationToken;
 
-/// How long a credential lives unless told otherwise: long enough for an agent that was off over a weekend.
+/// How long a credential lives: long enough for an agent that was off over a weekend. `nave-agents-tokens` says it, too.
 const TOKEN_LIFE: Duration = Duration::from_hours(7 * 24);
 /// A quota refuses everything until the API's controllers have counted, and of a kind that was installed just now they
 /// learn late, and then count after minutes: a namespace gets its quota at once where our kinds are this old.
