@@ -53,17 +53,34 @@ impl<K> Change<K> {
 }
 
 /// The objects of one kind. An answer to our own write counts at once, so that the next decision does not repeat it.
+///
+/// Whom to believe: lists and the watch come in order, one behind the other, and the later one is right, whatever its
+/// versions say. A cluster that was restored from a snapshot goes back to older ones. Only our own writes are answered
+/// beside that order: an answer may overtake a list that was begun before it, or an event. So one that neither a list nor
+/// the watch has reached yet is kept against older states of its object; for a while, since one of a cluster that was
+/// restored meanwhile is never reached.
 #[derive(Clone, Debug)]
 pub struct Mirror<K> {
     objects: BTreeMap<Key, K>,
+    /// Whose state is an answer that has not been reached yet.
+    ahead: BTreeMap<Key, Ahead<K>>,
     listed: bool,
-    /// The newest version that the watch brought: older answers have nothing to say.
+    /// The newest version that the last list and the watch behind it brought: older answers have nothing to say.
     horizon: u64,
+}
+
+/// What an answer stands before.
+#[derive(Clone, Debug)]
+struct Ahead<K> {
+    /// What was listed or seen of the object last.
+    behind: Option<K>,
+    /// The while has begun.
+    late: bool,
 }
 
 impl<K> Default for Mirror<K> {
     fn default() -> Self {
-        Self { objects: BTreeMap::new(), listed: false, horizon: 0 }
+        Self { objects: BTreeMap::new(), ahead: BTreeMap::new(), listed: false, horizon: 0 }
     }
 }
 
@@ -73,20 +90,27 @@ impl<K: Resource> Mirror<K> {
         match change {
             Change::Seen(object) => {
                 self.horizon = self.horizon.max(version(&object));
-                self.put(object).into_iter().collect()
+                self.put(Key::of(&object), version(&object), Some(object))
             }
             Change::Gone(object) => {
                 self.horizon = self.horizon.max(version(&object));
-                let key = Key::of(&object);
-                if self.objects.get(&key).is_some_and(|present| version(present) <= version(&object)) {
-                    self.objects.remove(&key);
-                }
-                BTreeSet::from([key])
+                self.put(Key::of(&object), version(&object), None)
             }
-            Change::Answered(object) if version(&object) > self.horizon => self.put(object).into_iter().collect(),
-            Change::Answered(_) => BTreeSet::new(),
+            Change::Answered(object) => self.answer(object),
             Change::Listed(objects) => self.replace(objects),
         }
+    }
+
+    /// A while has passed: answers that were not reached since the last one are believed no longer. The keys of objects that
+    /// are different now.
+    pub fn settle(&mut self) -> BTreeSet<Key> {
+        let late: Vec<Key> = self.ahead.iter().filter(|(_, ahead)| ahead.late).map(|(key, _)| key.clone()).collect();
+        for key in &late {
+            let behind = self.ahead.remove(key).and_then(|ahead| ahead.behind);
+            self.believe(key, behind);
+        }
+        self.ahead.values_mut().for_each(|ahead| ahead.late = true);
+        late.into_iter().collect()
     }
 
     /// The object of this key.
@@ -119,27 +143,63 @@ impl<K: Resource> Mirror<K> {
         self.listed
     }
 
-    fn put(&mut self, object: K) -> Option<Key> {
-        let key = Key::of(&object);
-        let newer = self.objects.get(&key).is_none_or(|present| version(present) <= version(&object));
-        newer.then(|| {
-            self.objects.insert(key.clone(), object);
-            key
-        })
+    /// What the watch brought, of this version; `None`: the end.
+    fn put(&mut self, key: Key, brought: u64, object: Option<K>) -> BTreeSet<Key> {
+        let overtaken = self.objects.get(&key).is_some_and(|present| version(present) > brought);
+        match self.ahead.get_mut(&key).filter(|_| overtaken) {
+            Some(ahead) => {
+                ahead.behind = object;
+                BTreeSet::new()
+            }
+            None => {
+                self.ahead.remove(&key);
+                self.believe(&key, object);
+                BTreeSet::from([key])
+            }
+        }
     }
 
+    fn answer(&mut self, object: K) -> BTreeSet<Key> {
+        let key = Key::of(&object);
+        let present = self.objects.get(&key);
+        // Two writes of one object may be answered in any order.
+        let overtaken = self.ahead.contains_key(&key) && present.is_some_and(|p| version(p) > version(&object));
+        if version(&object) <= self.horizon || overtaken {
+            return BTreeSet::new();
+        }
+        let behind = self.objects.insert(key.clone(), object);
+        self.ahead.entry(key.clone()).or_insert(Ahead { behind, late: false });
+        BTreeSet::from([key])
+    }
+
+    /// An answer above everything listed was given after the list was begun, and stays. Not so where the object is not listed:
+    /// that it ended is as likely, and to write it once more harms nobody.
     fn replace(&mut self, objects: Vec<K>) -> BTreeSet<Key> {
         let mut before = std::mem::take(&mut self.objects);
+        let mut ahead = std::mem::take(&mut self.ahead);
         let mut touched: BTreeSet<Key> = before.keys().cloned().collect();
         self.listed = true;
+        self.horizon = objects.iter().map(version).max().unwrap_or_default();
         for object in objects {
             let key = Key::of(&object);
-            self.horizon = self.horizon.max(version(&object));
-            let kept = before.remove(&key).filter(|present| version(present) > version(&object)).unwrap_or(object);
             touched.insert(key.clone());
-            self.objects.insert(key, kept);
+            let answered = ahead.remove(&key).zip(before.remove(&key));
+            match answered.filter(|(_, answer)| version(answer) > self.horizon) {
+                Some((Ahead { behind: _, late }, answer)) => {
+                    self.objects.insert(key.clone(), answer);
+                    self.ahead.insert(key, Ahead { behind: Some(object), late });
+                }
+                None => drop(self.objects.insert(key, object)),
+            }
         }
         touched
+    }
+
+    fn believe(&mut self, key: &Key, object: Option<K>) {
+        match object {
+            Some(object) => drop(self.objects.insert(key.clone(), object)),
+            None => drop(self.objects.remove(key)),
+        }
     }
 }
 
@@ -183,5 +243,54 @@ mod tests {
         let touched = mirror.take(Change::Listed(vec![service("b", 3), service("c", 4)]));
         assert_eq!(touched.len(), 3);
         assert_eq!(versions(&mirror), [("b".into(), "9".into()), ("c".into(), "4".into())]);
+    }
+
+    #[test]
+    fn a_cluster_that_went_back_to_older_versions_is_believed() {
+        let mut mirror = Mirror::default();
+        mirror.take(Change::Listed(vec![service("seen", 5), service("answered", 6), service("made", 7)]));
+        mirror.take(Change::Seen(service("seen", 90)));
+        mirror.take(Change::Answered(service("answered", 91)));
+        mirror.take(Change::Seen(service("answered", 91)));
+        mirror.take(Change::Listed(vec![service("seen", 5), service("answered", 6)]));
+        assert_eq!(versions(&mirror), [("answered".into(), "6".into()), ("seen".into(), "5".into())]);
+        mirror.take(Change::Answered(service("answered", 8)));
+        mirror.take(Change::Seen(service("seen", 9)));
+        assert_eq!(versions(&mirror), [("answered".into(), "8".into()), ("seen".into(), "9".into())]);
+    }
+
+    #[test]
+    fn a_list_that_was_begun_before_our_write_was_answered_does_not_undo_it() {
+        let mut mirror = Mirror::default();
+        mirror.take(Change::Answered(service("a", 8)));
+        mirror.take(Change::Listed(vec![service("a", 5), service("b", 7)]));
+        mirror.take(Change::Seen(service("a", 6)));
+        assert_eq!(versions(&mirror)[0], ("a".into(), "8".into()));
+        mirror.take(Change::Seen(service("a", 8)));
+        mirror.take(Change::Listed(vec![service("a", 6)]));
+        assert_eq!(versions(&mirror), [("a".into(), "6".into())], "once it was seen, it is as any other");
+    }
+
+    #[test]
+    fn a_list_that_is_newer_than_an_answer_knows_what_became_of_it() {
+        let mut mirror = Mirror::default();
+        mirror.take(Change::Listed(vec![service("a", 1)]));
+        mirror.take(Change::Answered(service("a", 8)));
+        mirror.take(Change::Listed(vec![service("a", 5), service("b", 9)]));
+        assert_eq!(versions(&mirror)[0], ("a".into(), "5".into()));
+    }
+
+    #[test]
+    fn an_answer_that_the_watch_never_reaches_is_believed_for_a_while() {
+        let mut mirror = Mirror::default();
+        mirror.take(Change::Listed(vec![service("a", 5)]));
+        mirror.take(Change::Answered(service("a", 90)));
+        mirror.take(Change::Answered(service("b", 91)));
+        mirror.take(Change::Listed(vec![service("a", 5)]));
+        mirror.take(Change::Seen(service("a", 6)));
+        assert!(mirror.settle().is_empty(), "it may have been answered just now");
+        assert_eq!(versions(&mirror), [("a".into(), "90".into())]);
+        assert_eq!(mirror.settle().len(), 1);
+        assert_eq!(versions(&mirror), [("a".into(), "6".into())]);
     }
 }

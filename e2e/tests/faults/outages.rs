@@ -4,10 +4,10 @@
 use std::net::{IpAddr, SocketAddr};
 use std::time::{Duration, Instant};
 
-use k8s_openapi::api::core::v1::{Secret, Service};
+use k8s_openapi::api::core::v1::{Node, Secret, Service};
 use kube::api::{DeleteParams, ListParams, Patch, PatchParams};
 use kube::{Api, ResourceExt};
-use nave_api::{TCPLoadBalancer, names};
+use nave_api::{NodeSet, TCPLoadBalancer, names};
 use nave_e2e::Lab;
 use nave_e2e::Protocol::Tcp;
 use nave_e2e::agent::HUB_SECRET;
@@ -45,6 +45,24 @@ async fn answers(lab: &Lab, spoke: &Spoke, name: &str, port: u16) -> IpAddr {
     addresses_of(&services(spoke).get(name).await.unwrap())[0]
 }
 
+/// Moves the Service to another port.
+async fn serve_at(spoke: &Spoke, name: &str, port: u16) {
+    let patch = json!([{"op": "replace", "path": "/spec/ports/0/port", "value": port}]);
+    let patch = Patch::Json::<Service>(serde_json::from_value(patch).unwrap());
+    services(spoke).patch(name, &PatchParams::default(), &patch).await.unwrap();
+}
+
+/// Waits until the hub knows exactly these nodes of the spoke.
+async fn has_nodes(lab: &Lab, spoke: &Spoke, expected: &[&str]) {
+    let sets: Api<NodeSet> = Api::namespaced(lab.hub.client(), &names::tenant_namespace(spoke.name()));
+    eventually("the hub knows the nodes", async || {
+        let set = sets.get(names::DEFAULT_NODE_SET).await.map_err(|e| e.to_string())?;
+        let known: Vec<&str> = set.spec.nodes.iter().map(|node| node.name.as_str()).collect();
+        if known == expected { Ok(()) } else { Err(format!("{known:?}")) }
+    })
+    .await;
+}
+
 async fn gone(spoke: &Spoke, name: &str) {
     eventually(&format!("{name} is gone"), async || {
         let left = services(spoke).get_opt(name).await.map_err(|e| e.to_string())?;
@@ -66,9 +84,7 @@ async fn a_hub_that_is_away_for_long_finds_everything_that_was_asked_meanwhile()
     let begun = Instant::now();
     spoke.sample("made", &[(Tcp, 8080)]).await.unwrap();
     services(spoke).delete("deleted", &DeleteParams::default()).await.unwrap();
-    let patch = json!([{"op": "replace", "path": "/spec/ports/0/port", "value": 9090}]);
-    let patch = Patch::Json::<Service>(serde_json::from_value(patch).unwrap());
-    services(spoke).patch("edited", &PatchParams::default(), &patch).await.unwrap();
+    serve_at(spoke, "edited", 9090).await;
     spoke.agent().unwrap().process().restart().unwrap();
     while begun.elapsed() < outage() {
         echo.moves_on().await;
@@ -151,25 +167,33 @@ async fn an_agent_installed_anew_with_a_new_credential_finds_its_load_balancers_
     assert!(echo.stop().await.unwrap() > 0);
 }
 
-/// A Service from before the snapshot that lives, one that was deleted since, one that was made since: what the restored hub
-/// knows of each is right, wrong, and nothing.
+/// Services from before the snapshot, of which one lives, one was edited and one was deleted since, one that was made since,
+/// and a node that has left: what the restored hub knows is right, old, wrong, nothing, and dangerous.
 async fn restored(how: Restore) {
     let lab = Lab::light().start().await.unwrap();
     let spoke = &lab.spokes[0];
     spoke.sample("deleted", &[(Tcp, 8080)]).await.unwrap().address().await.unwrap();
     let kept = spoke.sample("kept", &[(Tcp, 8080)]).await.unwrap().address().await.unwrap();
-    settled(&lab, 2).await;
+    spoke.sample("edited", &[(Tcp, 8080)]).await.unwrap().address().await.unwrap();
+    settled(&lab, 3).await;
     let snapshot = lab.hub.plane.snapshot().await.unwrap();
     services(spoke).delete("deleted", &DeleteParams::default()).await.unwrap();
     gone(spoke, "deleted").await;
     spoke.sample("made", &[(Tcp, 8080)]).await.unwrap();
     answers(&lab, spoke, "made", 8080).await;
+    serve_at(spoke, "edited", 9090).await;
+    answers(&lab, spoke, "edited", 9090).await;
+    has_nodes(&lab, spoke, &["node-1", "node-2"]).await;
+    Api::<Node>::all(spoke.client()).delete("node-2", &DeleteParams::default()).await.unwrap();
+    has_nodes(&lab, spoke, &["node-1"]).await;
     let echo = Echo::start(SocketAddr::new(kept, 8080)).await.unwrap();
 
     lab.hub.plane.restore(&snapshot, how).await.unwrap();
     spoke.sample("next", &[(Tcp, 8080)]).await.unwrap();
     answers(&lab, spoke, "next", 8080).await;
     answers(&lab, spoke, "made", 8080).await;
+    answers(&lab, spoke, "edited", 9090).await;
+    has_nodes(&lab, spoke, &["node-1"]).await;
     assert_eq!(answers(&lab, spoke, "kept", 8080).await, kept);
     assert!(echo.stop().await.unwrap() > 0, "who lived through it kept its connections");
     eventually("who was deleted is forgotten", async || {
@@ -182,10 +206,11 @@ async fn restored(how: Restore) {
             .map(ResourceExt::name_any)
             .collect();
         left.sort();
-        let mut expected = ["kept", "made", "next"].map(|name| names::intent_name("Service", "default", name));
+        let mut expected =
+            ["kept", "edited", "made", "next"].map(|name| names::intent_name("Service", "default", name));
         expected.sort();
         let owners = allocations(&lab).await;
-        if left == expected && owners.len() == 3 { Ok(()) } else { Err(format!("{left:?} {owners:?}")) }
+        if left == expected && owners.len() == 4 { Ok(()) } else { Err(format!("{left:?} {owners:?}")) }
     })
     .await;
 }

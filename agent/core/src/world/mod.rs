@@ -196,10 +196,15 @@ impl World {
         (self.services.len(), self.intents.len(), self.nodes.len())
     }
 
-    /// Everything is looked at again: what was left to others is tried once more.
+    /// Everything is looked at again: what was left to others is tried once more, and what no watch confirmed is doubted.
     pub fn sweep(&mut self) -> BTreeSet<Work> {
         self.contests.values_mut().for_each(Contest::try_again);
-        self.all()
+        let mut work = self.all();
+        self.services.settle();
+        self.intents.settle();
+        self.node_sets.settle();
+        work.extend(self.all());
+        work
     }
 
     /// Everything there is to decide.

@@ -1,7 +1,7 @@
 //! What a world does over time: what one golden case cannot show.
 
 use k8s_openapi::api::core::v1::Service;
-use nave_api::TCPLoadBalancer;
+use nave_api::{NodeSet, TCPLoadBalancer};
 use serde_json::{Value, json};
 
 use super::{Step, Target, Work, World};
@@ -175,4 +175,36 @@ fn what_the_hub_does_not_take_stays_as_a_condition_until_it_does() {
     taken.metadata.resource_version = Some("6".into());
     world.see_intent(Change::Answered(taken));
     assert_eq!(verdict(&mut world), []);
+}
+
+#[test]
+fn a_hub_that_went_back_to_older_versions_is_told_anew() {
+    let mut world = world(service(1, &json!(null)));
+    let node_set = |version: &str, nodes: Value| {
+        let metadata = json!({"name": "default", "resourceVersion": version});
+        serde_json::from_value::<NodeSet>(json!({"metadata": metadata, "spec": {"nodes": nodes}})).unwrap()
+    };
+    world.see_node_set(Change::Seen(node_set("9", json!([]))));
+    assert!(world.decide(&Work::NodeSet).plan.is_empty());
+    let touched = world.see_node_set(Change::Listed(vec![node_set("4", json!([{"name": "n1", "addresses": []}]))]));
+    assert!(touched.work.contains(&Work::NodeSet));
+    assert!(matches!(world.decide(&Work::NodeSet).plan.steps(), [Step::ApplyNodes(_)]));
+}
+
+#[test]
+fn an_answer_of_the_hub_that_its_watch_never_confirms_is_asked_for_again() {
+    let mut world = world(service(1, &json!(null)));
+    let mut ports = service(2, &json!(null));
+    ports.spec.as_mut().unwrap().ports.as_mut().unwrap()[0].port = 8443;
+    let applies = |world: &mut World| steps(world).iter().filter(|step| matches!(step, Step::Apply(_))).count();
+    let mut answer = answered(&ports);
+    answer.metadata.resource_version = Some("90".into());
+    world.see_service(Change::Seen(ports));
+    assert_eq!(applies(&mut world), 1);
+    world.see_intent(Change::Answered(answer));
+    world.see_intent(Change::Listed(vec![answered(&service(1, &json!(null)))]));
+    world.sweep();
+    assert_eq!(applies(&mut world), 0);
+    assert!(world.sweep().contains(&Work::Service(key())));
+    assert_eq!(applies(&mut world), 1);
 }
