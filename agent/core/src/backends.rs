@@ -8,6 +8,7 @@ use k8s_openapi::api::core::v1::{LoadBalancerIngress, Service};
 use nave_api::names;
 use nave_api::tcp_load_balancer::{Backends, Endpoint, EndpointPort, NodeBackends, Protocol};
 
+use crate::places::Places;
 use crate::slices::{self, Slice};
 use crate::{ownership, status};
 
@@ -69,8 +70,8 @@ pub struct Ways<'world> {
     pub slices: Vec<&'world Slice>,
     /// What names resolved to.
     pub resolved: Option<&'world BTreeMap<String, BTreeSet<IpAddr>>>,
-    /// Addresses that the hub gave it: never its backends.
-    pub given: BTreeSet<IpAddr>,
+    /// What the hub gave it: never its backends.
+    pub given: Places,
 }
 
 /// The backends of a Service.
@@ -85,10 +86,11 @@ pub fn backends(service: &Service, mode: Mode, is_local: bool, ways: &Ways) -> B
     }
 }
 
-/// Names in the status that the spoke's cloud wrote. Some clouds write an address where a name belongs: that is none.
-pub fn hostnames(service: &Service) -> impl Iterator<Item = &str> {
+/// Names in the status that the spoke's cloud wrote: none that the hub gave, whose addresses would lead traffic round in a
+/// circle. Some clouds write an address where a name belongs: that is none.
+pub fn hostnames<'service>(service: &'service Service, given: &Places) -> impl Iterator<Item = &'service str> {
     let names = clouds(service).iter().filter_map(|entry| entry.hostname.as_deref());
-    names.filter(|name| !name.is_empty() && name.parse::<IpAddr>().is_err())
+    names.filter(|name| !name.is_empty() && name.parse::<IpAddr>().is_err() && !given.has(name))
 }
 
 /// What the spoke's cloud wrote. Where the class says that no cloud does, whatever is there is nobody's backend.
@@ -127,9 +129,10 @@ fn port(slices::Port { name, protocol: _, port }: &slices::Port) -> EndpointPort
 fn provider(service: &Service, ways: &Ways) -> Vec<Endpoint> {
     let texts = clouds(service).iter().flat_map(|entry| [entry.ip.as_deref(), entry.hostname.as_deref()]);
     let written = texts.flatten().filter_map(|text| text.parse::<IpAddr>().ok());
-    let resolved =
-        hostnames(service).flat_map(|name| ways.resolved.and_then(|all| all.get(name)).into_iter().flatten());
-    let addresses: BTreeSet<IpAddr> = written.chain(resolved.copied()).filter(|a| !ways.given.contains(a)).collect();
+    let resolved = hostnames(service, &ways.given)
+        .flat_map(|name| ways.resolved.and_then(|all| all.get(name)).into_iter().flatten());
+    let addresses: BTreeSet<IpAddr> =
+        written.chain(resolved.copied()).filter(|a| !ways.given.has_address(*a)).collect();
     let addresses: Vec<String> = addresses.iter().map(IpAddr::to_string).take(ADDRESSES).collect();
     if addresses.is_empty() { Vec::new() } else { vec![Endpoint { addresses, ports: Vec::new() }] }
 }

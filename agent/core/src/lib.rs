@@ -19,6 +19,7 @@ pub mod lookup;
 pub mod mirror;
 pub mod nodes;
 pub mod ownership;
+pub mod places;
 pub mod ports;
 pub mod problem;
 pub mod slices;

@@ -109,9 +109,18 @@ fn is_current(told: &Condition, generation: Option<i64>) -> bool {
     generation.is_some_and(|wish| told.observed_generation.unwrap_or(wish) >= wish)
 }
 
-/// Whether it was we who showed this: every entry is an address behind a proxy.
+/// Whether what is shown can only be ours: every entry is an address behind a proxy, as no cloud says.
 pub fn is_ours(shown: &[LoadBalancerIngress]) -> bool {
     !shown.is_empty() && shown.iter().all(|entry| entry.ip.is_some() && entry.ip_mode.as_deref() == Some(PROXY))
+}
+
+/// Whether what is shown may be ours: every entry is such an address, or a name.
+pub fn may_be_ours(shown: &[LoadBalancerIngress]) -> bool {
+    let may = |entry: &LoadBalancerIngress| match (&entry.ip, &entry.hostname) {
+        (Some(_), _) => entry.ip_mode.as_deref() == Some(PROXY),
+        (None, name) => name.is_some(),
+    };
+    !shown.is_empty() && shown.iter().all(may)
 }
 
 fn entry(address: &Address) -> LoadBalancerIngress {
@@ -189,6 +198,8 @@ mod tests {
     fn what_others_show_is_not_ours() {
         let foreign = LoadBalancerIngress { hostname: Some("lb.example.com".into()), ..LoadBalancerIngress::default() };
         assert!(!is_ours(&[foreign]));
-        assert!(!is_ours(&[]));
+        assert!(!is_ours(&[]) && !may_be_ours(&[]));
+        let direct = LoadBalancerIngress { ip: Some("198.51.100.9".into()), ..LoadBalancerIngress::default() };
+        assert!(!may_be_ours(&[direct]));
     }
 }

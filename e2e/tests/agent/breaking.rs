@@ -121,6 +121,10 @@ async fn an_agent_that_is_uninstalled_leaves_nothing_behind() {
     pair.intent("left").await;
     pair.answer("left", &["203.0.113.7"], "True", "Programmed").await;
     pair.shows("left", &["203.0.113.7"]).await;
+    pair.service("named", json!({})).await;
+    pair.intent("named").await;
+    pair.answer("named", &["lb.example"], "True", "Programmed").await;
+    pair.shows("named", &["lb.example"]).await;
     pair.until("the nodes are in the hub", async || {
         pair.node_sets().get("default").await.map(drop).map_err(|error| error.to_string())
     })
@@ -137,9 +141,10 @@ async fn an_agent_that_is_uninstalled_leaves_nothing_behind() {
         leaving.process().pid().map_or(Ok(()), |_| Err(leaving.process().tail(5)))
     })
     .await;
-    let service = pair.services().get("left").await.unwrap();
-    assert_eq!(service.finalizers(), Vec::<String>::new());
-    assert_eq!(nave_e2e::lab::addresses_of(&service), Vec::<std::net::IpAddr>::new());
+    for name in ["left", "named"] {
+        assert_eq!(pair.services().get(name).await.unwrap().finalizers(), Vec::<String>::new());
+        pair.shows(name, &[]).await;
+    }
     assert_eq!(pair.intents().list(&ListParams::default()).await.unwrap().items.len(), 0);
     assert_eq!(pair.node_sets().list(&ListParams::default()).await.unwrap().items.len(), 0);
     assert_eq!(leases.list(&ListParams::default()).await.unwrap().items.len(), 0, "nobody waits for a heartbeat");

@@ -56,6 +56,34 @@ fn a_service_becomes_an_intent_of_its_origin_with_node_ports() {
 }
 
 #[test]
+fn a_name_that_the_hub_gave_is_ours_to_change_and_to_clear_and_never_a_backend() {
+    in_pair(async |pair| {
+        pair.service("named", json!({})).await;
+        pair.intent("named").await;
+        for name in ["one.lb.example", "two.lb.example"] {
+            pair.answer("named", &[name], "True", "Programmed").await;
+            pair.shows("named", &[name]).await;
+        }
+        let provider = json!({"metadata": {"annotations": {"nave.dev/backends": "Provider"}}});
+        pair.services().patch("named", &PatchParams::default(), &Patch::Merge(provider)).await.unwrap();
+        pair.until("its backends are those of a cloud that has said nothing", async || {
+            match pair.intent("named").await.spec.backends {
+                Backends::Endpoints(none) if none.is_empty() => Ok(()),
+                other => Err(format!("{other:?}")),
+            }
+        })
+        .await;
+        pair.shows("named", &[]).await;
+        let events: Api<Event> = Api::namespaced(pair.spoke.client(), "default");
+        let all = events.list(&ListParams::default()).await.unwrap().items;
+        let about =
+            all.iter().filter(|event| event.regarding.as_ref().is_some_and(|r| r.name.as_deref() == Some("named")));
+        let reasons: Vec<&str> = about.filter_map(|event| event.reason.as_deref()).collect();
+        assert!(!reasons.contains(&"ContestedStatus"), "{reasons:?}");
+    });
+}
+
+#[test]
 fn the_hubs_answer_shows_in_the_service_once_programmed_and_stays() {
     in_pair(async |pair| {
         pair.service("shown", json!({})).await;

@@ -2,6 +2,7 @@
 //! narrowest rights that the agent can live with; knows no expectation.
 
 use std::collections::BTreeMap;
+use std::net::Ipv4Addr;
 use std::path::PathBuf;
 use std::sync::Arc;
 use std::time::Duration;
@@ -90,11 +91,14 @@ impl Pair {
         wait::until("the intent is there", PATIENCE, look).await.unwrap()
     }
 
-    /// Speaks for the manager.
+    /// Speaks for the manager. What is no IPv4 address is a name.
     pub async fn answer(&self, name: &str, addresses: &[&str], programmed: &str, reason: &str) {
         let addresses: Vec<Value> = addresses
             .iter()
-            .map(|address| json!({"value": address, "family": "IPv4", "pool": "public", "ports": [{"protocol": "TCP", "port": 443}]}))
+            .map(|address| {
+                let family = address.parse::<Ipv4Addr>().ok().map(|_| "IPv4");
+                json!({"value": address, "family": family, "pool": "public", "ports": [{"protocol": "TCP", "port": 443}]})
+            })
             .collect();
         let condition = json!({"type": "Programmed", "status": programmed, "reason": reason, "message": "the test says so",
             "lastTransitionTime": "2026-01-01T00:00:00Z", "observedGeneration": 1});
@@ -103,11 +107,13 @@ impl Pair {
         self.intents().patch_status(&intent_name(name), &PatchParams::default(), &patch).await.unwrap();
     }
 
-    /// Waits until `default/<name>` shows these addresses.
+    /// Waits until `default/<name>` shows these addresses or names.
     pub async fn shows(&self, name: &str, addresses: &[&str]) {
         self.until("the Service shows its addresses", async || {
             let service = self.services().get(name).await.map_err(|error| error.to_string())?;
-            let shown: Vec<String> = nave_e2e::lab::addresses_of(&service).iter().map(ToString::to_string).collect();
+            let balancer = service.status.and_then(|status| status.load_balancer);
+            let ingress = balancer.and_then(|balancer| balancer.ingress).unwrap_or_default();
+            let shown: Vec<String> = ingress.into_iter().filter_map(|entry| entry.ip.or(entry.hostname)).collect();
             if shown == addresses { Ok(()) } else { Err(format!("{shown:?}")) }
         })
         .await;

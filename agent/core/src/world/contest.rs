@@ -2,6 +2,7 @@
 
 use k8s_openapi::api::core::v1::LoadBalancerIngress;
 
+use crate::places::Places;
 use crate::status;
 
 /// So often do we write one wish anew over what another controller wrote.
@@ -15,6 +16,8 @@ pub(super) struct Contest {
     settled: bool,
     /// How often it was something else, which we had not written.
     lost: u32,
+    /// What we may have shown: what was as we wished last, and every wish since.
+    mine: Places,
 }
 
 /// What is to be done about what is shown.
@@ -30,10 +33,15 @@ impl Contest {
     /// Looks at what is shown against what we wish to be shown.
     pub(super) fn judge(&mut self, shown: &[LoadBalancerIngress], wish: &[LoadBalancerIngress]) -> Verdict {
         if self.wish != wish {
-            *self = Self { wish: wish.to_vec(), ..Self::default() };
+            let mut mine = std::mem::take(&mut self.mine);
+            mine.extend(Places::shown(wish));
+            *self = Self { wish: wish.to_vec(), mine, ..Self::default() };
         }
         let same = shown == wish;
-        let foreign = !shown.is_empty() && !status::is_ours(shown);
+        if same {
+            self.mine = Places::shown(wish);
+        }
+        let foreign = !shown.is_empty() && !status::is_ours(shown) && !self.mine.hold(shown);
         if !same && (foreign || self.settled) {
             self.lost = self.lost.saturating_add(1);
         }
@@ -95,5 +103,22 @@ mod tests {
         assert_eq!(contest.judge(&before, &before), SETTLED);
         assert_eq!(contest.judge(&before, &after), WRITE);
         assert_eq!(contest.judge(&before, &after), WRITE, "it has yet to be written");
+    }
+
+    #[test]
+    fn a_name_of_our_own_is_no_contest_and_one_of_another_is() {
+        let name = |text: &str| {
+            let hostname = Some(text.to_owned());
+            vec![LoadBalancerIngress { hostname, ..LoadBalancerIngress::default() }]
+        };
+        let mut contest = Contest::default();
+        let (before, between, after) = (name("a.example"), name("b.example"), name("c.example"));
+        assert_eq!(contest.judge(&[], &before), WRITE);
+        assert_eq!(contest.judge(&before, &before), SETTLED);
+        assert_eq!(contest.judge(&before, &between), WRITE);
+        assert_eq!(contest.judge(&before, &after), WRITE, "what we wished meanwhile may not have been written");
+        assert_eq!(contest.judge(&after, &after), SETTLED);
+        assert_eq!(contest.judge(&after, &[]), WRITE);
+        assert_eq!(contest.judge(&name("lb.cloud.example"), &[]), AGAIN);
     }
 }

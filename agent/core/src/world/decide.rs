@@ -10,6 +10,7 @@ use super::{Decision, Plan, Step, Target, Work, World, hub_key};
 use crate::backends::{self, Mode, Ways};
 use crate::events::Word;
 use crate::ownership::{self, Claim};
+use crate::places::Places;
 use crate::status::Topic;
 use crate::{Key, Notice, Problem, Tenancy, intent, status};
 
@@ -106,8 +107,9 @@ impl World {
     }
 
     fn want_names(&mut self, key: &Key, service: &Service, mode: Mode) {
+        let given = self.given(key);
         let wanted: BTreeSet<&str> =
-            if mode == Mode::Provider { backends::hostnames(service).collect() } else { BTreeSet::new() };
+            if mode == Mode::Provider { backends::hostnames(service, &given).collect() } else { BTreeSet::new() };
         self.names.retain(|name, services| {
             if !wanted.contains(name.as_str()) {
                 services.remove(key);
@@ -121,9 +123,7 @@ impl World {
     }
 
     fn ways(&self, key: &Key) -> Ways<'_> {
-        let status = self.intent_of(key).and_then(|intent| intent.status.as_ref());
-        let given = status.iter().flat_map(|status| &status.addresses).filter_map(|address| address.value.parse().ok());
-        Ways { slices: self.endpoints.slices(key), resolved: Some(&self.resolved), given: given.collect() }
+        Ways { slices: self.endpoints.slices(key), resolved: Some(&self.resolved), given: self.given(key) }
     }
 
     /// The Service is ours and there to stay: hold it, ask the hub. With it the generation of what we ask, when the hub has
@@ -225,17 +225,21 @@ impl World {
         }
     }
 
+    /// What the hub gave the Service.
+    fn given(&self, key: &Key) -> Places {
+        let answer = self.intent_of(key).and_then(|intent| intent.status.as_ref());
+        answer.map(Places::given).unwrap_or_default()
+    }
+
     /// Whether it is ours to clear what the Service shows: all of it is what the hub gave. When the hub has forgotten, it is
     /// ours unless it may be a cloud's.
     fn is_shown_by_us(&self, key: &Key, service: &Service) -> bool {
         let shown = status::shown(service);
         let answer = self.intent_of(key).and_then(|intent| intent.status.as_ref());
-        let given = answer.map(|answer| answer.addresses.iter().map(|address| address.value.as_str()));
-        let ours = match given.map(Iterator::collect::<BTreeSet<&str>>) {
-            Some(given) => shown.iter().all(|entry| entry.ip.as_deref().is_some_and(|ip| given.contains(ip))),
-            None => !ownership::is_foreign(service),
-        };
-        status::is_ours(shown) && ours
+        match answer {
+            Some(answer) => Places::given(answer).hold(shown),
+            None => !ownership::is_foreign(service) && status::may_be_ours(shown),
+        }
     }
 
     /// Whether what is there is not what we ask: in its spec, or in a label of ours.
