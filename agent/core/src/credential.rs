@@ -9,6 +9,8 @@ use serde::Deserialize;
 
 /// The API gives no token a shorter life.
 const SHORTEST: i64 = 600;
+/// No token is renewed sooner, in seconds, unless that was asked or it would end.
+const SOONEST: i64 = 60;
 
 /// What a token says of itself.
 #[derive(Clone, Debug, PartialEq, Eq)]
@@ -69,13 +71,30 @@ impl Claims {
         (self.expires - self.issued).max(SHORTEST)
     }
 
-    /// How long to wait at `now` before it is renewed: until it is as old as `age`, by default two thirds of its life.
-    pub fn renew_in(&self, now: i64, age: Option<Duration>) -> Duration {
-        let thirds = (self.expires - self.issued).max(0) / 3 * 2;
-        let age = age.map_or(thirds, |age| i64::try_from(age.as_secs()).unwrap_or(i64::MAX).min(thirds));
-        let at = self.issued.saturating_add(age);
-        Duration::from_secs(u64::try_from(at.saturating_sub(now)).unwrap_or_default())
+    /// How long to wait before one is renewed that the hub gave just now: until it is as old as `age`, by default two thirds of
+    /// its life. Both are the hub's own words: were our clock ahead of the hub's, each new one would seem old.
+    pub fn renew_after(&self, age: Option<Duration>) -> Duration {
+        let soonest = if age.is_none() { SOONEST } else { 0 };
+        seconds(self.age(age).max(soonest))
     }
+
+    /// How long to wait at `now` before one is renewed that was found somewhere: only a clock can say how old it is. Not at
+    /// once, if it lasts as long: the clock may be wrong.
+    pub fn renew_in(&self, now: i64, age: Option<Duration>) -> Duration {
+        let age = self.age(age);
+        let left = self.expires.saturating_sub(now).max(0);
+        let soonest = SOONEST.min(age).min(left / 2);
+        seconds(self.issued.saturating_add(age).saturating_sub(now).max(soonest))
+    }
+
+    fn age(&self, asked: Option<Duration>) -> i64 {
+        let thirds = (self.expires - self.issued).max(0) / 3 * 2;
+        asked.map_or(thirds, |age| i64::try_from(age.as_secs()).unwrap_or(i64::MAX).min(thirds))
+    }
+}
+
+fn seconds(seconds: i64) -> Duration {
+    Duration::from_secs(u64::try_from(seconds).unwrap_or_default())
 }
 
 #[cfg(test)]
@@ -112,14 +131,24 @@ mod tests {
     }
 
     #[test]
-    fn it_is_renewed_at_two_thirds_of_its_life_and_at_once_after_that() {
+    fn it_is_renewed_at_two_thirds_of_its_life_and_soon_after_that() {
         let claims = claims(1000, 4600);
         assert_eq!(claims.renew_in(1000, None), Duration::from_mins(40));
         assert_eq!(claims.renew_in(3000, None), Duration::from_secs(400));
+        assert_eq!(claims.renew_in(3500, None), Duration::from_mins(1));
+        assert_eq!(claims.renew_in(4580, None), Duration::from_secs(10), "before it ends");
         assert_eq!(claims.renew_in(5000, None), Duration::ZERO);
         assert_eq!(claims.renew_in(1000, Some(Duration::from_mins(10))), Duration::from_mins(10));
         assert_eq!(claims.renew_in(1000, Some(Duration::from_hours(10))), Duration::from_mins(40));
         assert!(claims.is_valid(4599) && !claims.is_valid(4600));
+    }
+
+    #[test]
+    fn one_that_was_given_just_now_is_renewed_by_its_own_word_whatever_the_clock_says() {
+        let claims = claims(1000, 4600);
+        assert_eq!(claims.renew_after(None), Duration::from_mins(40));
+        assert_eq!(claims.renew_after(Some(Duration::from_secs(2))), Duration::from_secs(2));
+        assert_eq!(self::claims(1000, 1003).renew_after(None), Duration::from_mins(1));
     }
 
     #[test]

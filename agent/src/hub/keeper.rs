@@ -171,7 +171,8 @@ impl Keeper {
             Ok(text) if text == self.kept => return self.relax(),
             Ok(text) => {
                 self.kept.clone_from(&text);
-                self.adopt(text).await
+                // How old it is, only our clock can say.
+                self.adopt(text, |claims, age| claims.renew_in(Timestamp::now().as_second(), age)).await
             }
             Err(error) => Err(KeepError::Source(error)),
         };
@@ -202,17 +203,20 @@ impl Keeper {
         });
     }
 
-    /// A credential that we have not used yet: a new session, and a new judgement.
-    async fn adopt(&mut self, text: String) -> Result<(), KeepError> {
+    /// A credential that we have not used yet: a new session, and a new judgement. `wait`: how long until it is renewed.
+    async fn adopt(
+        &mut self,
+        text: String,
+        wait: impl FnOnce(&Claims, Option<Duration>) -> Duration,
+    ) -> Result<(), KeepError> {
         let session = open(&text).await?;
         tracing::info!(hub = session.place(), "using a new credential of the hub");
         self.text = text;
         self.judgement = Judgement::default();
         self.suspicious.send_replace(false);
         let claims = session.claims.clone();
-        let now = Timestamp::now().as_second();
-        self.renew_at =
-            claims.as_ref().map(|claims| tokio::time::Instant::now() + claims.renew_in(now, self.renew_age));
+        let wait = claims.as_ref().map(|claims| wait(claims, self.renew_age));
+        self.renew_at = wait.map(|wait| tokio::time::Instant::now() + wait);
         self.sessions.send_replace(Some(Arc::new(session)));
         self.expires(claims.as_ref());
         self.believe(Tenancy::There).await;
@@ -241,7 +245,7 @@ impl Keeper {
             self.kept.clone_from(&text);
         }
         // It is good even when it could not be kept: then a later life of ours begins with the old one.
-        self.adopt(text).await?;
+        self.adopt(text, Claims::renew_after).await?;
         written.map_err(KeepError::Source)
     }
 }
