@@ -1,7 +1,6 @@
 //! The agent of a spoke: starts the rooms, joins them, ends them in order. Knows no rule; the core decides.
 
 mod agent;
-mod anew;
 mod connect;
 mod error;
 mod events;
@@ -13,8 +12,6 @@ mod page;
 mod perform;
 mod queue;
 mod resolve;
-#[cfg(test)]
-mod stub;
 mod watch;
 
 use anyhow::Context as _;

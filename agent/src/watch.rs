@@ -15,13 +15,13 @@ use kube::runtime::watcher::{self, Event};
 use kube::{Api, Client, Resource, ResourceExt as _};
 use nave_agent_core::{Change, Tenancy};
 use nave_api::{NodeSet, TCPLoadBalancer};
+use nave_watch::anew;
 use serde::de::DeserializeOwned;
 use tokio::sync::{mpsc, watch};
 use tokio::task::JoinSet;
 use tokio_util::sync::CancellationToken;
 use tokio_util::task::TaskTracker;
 
-use crate::anew::anew;
 use crate::connect::WATCH_SECONDS;
 use crate::error::line;
 use crate::hub::{Hub, Session};

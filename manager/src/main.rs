@@ -1,6 +1,5 @@
 //! `nave-manager`: reads its options and does what they say. Knows no more.
 
-mod anew;
 mod authority;
 mod bootstrap;
 mod client;
@@ -18,8 +17,6 @@ mod perform;
 mod pools;
 mod provider;
 mod run;
-#[cfg(test)]
-mod stub;
 mod tenants;
 mod traffic;
 mod watch;

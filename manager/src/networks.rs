@@ -135,7 +135,7 @@ mod tests {
     use serde_json::json;
 
     use super::*;
-    use crate::stub;
+    use nave_watch::stub;
 
     /// What is told of the networks of Services, change by change, by a hub that gives these answers and then the network.
     async fn told(answers: &'static [u16], changes: usize) -> Vec<Option<Vec<IpNet>>> {

@@ -11,9 +11,9 @@ use kube::runtime::watcher::{self, Event};
 use kube::{Api, Client, Resource};
 use nave_api::{Fleet, IPAllocation, IPPool, NodeSet, TCPLoadBalancer, Tenant};
 use nave_manager_core::{Key, Seen, Sight};
+use nave_watch::anew;
 use serde::de::DeserializeOwned;
 
-use crate::anew::anew;
 use crate::conductor::{Inbox, Input};
 use crate::networks;
 use crate::pools::Pools;

@@ -146,16 +146,13 @@ impl<K: Resource> Mirror<K> {
     /// What the watch brought, of this version; `None`: the end.
     fn put(&mut self, key: Key, brought: u64, object: Option<K>) -> BTreeSet<Key> {
         let overtaken = self.objects.get(&key).is_some_and(|present| version(present) > brought);
-        match self.ahead.get_mut(&key).filter(|_| overtaken) {
-            Some(ahead) => {
-                ahead.behind = object;
-                BTreeSet::new()
-            }
-            None => {
-                self.ahead.remove(&key);
-                self.believe(&key, object);
-                BTreeSet::from([key])
-            }
+        if let Some(ahead) = self.ahead.get_mut(&key).filter(|_| overtaken) {
+            ahead.behind = object;
+            BTreeSet::new()
+        } else {
+            self.ahead.remove(&key);
+            self.believe(&key, object);
+            BTreeSet::from([key])
         }
     }
 

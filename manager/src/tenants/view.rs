@@ -14,9 +14,9 @@ use kube::runtime::{WatchStreamExt, controller::Controller};
 use kube::{Api, Client, Resource, ResourceExt};
 use nave_api::Tenant;
 use nave_api::names::{AGENT, TENANT_LABEL, tenant_namespace, tenant_of};
+use nave_watch::anew;
 use serde::de::DeserializeOwned;
 
-use crate::anew::anew;
 use crate::watch::waits;
 
 /// The latest of everything that the tenants' rooms are made of.

@@ -1,5 +1,4 @@
-//! A watch that begins anew after every failure, and waits longer each time. Knows when to ask again; knows no object. The
-//! manager has the same.
+//! A watch that begins anew after every failure, and waits longer each time. Knows when to ask again; knows no object.
 
 use std::fmt::Debug;
 use std::time::Duration;
@@ -21,7 +20,7 @@ const HELD: Duration = Duration::from_secs(10);
 ///
 /// kube's own backoff would not do: it takes the [`Event::Init`] that comes before anybody was asked for success, and a list
 /// for a watch that works.
-pub(crate) fn anew<K>(
+pub fn anew<K>(
     api: Api<K>,
     config: watcher::Config,
     waits: ExponentialBuilder,
@@ -95,7 +94,7 @@ mod tests {
     use k8s_openapi::api::core::v1::Node;
     use serde_json::{Value, json};
 
-    use crate::stub::{self, refusal};
+    use nave_watch::stub::{self, refusal};
 
     use super::*;
 
