@@ -89,6 +89,7 @@ pub enum Source {
 #[derive(KubeSchema, Serialize, Deserialize, Clone, Debug, Default, PartialEq, Eq)]
 #[serde(rename_all = "camelCase")]
 #[x_kube(validation = Rule::new("self.per == oldSelf.per").message("per does not change while the pool lives: make another pool"))]
+#[x_kube(validation = Rule::new("has(self.loadBalancerClass) == has(oldSelf.loadBalancerClass)").message(CLASS))]
 pub struct ServiceSource {
     /// LoadBalancer (default): a Service, and an address, for each load balancer; Fleet: one for all of them, which share it
     /// by port.
@@ -101,16 +102,22 @@ pub struct ServiceSource {
     /// `spec.loadBalancerClass` of the Services, at most 253 characters. Default: none, which is the cloud's own.
     #[serde(default, skip_serializing_if = "Option::is_none")]
     #[schemars(length(min = 1, max = 253))]
-    #[x_kube(validation = Rule::new("self == oldSelf").message("loadBalancerClass of a Service never changes: make another pool"))]
+    #[x_kube(validation = Rule::new("self == oldSelf").message(CLASS))]
     pub load_balancer_class: Option<String>,
     /// Annotations of the Services, by which a cloud is told more. Default: none.
     #[serde(default, skip_serializing_if = "BTreeMap::is_empty")]
+    #[schemars(extend("maxProperties" = 64))]
+    #[x_kube(validation = rules::keys("annotations"))]
     pub annotations: BTreeMap<String, String>,
     /// The pods, in the manager's namespace, that are the fleet's Envoys. Default: those labelled `nave.dev/fleet` with the
     /// fleet's name.
     #[serde(default, skip_serializing_if = "Option::is_none")]
+    #[schemars(extend("maxProperties" = 16))]
+    #[x_kube(validation = rules::keys("selector"))]
     pub selector: Option<BTreeMap<String, String>>,
 }
+
+const CLASS: &str = "loadBalancerClass of a Service never changes, nor comes nor goes: make another pool";
 
 /// The Envoy ports of a pool whose Services are one per load balancer, where nothing is said.
 pub const ENVOY_PORTS: PortRange = PortRange { low: 20_000, high: 29_999 };

@@ -10,6 +10,9 @@ const LABEL: &str = "^[a-z0-9]([-a-z0-9]*[a-z0-9])?$";
 /// A DNS name of two labels or more, with an optional `*.` before it.
 const HOSTNAME: &str = r"^([*][.])?([a-z0-9]([-a-z0-9]{0,61}[a-z0-9])?[.])+[a-z]([-a-z0-9]{0,61}[a-z0-9])?$";
 
+/// The name of a label or an annotation, with an optional domain before it.
+const KEY: &str = "^(([a-z0-9]([-a-z0-9]*[a-z0-9])?[.])*[a-z0-9]([-a-z0-9]*[a-z0-9])?/)?[A-Za-z0-9]([-A-Za-z0-9_.]{0,61}[A-Za-z0-9])?$";
+
 /// A token of HTTP: what header names are made of. A pattern, as the deep lists of rules leave no budget for CEL.
 pub(crate) const TOKEN: &str = "^[A-Za-z0-9!#$%&*+.^_`|~-]+$";
 
@@ -24,6 +27,14 @@ pub(crate) fn label(what: &str) -> Rule {
 pub(crate) fn labels(what: &str) -> Rule {
     Rule::new(format!("self.all(n, n.matches('{LABEL}'))"))
         .message(&*format!("{what} lists names of lower case letters, digits and dashes"))
+}
+
+/// Every key of the map is the name of a label or an annotation.
+pub(crate) fn keys(what: &str) -> Rule {
+    Rule::new(format!("self.all(key, key.matches('{KEY}'))")).message(&*format!(
+        "the keys of {what} are names such as example.com/size: a domain and a slash, or neither, and 63 letters, digits, dashes, \
+         underscores and dots at most"
+    ))
 }
 
 /// Every string of the list is a hostname.

@@ -20,6 +20,8 @@ const PATIENCE: Duration = Duration::from_mins(1);
 #[derive(Debug, Deserialize)]
 struct Bad {
     kind: String,
+    /// The good object that it spoils. Default: the first of its kind.
+    of: Option<String>,
     create: Option<Value>,
     update: Option<Value>,
     says: String,
@@ -47,7 +49,8 @@ async fn the_api_server_takes_good_objects_and_says_what_is_wrong_with_bad_ones(
     assert!(bad.len() >= 40);
     let mut said = Vec::new();
     for row in &bad {
-        said.push(refusal(&client, &firsts[&row.kind], row).await);
+        let named = |name: &String| good.iter().find(|good| good["metadata"]["name"] == **name).unwrap();
+        said.push(refusal(&client, row.of.as_ref().map_or(&firsts[&row.kind], named), row).await);
     }
     if std::env::var_os("UPDATE_GOLDEN").is_some() {
         record(&said);
