@@ -160,7 +160,8 @@ pub(super) fn same_quota(present: &ResourceQuota, wanted: &ResourceQuota) -> boo
     hard(present) == hard(wanted) && same_label(&present.metadata, &wanted.metadata)
 }
 
-fn same_label(present: &ObjectMeta, wanted: &ObjectMeta) -> bool {
+/// Whether an object is, by its label, as much this tenant's as another.
+pub(super) fn same_label(present: &ObjectMeta, wanted: &ObjectMeta) -> bool {
     let label = |metadata: &ObjectMeta| metadata.labels.as_ref().and_then(|labels| labels.get(TENANT_LABEL).cloned());
     label(present) == label(wanted)
 }

@@ -2,11 +2,13 @@
 //! finalizer. Knows the order and what to wait for; gives no address back itself.
 
 use std::fmt::Debug;
+use std::sync::Arc;
 use std::time::Duration;
 
 use k8s_openapi::NamespaceResourceScope;
-use k8s_openapi::api::core::v1::{Namespace, ServiceAccount};
-use k8s_openapi::api::rbac::v1::RoleBinding;
+use k8s_openapi::api::core::v1::{Namespace, ResourceQuota, Secret, ServiceAccount};
+use k8s_openapi::api::rbac::v1::{Role, RoleBinding};
+use k8s_openapi::apimachinery::pkg::apis::meta::v1::ObjectMeta;
 use k8s_openapi::jiff::Timestamp;
 use kube::api::{DeleteParams, ListParams, Patch, PatchParams, Preconditions};
 use kube::core::PartialObjectMeta;
@@ -22,6 +24,7 @@ use super::children;
 use super::keep::Keeper;
 use super::reconcile::apply_role;
 use super::status::{Ours, unready};
+use super::view::Room;
 
 /// How soon to look again for what tells us nothing when it goes.
 const SOON: Duration = Duration::from_secs(1);
@@ -52,16 +55,13 @@ async fn clear(tenant: &Tenant, keeper: &Keeper) -> Result<Option<&'static str>,
         return addresses(&keeper.client, &namespace).await;
     };
     if !children::is_ours(&present, &name) {
-        return Ok(None); // Somebody else's: nothing in it is ours to delete.
+        return vacate(&name, keeper).await;
     }
     if present.metadata.deletion_timestamp.is_some() {
         return Ok(Some("the namespace is being deleted by the API's own controllers"));
     }
     apply_role(keeper, &name, &children::role_at_the_end(&name)).await?;
-    if intents(&keeper.client, &namespace).await? {
-        return Ok(Some("its load balancers are being deleted"));
-    }
-    if let Some(waits) = addresses(&keeper.client, &namespace).await? {
+    if let Some(waits) = possessions(&keeper.client, &namespace).await? {
         return Ok(Some(waits));
     }
     let gone = DeleteParams::default();
@@ -69,11 +69,61 @@ async fn clear(tenant: &Tenant, keeper: &Keeper) -> Result<Option<&'static str>,
     call_if_there("delete the agent's binding", bindings.delete(AGENT, &gone)).await?;
     let accounts: Api<ServiceAccount> = Api::namespaced(keeper.client.clone(), &namespace);
     call_if_there("delete the agent's account", accounts.delete(AGENT, &gone)).await?;
-    // Exactly this one: if somebody has replaced it meanwhile, it is looked at again.
-    let exactly = Preconditions { uid: present.metadata.uid.clone(), resource_version: None };
-    let this = DeleteParams { preconditions: Some(exactly), ..DeleteParams::default() };
-    call_if_same("delete the namespace", namespaces.delete(&namespace, &this)).await?;
+    call_if_same("delete the namespace", namespaces.delete(&namespace, &exactly(&present.metadata))).await?;
     Ok(Some("the namespace is being deleted by the API's own controllers"))
+}
+
+/// Takes what is ours out of a namespace that is somebody else's, and was ours before it lost its label. Where nothing of
+/// ours is in it, it never was: then nothing is deleted at all.
+async fn vacate(tenant: &str, keeper: &Keeper) -> Result<Option<&'static str>, Error> {
+    let Room { namespace: _, account, role, binding, quota, secret, lease: _ } = keeper.view.room(tenant);
+    let (account, role, binding) = (ours(account, tenant), ours(role, tenant), ours(binding, tenant));
+    let (quota, secret) = (ours(quota, tenant), ours(secret, tenant));
+    if [&account, &role, &binding, &quota, &secret].into_iter().all(Option::is_none) {
+        return Ok(None);
+    }
+    if role.is_some() {
+        apply_role(keeper, tenant, &children::role_at_the_end(tenant)).await?;
+    }
+    let (client, namespace) = (&keeper.client, tenant_namespace(tenant));
+    if let Some(waits) = possessions(client, &namespace).await? {
+        return Ok(Some(waits));
+    }
+    remove::<RoleBinding>(client, &namespace, "delete the agent's binding", binding).await?;
+    remove::<ServiceAccount>(client, &namespace, "delete the agent's account", account).await?;
+    remove::<Secret>(client, &namespace, "delete the agent's credential", secret).await?;
+    remove::<ResourceQuota>(client, &namespace, "delete the quota of objects", quota).await?;
+    remove::<Role>(client, &namespace, "delete the agent's role", role).await?;
+    Ok(None)
+}
+
+/// The metadata of an object that we made for this tenant.
+fn ours<K: Resource>(object: Option<Arc<K>>, tenant: &str) -> Option<ObjectMeta> {
+    let wanted = children::metadata(tenant);
+    object.map(|object| object.meta().clone()).filter(|present| children::same_label(present, &wanted))
+}
+
+async fn remove<K>(client: &Client, namespace: &str, act: &'static str, seen: Option<ObjectMeta>) -> Result<(), Error>
+where
+    K: Resource<DynamicType = (), Scope = NamespaceResourceScope> + Clone + DeserializeOwned + Debug,
+{
+    let Some(seen) = seen else { return Ok(()) };
+    let objects: Api<K> = Api::namespaced(client.clone(), namespace);
+    call_if_same(act, objects.delete(AGENT, &exactly(&seen))).await.map(drop)
+}
+
+/// Deletes this very object: if somebody has replaced it meanwhile, it is looked at again.
+fn exactly(seen: &ObjectMeta) -> DeleteParams {
+    let preconditions = Preconditions { uid: seen.uid.clone(), resource_version: None };
+    DeleteParams { preconditions: Some(preconditions), ..DeleteParams::default() }
+}
+
+/// Deletes the intents and waits for their addresses.
+async fn possessions(client: &Client, namespace: &str) -> Result<Option<&'static str>, Error> {
+    if intents(client, namespace).await? {
+        return Ok(Some("its load balancers are being deleted"));
+    }
+    addresses(client, namespace).await
 }
 
 /// Deletes the intents; whether any are left.
