@@ -3,7 +3,7 @@
 
 use std::fmt::Debug;
 use std::sync::Arc;
-use std::time::Duration;
+use std::time::Instant;
 
 use k8s_openapi::NamespaceResourceScope;
 use k8s_openapi::api::core::v1::{Namespace, ResourceQuota, Secret, ServiceAccount};
@@ -26,9 +26,6 @@ use super::reconcile::apply_role;
 use super::status::{Ours, unready};
 use super::view::Room;
 
-/// How soon to look again for what tells us nothing when it goes.
-const SOON: Duration = Duration::from_secs(1);
-
 /// Goes as far towards the end as it may now.
 pub(super) async fn end(tenant: &Tenant, keeper: &Keeper) -> Result<Action, Error> {
     if !tenant.finalizers().iter().any(|finalizer| finalizer == TENANT_FINALIZER) {
@@ -37,7 +34,7 @@ pub(super) async fn end(tenant: &Tenant, keeper: &Keeper) -> Result<Action, Erro
     if let Some(waits) = clear(tenant, keeper).await? {
         let status = Ours::read(tenant).with(unready("Deleting", waits), tenant.metadata.generation, Timestamp::now());
         status.write(&keeper.client, tenant).await?;
-        return Ok(Action::requeue(SOON));
+        return Ok(Action::requeue(keeper.waits(&tenant.name_any(), waits, Instant::now())));
     }
     if finish(&keeper.client, tenant).await? {
         keeper.forget(&tenant.name_any());
@@ -150,12 +147,18 @@ where
     Ok(any(&call("look for intents", objects.list_metadata(&one)).await?))
 }
 
-/// Waits for the manager's other rooms to release the addresses.
+/// Waits for the manager's other rooms to release the addresses. Who has which address is a long list: as long as some are
+/// held, the API server's cache answers; that none is, it has to be sure of.
 async fn addresses(client: &Client, namespace: &str) -> Result<Option<&'static str>, Error> {
-    let allocations: Api<IPAllocation> = Api::all(client.clone());
-    let all = call("look for the tenant's addresses", allocations.list(&ListParams::default())).await?;
-    let held = all.items.iter().any(|one| one.spec.owners.iter().any(|owner| owner.namespace == namespace));
+    let held = holds(client, namespace, ListParams::default().match_any()).await?
+        || holds(client, namespace, ListParams::default()).await?;
     Ok(held.then_some("its addresses are being released"))
+}
+
+async fn holds(client: &Client, namespace: &str, how: ListParams) -> Result<bool, Error> {
+    let allocations: Api<IPAllocation> = Api::all(client.clone());
+    let all = call("look for the tenant's addresses", allocations.list(&how)).await?;
+    Ok(all.items.iter().any(|one| one.spec.owners.iter().any(|owner| owner.namespace == namespace)))
 }
 
 /// Takes our finalizer off; whether that could be done. The resourceVersion makes sure that it is the one object and the

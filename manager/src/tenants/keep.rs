@@ -21,6 +21,10 @@ use super::view::View;
 
 /// Tenants that are seen to at once; one tenant is never seen to twice at once.
 const CONCURRENCY: u16 = 16;
+/// What the end of a tenant waits for tells us nothing when it goes: it is looked at again after as long as it has waited, but
+/// not sooner and not later than this.
+const SOON: Duration = Duration::from_secs(1);
+const LATE: Duration = Duration::from_secs(15);
 /// A failing tenant is tried again after a second, then two, and so on until this.
 const LONGEST: Duration = Duration::from_mins(5);
 
@@ -41,6 +45,16 @@ pub(super) struct Keeper {
 struct Memory {
     heard: Option<Heard>,
     failures: u32,
+    /// What its end waits for, and since when.
+    ending: Option<(&'static str, Instant)>,
+}
+
+impl Memory {
+    fn waits(&mut self, what: &'static str, now: Instant) -> Duration {
+        let before = self.ending.filter(|(before, _)| *before == what);
+        let (_, since) = *self.ending.insert(before.unwrap_or((what, now)));
+        now.duration_since(since).clamp(SOON, LATE)
+    }
 }
 
 impl Keeper {
@@ -72,6 +86,12 @@ impl Keeper {
     /// Forgets a tenant that has ended.
     pub(super) fn forget(&self, tenant: &str) {
         self.memory.lock().unwrap_or_else(PoisonError::into_inner).remove(tenant);
+    }
+
+    /// How long to wait before looking again whether the end of a tenant still waits for this.
+    pub(super) fn waits(&self, tenant: &str, what: &'static str, now: Instant) -> Duration {
+        let mut memory = self.memory.lock().unwrap_or_else(PoisonError::into_inner);
+        memory.entry(tenant.to_owned()).or_default().waits(what, now)
     }
 
     fn went_well(&self, tenant: &str) {
@@ -130,4 +150,20 @@ async fn visit(tenant: Arc<Tenant>, keeper: Arc<Keeper>) -> Result<Action, Error
 #[allow(clippy::needless_pass_by_value, reason = "the controller's signature")]
 fn later(tenant: Arc<Tenant>, _error: &Error, keeper: Arc<Keeper>) -> Action {
     Action::requeue(keeper.failed(&tenant.name_any()))
+}
+
+#[cfg(test)]
+mod tests {
+    use super::*;
+
+    #[test]
+    fn the_end_of_a_tenant_is_looked_at_less_often_the_longer_it_waits_for_one_thing() {
+        let (mut memory, begun) = (Memory::default(), Instant::now());
+        let mut looks = |what, seconds: &[u64]| -> Vec<u64> {
+            let at = seconds.iter().map(|second| begun + Duration::from_secs(*second));
+            at.map(|now| memory.waits(what, now).as_secs()).collect()
+        };
+        assert_eq!(looks("addresses", &[0, 1, 2, 4, 8, 16, 31]), [1, 1, 2, 4, 8, 15, 15]);
+        assert_eq!(looks("namespace", &[46, 46, 48]), [1, 1, 2]);
+    }
 }
