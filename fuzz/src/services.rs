@@ -5,13 +5,14 @@ use std::collections::BTreeSet;
 use k8s_openapi::api::core::v1::Service;
 use nave_agent_core::backends::{Mode, Ways};
 use nave_agent_core::intent::{intent, subject};
+use nave_agent_core::places::Places;
 use nave_api::names::intent_name;
 use nave_api::{TCPLoadBalancer, TCPLoadBalancerSpec};
 
 /// A Service becomes an intent that the hub's schema takes, or none; and its name is a DNS label.
 pub fn hold(input: &[u8]) {
     let Ok(service) = serde_json::from_slice::<Service>(input) else { return };
-    let ways = Ways { slices: Vec::new(), resolved: None, given: BTreeSet::new() };
+    let ways = Ways { slices: Vec::new(), resolved: None, given: Places::default() };
     for mode in [Mode::NodePort, Mode::PodIp, Mode::Provider] {
         if let (Some(intent), _) = intent(&service, mode, &ways) {
             accepted(&intent);
