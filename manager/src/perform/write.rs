@@ -166,9 +166,23 @@ impl Writer {
         let params = PatchParams::apply(MANAGER).force();
         match api.patch_status(name, &params, &Patch::Apply(patch)).await {
             Ok(_) => Written::Done,
-            Err(error) if is(&error, NOT_FOUND) || is(&error, CONFLICT) => Written::Done,
+            Err(error) if is(&error, NOT_FOUND) => Written::Done,
+            Err(error) if is(&error, CONFLICT) => after_conflict(api, name, uid, &error).await,
             Err(error) => not_now("write a status", name, &error),
         }
+    }
+}
+
+/// The API answers so for another object of the name, and for this one when others write it all the time.
+async fn after_conflict<K>(api: &Api<K>, name: &str, uid: &str, conflict: &kube::Error) -> Written
+where
+    K: kube::Resource + Clone + serde::de::DeserializeOwned + std::fmt::Debug,
+{
+    match api.get_metadata(name).await {
+        Ok(present) if present.metadata.uid.as_deref() == Some(uid) => not_now("write a status", name, conflict),
+        Ok(_) => Written::Done,
+        Err(error) if is(&error, NOT_FOUND) => Written::Done,
+        Err(error) => not_now("look whose status it is", name, &error),
     }
 }
 
@@ -190,4 +204,40 @@ fn not_now(act: &str, name: &str, error: &kube::Error) -> Written {
 
 fn name_of(allocation: &IPAllocation) -> &str {
     allocation.metadata.name.as_deref().unwrap_or_default()
+}
+
+#[cfg(test)]
+mod tests {
+    use std::time::Duration;
+
+    use nave_api::IPPoolStatus;
+
+    use super::*;
+    use crate::stub;
+
+    /// What comes of a status of the object with the uid 1 when its write is a conflict and the API shows this.
+    async fn after_conflict_with(shown: (u16, Value)) -> Written {
+        let client =
+            stub::client(move |asked| if asked.contains("/status") { stub::refusal(409) } else { shown.clone() });
+        let writer = Writer::new(client.clone(), Arc::new(Providers::new(&client, "nave-system")));
+        let (status, patience) = (IPPoolStatus::default(), Duration::ZERO);
+        writer.write(&Step::WritePoolStatus { name: "public".into(), uid: "1".into(), status, patience }).await
+    }
+
+    fn pool(uid: &str) -> (u16, Value) {
+        let metadata = json!({"name": "public", "uid": uid});
+        (200, json!({"apiVersion": "meta.k8s.io/v1", "kind": "PartialObjectMetadata", "metadata": metadata}))
+    }
+
+    #[tokio::test]
+    async fn a_status_that_others_were_quicker_than_is_written_later() {
+        assert!(matches!(after_conflict_with(pool("1")).await, Written::NotNow));
+        assert!(matches!(after_conflict_with(stub::refusal(503)).await, Written::NotNow));
+    }
+
+    #[tokio::test]
+    async fn a_status_of_an_object_that_is_gone_is_done_with() {
+        assert!(matches!(after_conflict_with(pool("2")).await, Written::Done));
+        assert!(matches!(after_conflict_with(stub::refusal(404)).await, Written::Done));
+    }
 }
