@@ -50,6 +50,9 @@ pub const OWNER_UID_ANNOTATION: &str = "nave.dev/owner-uid";
 /// Annotation: the digest of the order by which a Service in the hub was written.
 pub const ORDER_ANNOTATION: &str = "nave.dev/order";
 
+/// Annotation of such a Service: a hash of what we set in its spec, so that what others change there shows.
+pub const ORDERED_SPEC_ANNOTATION: &str = "nave.dev/ordered-spec";
+
 /// Server-side apply: who writes intents.
 pub const AGENT_MANAGER: &str = "nave-agent";
 /// Server-side apply: who writes statuses and allocations.

@@ -82,6 +82,11 @@ impl Cloud {
         self.api.get_opt(name).await.unwrap()
     }
 
+    pub async fn edit_by_hand(&self, name: &str, spec: &serde_json::Value) {
+        let patch = Patch::Merge(json!({"spec": spec}));
+        self.api.patch(name, &PatchParams::default(), &patch).await.unwrap();
+    }
+
     pub async fn delete_by_hand(&self, name: &str) {
         self.api.delete(name, &DeleteParams::default()).await.unwrap();
     }

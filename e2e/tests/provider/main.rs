@@ -7,6 +7,7 @@ mod cloud;
 
 use std::time::Duration;
 
+use k8s_openapi::api::core::v1::Service;
 use kube::Api;
 use kube::api::DeleteParams;
 use nave_api::{ConditionType, IPAllocation, TCPLoadBalancer, condition, names};
@@ -51,6 +52,14 @@ fn intent(name: &str) -> String {
     names::intent_name("Service", "default", name)
 }
 
+/// What an order says of a Service.
+fn shape(service: Option<Service>) -> Value {
+    let mut spec = serde_json::to_value(service.and_then(|service| service.spec)).unwrap();
+    let ports = spec["ports"].as_array_mut().into_iter().flatten();
+    ports.for_each(|port| drop(port.as_object_mut().unwrap().remove("nodePort")));
+    json!({"selector": spec["selector"], "ports": spec["ports"], "policy": spec["externalTrafficPolicy"]})
+}
+
 async fn allocated(lab: &Lab, name: &str) -> String {
     let intents: Api<TCPLoadBalancer> = Api::namespaced(lab.hub.client(), "tenant-spoke-1");
     let status = intents.get_opt(&intent(name)).await.unwrap().and_then(|intent| intent.status).unwrap_or_default();
@@ -75,6 +84,23 @@ async fn a_cloud_gives_each_load_balancer_an_address_and_takes_it_back() {
     let recorded = owners(record(&lab).await.as_ref());
     let ports = json!([{"protocol": "TCP", "port": cloud.first_port(), "standsFor": 8080}]);
     assert_eq!(recorded, [(intent("web"), ports)]);
+
+    // Somebody edits the Service by hand: it becomes again what it was.
+    let ordered = shape(cloud.service(&name).await);
+    let ports =
+        json!([{"name": "tcp-8080", "port": 8080, "targetPort": 22}, {"name": "more", "port": 8081, "targetPort": 22}]);
+    for edit in [
+        json!({"selector": {"nave.dev/fleet": "other"}}),
+        json!({"ports": ports}),
+        json!({"externalTrafficPolicy": "Cluster"}),
+    ] {
+        cloud.edit_by_hand(&name, &edit).await;
+        eventually("the Service is as it was ordered", async || match shape(cloud.service(&name).await) {
+            now if now == ordered => Ok(()),
+            now => Err(format!("{edit}: {now}")),
+        })
+        .await;
+    }
 
     // Somebody deletes the Service by hand: it comes back.
     cloud.delete_by_hand(&name).await;
@@ -117,7 +143,7 @@ async fn a_slow_cloud_and_a_manager_killed_lose_nothing_and_give_nothing_away() 
     // The cloud takes its time to end it: until then, the port behind it stays recorded.
     cloud.pause(true).await;
     let before = owners(record(&lab).await.as_ref());
-    let services: Api<k8s_openapi::api::core::v1::Service> = Api::namespaced(lab.spokes[0].client(), "default");
+    let services: Api<Service> = Api::namespaced(lab.spokes[0].client(), "default");
     services.delete("web", &DeleteParams::default()).await.unwrap();
     eventually("the Service is withdrawn", async || {
         let leaving = cloud.services().await.into_iter().all(|service| service.metadata.deletion_timestamp.is_some());

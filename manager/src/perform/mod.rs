@@ -26,6 +26,8 @@ use write::{Writer, Written};
 const AT_ONCE: usize = 32;
 /// How long to wait for news before something that cannot be done is decided anew.
 const NEWS: Duration = Duration::from_secs(1);
+/// How long to wait before an order is given again as it was: whoever writes over it is not raced.
+const AGAIN: Duration = Duration::from_secs(10);
 /// How long one call may take.
 const CALL: Duration = Duration::from_secs(15);
 
@@ -43,7 +45,12 @@ struct Shared {
     leads: watch::Sender<bool>,
     at_once: Semaphore,
     queues: Mutex<BTreeMap<Target, Arc<Queue>>>,
+    orders: Mutex<Orders>,
 }
+
+/// The digest of each order that was given, and when.
+#[derive(Default)]
+struct Orders(BTreeMap<String, (String, Instant)>);
 
 /// What a step is about: steps on one target wait for each other.
 #[derive(Clone, Debug, PartialEq, Eq, PartialOrd, Ord)]
@@ -85,6 +92,7 @@ impl Performer {
                 leads: watch::Sender::new(false),
                 at_once: Semaphore::new(AT_ONCE),
                 queues: Mutex::default(),
+                orders: Mutex::default(),
             }),
         }
     }
@@ -105,8 +113,14 @@ impl Performer {
             Step::WritePoolStatus { name, patience, .. } => (Target::Pool(name.clone()), *patience),
             Step::WriteTenantStatus { name, patience, .. } => (Target::Tenant(name.clone()), *patience),
             Step::WriteFleetStatus { name, patience, .. } => (Target::Fleet(name.clone()), *patience),
-            Step::Order(order) => (Target::Order(order.id.clone()), Duration::ZERO),
-            Step::Withdraw { id } => (Target::Order(id.clone()), Duration::ZERO),
+            Step::Order(order) => {
+                let mut orders = self.shared.orders.lock().unwrap_or_else(PoisonError::into_inner);
+                (Target::Order(order.id.clone()), orders.patience(&order.id, order.digest(), Instant::now()))
+            }
+            Step::Withdraw { id } => {
+                self.shared.orders.lock().unwrap_or_else(PoisonError::into_inner).0.remove(id);
+                (Target::Order(id.clone()), Duration::ZERO)
+            }
             Step::Announce(announcement) => return self.shared.events.publish(announcement.clone()),
         };
         self.queue(target, Waiting { step, due: Instant::now() + patience });
@@ -122,6 +136,16 @@ impl Performer {
         queue.add(next);
         queues.insert(target.clone(), Arc::clone(&queue));
         tokio::spawn(Arc::clone(&self.shared).work_off(target, queue));
+    }
+}
+
+impl Orders {
+    /// How long an order waits that is given now.
+    fn patience(&mut self, id: &str, digest: String, now: Instant) -> Duration {
+        let before = self.0.get(id).filter(|(before, _)| *before == digest);
+        let due = before.map_or(now, |(_, before)| now.max(*before + AGAIN));
+        self.0.insert(id.to_owned(), (digest, due));
+        due - now
     }
 }
 
@@ -281,6 +305,16 @@ mod tests {
         queue.add(Waiting { step: withdrawal("now"), due: now });
         assert_eq!(queue.next(now), Some(Ok(withdrawal("now"))));
         assert_eq!(queue.next(now), None);
+    }
+
+    #[test]
+    fn an_order_that_is_given_again_and_again_waits_and_another_one_does_not() {
+        let (mut orders, now) = (Orders::default(), Instant::now());
+        let mut patience = |digest: &str, at| orders.patience("web", digest.to_owned(), now + at);
+        assert_eq!(patience("one", Duration::ZERO), Duration::ZERO);
+        assert_eq!(patience("two", Duration::from_secs(1)), Duration::ZERO);
+        assert_eq!(patience("two", Duration::from_secs(4)), Duration::from_secs(7));
+        assert_eq!(patience("two", Duration::from_mins(1)), Duration::ZERO);
     }
 
     #[test]

@@ -12,9 +12,12 @@ use kube::runtime::watcher::{Config, Event};
 use kube::{Api, Client};
 use nave_api::ip_pool::ServiceSource;
 use nave_api::names::{
-    FLEET_LABEL, MANAGER_MANAGER, ORDER_ANNOTATION, OWNER_ANNOTATION, OWNER_UID_ANNOTATION, POOL_LABEL,
+    FLEET_LABEL, MANAGER_MANAGER, ORDER_ANNOTATION, ORDERED_SPEC_ANNOTATION, OWNER_ANNOTATION, OWNER_UID_ANNOTATION,
+    POOL_LABEL,
 };
 use nave_manager_core::{Delivery, Key, Order, Seen};
+use serde_json::{Value, json};
+use sha2::{Digest, Sha256};
 
 use super::{Ending, Provider};
 use crate::conductor::Inbox;
@@ -35,8 +38,10 @@ impl Provider for Services {
     type Source = ServiceSource;
 
     async fn order(&self, source: &ServiceSource, order: &Order) -> kube::Result<()> {
-        let params = PatchParams::apply(MANAGER_MANAGER).force();
-        self.api.patch(&order.id, &params, &Patch::Apply(service(source, order))).await.map(drop)
+        let (params, wanted) = (PatchParams::apply(MANAGER_MANAGER).force(), service(source, order));
+        let shown = self.api.patch(&order.id, &params, &Patch::Apply(&wanted)).await?;
+        let Some(patch) = without_others(&wanted, &shown) else { return Ok(()) };
+        self.api.patch(&order.id, &PatchParams::default(), &Patch::Merge(patch)).await.map(drop)
     }
 
     async fn withdraw(&self, id: &str) -> kube::Result<Ending> {
@@ -87,6 +92,16 @@ fn service(source: &ServiceSource, order: &Order) -> Service {
         ..ServicePort::default()
     });
     let everywhere = || BTreeMap::from([(FLEET_LABEL.to_owned(), fleet.clone())]);
+    let spec = ServiceSpec {
+        type_: Some("LoadBalancer".to_owned()),
+        load_balancer_class: load_balancer_class.clone(),
+        // Envoy shall see who connects: source ranges and PROXY protocol are about clients, not about nodes.
+        external_traffic_policy: Some("Local".to_owned()),
+        selector: Some(selector.clone().unwrap_or_else(everywhere)),
+        ports: Some(ports.collect()),
+        ..ServiceSpec::default()
+    };
+    annotations.insert(ORDERED_SPEC_ANNOTATION.to_owned(), hash(&spec));
     Service {
         metadata: ObjectMeta {
             name: Some(id.clone()),
@@ -94,25 +109,47 @@ fn service(source: &ServiceSource, order: &Order) -> Service {
             annotations: Some(annotations),
             ..ObjectMeta::default()
         },
-        spec: Some(ServiceSpec {
-            type_: Some("LoadBalancer".to_owned()),
-            load_balancer_class: load_balancer_class.clone(),
-            // Envoy shall see who connects: source ranges and PROXY protocol are about clients, not about nodes.
-            external_traffic_policy: Some("Local".to_owned()),
-            selector: Some(selector.clone().unwrap_or_else(everywhere)),
-            ports: Some(ports.collect()),
-            ..ServiceSpec::default()
-        }),
+        spec: Some(spec),
         status: None,
     }
 }
 
-/// What such a Service delivers.
+/// Takes out the ports that somebody else has put into a Service of ours: applying leaves to each what is his. Ours stay as they
+/// are shown, with the node ports that they were given.
+fn without_others(wanted: &Service, shown: &Service) -> Option<Value> {
+    fn ports(service: &Service) -> impl Iterator<Item = &ServicePort> {
+        service.spec.iter().flat_map(|spec| spec.ports.iter().flatten())
+    }
+    let ours =
+        |port: &&ServicePort| ports(wanted).any(|ours| (ours.port, &ours.protocol) == (port.port, &port.protocol));
+    let kept: Vec<&ServicePort> = ports(shown).filter(ours).collect();
+    let version = &shown.metadata.resource_version;
+    (kept.len() < ports(shown).count())
+        .then(|| json!({"metadata": {"resourceVersion": version}, "spec": {"ports": kept}}))
+}
+
+/// A hash of the fields that an order sets and somebody else may change. What the API and the cloud add is not in it, such as
+/// node ports; `loadBalancerClass` never changes.
+fn hash(spec: &ServiceSpec) -> String {
+    let port = |port: &ServicePort| {
+        let ServicePort { name, port, protocol, target_port, app_protocol: _, node_port: _ } = port;
+        format!("{port} {protocol:?} {name:?} {target_port:?}")
+    };
+    let mut ports: Vec<String> = spec.ports.iter().flatten().map(port).collect();
+    ports.sort_unstable();
+    let ServiceSpec { type_, external_traffic_policy, selector, .. } = spec;
+    let text = format!("{type_:?} {external_traffic_policy:?} {selector:?} {ports:?}");
+    let digits: Vec<String> = Sha256::digest(text).iter().take(16).map(|byte| format!("{byte:02x}")).collect();
+    digits.concat()
+}
+
+/// What such a Service delivers. What others have changed in it is by no order: then the engine orders it anew.
 fn delivery(service: &Service) -> Delivery {
     let metadata = &service.metadata;
     let annotation = |name: &str| metadata.annotations.as_ref().and_then(|all| all.get(name)).cloned();
     let label = metadata.labels.as_ref().and_then(|labels| labels.get(POOL_LABEL)).cloned();
     let owner = annotation(OWNER_ANNOTATION);
+    let is_as_ordered = service.spec.as_ref().map(hash) == annotation(ORDERED_SPEC_ANNOTATION);
     let balancer = service.status.as_ref().and_then(|status| status.load_balancer.as_ref());
     let given: Vec<&LoadBalancerIngress> = balancer.and_then(|b| b.ingress.as_ref()).into_iter().flatten().collect();
     let address = |ingress: &&LoadBalancerIngress| ingress.ip.as_ref().and_then(|ip| ip.parse().ok());
@@ -124,7 +161,7 @@ fn delivery(service: &Service) -> Delivery {
             .and_then(|owner| owner.split_once('/'))
             .map(|(namespace, name)| Key::new(namespace, name)),
         uid: annotation(OWNER_UID_ANNOTATION).unwrap_or_default(),
-        digest: annotation(ORDER_ANNOTATION).unwrap_or_default(),
+        digest: annotation(ORDER_ANNOTATION).filter(|_| is_as_ordered).unwrap_or_default(),
         addresses: given.iter().filter_map(address).collect(),
         hostnames: given.iter().filter(|i| address(i).is_none()).filter_map(|i| i.hostname.clone()).collect(),
     }
@@ -137,19 +174,28 @@ mod tests {
     use nave_api::tcp_load_balancer::Protocol;
     use nave_manager_core::OrderedPort;
 
-    #[test]
-    fn a_service_says_by_which_order_it_was_made() {
-        let source =
-            ServiceSource { annotations: [("cloud/size".into(), "small".into())].into(), ..ServiceSource::default() };
-        let order = Order {
+    fn source() -> ServiceSource {
+        ServiceSource { annotations: [("cloud/size".into(), "small".into())].into(), ..ServiceSource::default() }
+    }
+
+    fn order() -> Order {
+        Order {
             id: "nave-cloud-web-0123456789".into(),
             pool: "cloud".into(),
-            source: Source::Service(source.clone()),
+            source: Source::Service(source()),
             fleet: "default".into(),
             owner: Some(Key::new("tenant-shop", "web")),
             uid: "u1".into(),
-            ports: vec![OrderedPort { protocol: Protocol::Tcp, port: 80, target: 20_000 }],
-        };
+            ports: vec![
+                OrderedPort { protocol: Protocol::Tcp, port: 80, target: 20_000 },
+                OrderedPort { protocol: Protocol::Udp, port: 80, target: 20_001 },
+            ],
+        }
+    }
+
+    #[test]
+    fn a_service_says_by_which_order_it_was_made() {
+        let order = order();
         let expected = Delivery {
             id: order.id.clone(),
             pool: order.pool.clone(),
@@ -159,6 +205,49 @@ mod tests {
             addresses: Vec::new(),
             hostnames: Vec::new(),
         };
-        assert_eq!(delivery(&service(&source, &order)), expected);
+        assert_eq!(delivery(&service(&source(), &order)), expected);
+    }
+
+    #[test]
+    fn what_the_api_adds_to_a_service_leaves_it_as_ordered() {
+        let mut service = service(&source(), &order());
+        let spec = service.spec.as_mut().unwrap();
+        spec.cluster_ip = Some("10.96.0.7".into());
+        spec.session_affinity = Some("None".into());
+        spec.allocate_load_balancer_node_ports = Some(true);
+        let ports = spec.ports.as_mut().unwrap();
+        ports.iter_mut().zip(30_000..).for_each(|(port, number)| port.node_port = Some(number));
+        ports.reverse();
+        assert_eq!(delivery(&service).digest, order().digest());
+    }
+
+    #[test]
+    fn what_others_put_into_a_service_is_taken_out_and_ours_keeps_its_node_ports() {
+        let wanted = service(&source(), &order());
+        assert_eq!(without_others(&wanted, &wanted), None);
+        let mut shown = wanted.clone();
+        shown.metadata.resource_version = Some("7".into());
+        let ports = shown.spec.as_mut().unwrap().ports.as_mut().unwrap();
+        ports.iter_mut().zip(30_000..).for_each(|(port, number)| port.node_port = Some(number));
+        let kept = json!(ports);
+        ports.push(ServicePort { port: 81, protocol: Some("TCP".into()), ..ServicePort::default() });
+        let expected = json!({"metadata": {"resourceVersion": "7"}, "spec": {"ports": kept}});
+        assert_eq!(without_others(&wanted, &shown), Some(expected));
+    }
+
+    #[test]
+    fn a_service_that_somebody_changed_is_by_no_order() {
+        let changes: [fn(&mut ServiceSpec); 5] = [
+            |spec| spec.type_ = Some("ClusterIP".into()),
+            |spec| spec.external_traffic_policy = Some("Cluster".into()),
+            |spec| spec.selector = Some([("app".to_owned(), "other".to_owned())].into()),
+            |spec| spec.ports.as_mut().unwrap()[0].target_port = Some(IntOrString::Int(22)),
+            |spec| spec.ports.as_mut().unwrap().truncate(1),
+        ];
+        for change in changes {
+            let mut service = service(&source(), &order());
+            change(service.spec.as_mut().unwrap());
+            assert_eq!(delivery(&service).digest, "", "{:?}", service.spec);
+        }
     }
 }
