@@ -213,7 +213,7 @@ mod tests {
     use nave_api::IPPoolStatus;
 
     use super::*;
-    use crate::stub;
+    use nave_watch::stub;
 
     /// What comes of a status of the object with the uid 1 when its write is a conflict and the API shows this.
     async fn after_conflict_with(shown: (u16, Value)) -> Written {
