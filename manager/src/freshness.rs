@@ -13,6 +13,8 @@ const GRAVES: usize = 4096;
 pub(crate) struct Freshness {
     living: BTreeMap<String, u64>,
     dead: BTreeMap<String, u64>,
+    /// The newest that the last list had: what it lacks and is not newer had ended by then.
+    listed: u64,
 }
 
 impl Freshness {
@@ -20,6 +22,7 @@ impl Freshness {
     pub(crate) fn restart<'a>(&mut self, listed: impl IntoIterator<Item = (&'a str, &'a str)>) {
         self.dead.clear();
         self.living = listed.into_iter().map(|(name, version)| (name.to_owned(), number(version))).collect();
+        self.listed = self.living.values().copied().max().unwrap_or(0);
     }
 
     /// Whether this is news of a living object.
@@ -49,7 +52,8 @@ impl Freshness {
     }
 
     fn latest(&self, name: &str) -> u64 {
-        self.living.get(name).or_else(|| self.dead.get(name)).copied().unwrap_or(0)
+        let known = self.living.get(name).or_else(|| self.dead.get(name)).copied();
+        known.unwrap_or(self.listed.saturating_add(1))
     }
 }
 
@@ -70,6 +74,15 @@ mod tests {
         assert!(fresh.gone("a", "11"));
         assert!(!fresh.seen("a", "10"), "a late response does not wake the dead");
         assert!(fresh.seen("a", "12"), "a new one of the same name");
+    }
+
+    #[test]
+    fn a_late_answer_does_not_bring_back_what_a_newer_list_lacks() {
+        let mut fresh = Freshness::default();
+        fresh.restart([("a", "50"), ("b", "90")]);
+        assert!(!fresh.seen("c", "80"), "released by another before the list");
+        assert!(!fresh.seen("c", "90"));
+        assert!(fresh.seen("c", "91"));
     }
 
     #[test]

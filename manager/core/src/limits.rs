@@ -22,7 +22,7 @@ pub(crate) struct Claim {
     pub ports: BTreeSet<Door>,
     /// The ports that are recorded for it.
     pub has: BTreeSet<Door>,
-    /// Backend addresses, each with every port, and how many of them got traffic when its status was written.
+    /// Backend addresses, each with every port, and how many of them get traffic: as its status says, or as was decided since.
     pub backends: u32,
     pub served: u32,
 }
@@ -56,8 +56,12 @@ pub(crate) struct Line {
 
 impl Line {
     /// From now on this is its place and its claim.
-    pub fn put(&mut self, before: Option<&Rank>, rank: Rank, claim: Claim) {
-        let verdict = before.and_then(|before| self.remove(before)).map(|(_, verdict)| verdict).unwrap_or_default();
+    pub fn put(&mut self, before: Option<&Rank>, rank: Rank, mut claim: Claim) {
+        let known = before.and_then(|before| Some((before.waits, self.remove(before)?)));
+        if let Some((false, (known, verdict))) = &known {
+            claim.served = verdict.backends.unwrap_or(known.backends);
+        }
+        let verdict = known.map(|(_, (_, verdict))| verdict).unwrap_or_default();
         self.asked = add(self.asked, claim.asks());
         self.members.insert(rank, (claim, verdict));
     }
@@ -76,6 +80,7 @@ impl Line {
     pub fn begin(&mut self, rank: &mut Rank) {
         let Some((mut claim, verdict)) = self.members.remove(rank) else { return };
         claim.has = claim.ports.difference(&verdict.withheld).copied().collect();
+        claim.served = claim.backends;
         rank.waits = false;
         self.members.insert(rank.clone(), (claim, verdict));
     }
@@ -105,7 +110,10 @@ impl Line {
         let (verdicts, used) = self.judge(quota.unwrap_or(&none));
         self.limited = (!is_within).then_some(used);
         let mut changed = Vec::new();
-        for ((rank, (_, said)), verdict) in self.members.iter_mut().zip(verdicts) {
+        for ((rank, (claim, said)), verdict) in self.members.iter_mut().zip(verdicts) {
+            if !rank.waits {
+                claim.served = verdict.backends.unwrap_or(claim.backends);
+            }
             if *said != verdict {
                 changed.push((rank.key.clone(), verdict.clone()));
                 *said = verdict;

@@ -78,7 +78,8 @@ impl<K: Resource> Shelf<K> {
             };
             self.objects.insert(key, object);
         }
-        self.graves.extend(before.iter().map(|(key, gone)| (key.clone(), revision(&**gone))));
+        // A list is the truth: what it lacks may come back at any revision, of a hub that was restored to older ones.
+        self.graves.extend(before.keys().map(|key| (key.clone(), 0)));
         self.tend();
         moved.extend(before.into_iter().map(|(key, gone)| Moved { key, before: Some(gone), after: None }));
         moved
@@ -128,6 +129,15 @@ fn is_same<K: Resource>(one: &K, other: &K) -> bool {
 mod tests {
     use super::*;
     use nave_api::{NodeSet, NodeSetSpec};
+
+    #[test]
+    fn what_a_list_lacks_may_come_back_at_an_older_revision() {
+        let mut shelf = Shelf::default();
+        shelf.look(Sight::All(vec![object("made", 100)]));
+        shelf.look(Sight::All(vec![]));
+        assert_eq!(shelf.look(Sight::One(object("made", 60))).len(), 1);
+        assert!(shelf.has_seen(&Key::cluster("made")));
+    }
 
     fn object(name: &str, revision: u64) -> NodeSet {
         let mut set = NodeSet::new(name, NodeSetSpec::default());

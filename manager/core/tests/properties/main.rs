@@ -134,3 +134,30 @@ fn who_was_refused_by_a_limit_is_called_when_there_is_room() {
         Act::Decide,
     ]);
 }
+
+/// Found among eighty thousand: what of a limit it got depended on what its status had said before, and so changed for ever.
+#[test]
+fn what_is_shared_of_a_limit_comes_to_rest() {
+    live(&[
+        Act::Put { tenant: 77, name: 4, spec: 189 },
+        Act::Settle,
+        Act::Pool { which: 92, spec: 155 },
+        Act::Tenant { which: 47, spec: 391 },
+        Act::Put { tenant: 0, name: 0, spec: 0 },
+        Act::DeletePool { which: 9 },
+        Act::Put { tenant: 2, name: 0, spec: 633 },
+        Act::Nodes { tenant: 20, count: 174 },
+        Act::Settle,
+        Act::Put { tenant: 284, name: 0, spec: 178 },
+        Act::Put { tenant: 0, name: 0, spec: 0 },
+        Act::Nodes { tenant: 189, count: 0 },
+        Act::Nodes { tenant: 765, count: 0 },
+        Act::DeleteTenant { which: 42 },
+        Act::DeleteTenant { which: 9 },
+        Act::Put { tenant: 21, name: 0, spec: 0 },
+        Act::Tenant { which: 324, spec: 0 },
+        Act::Wait { seconds: 0 },
+        Act::DeleteTenant { which: 3 },
+        Act::Put { tenant: 0, name: 0, spec: 0 },
+    ]);
+}
