@@ -115,7 +115,7 @@ fn addresses(target: &Target<'_>) -> Vec<Attempt> {
         Attempt::balancer(
             "ask for the victim's port of a shared address",
             asks("ask-port", json!({"pool": "shared", "requested": [shared]})),
-            Expect::Says(Allocated, "AddressTaken"),
+            Expect::Says(Allocated, "PortTaken"),
         ),
         Attempt::balancer(
             "ask for a pool by a path",

@@ -36,6 +36,8 @@ pub(crate) struct Present {
     pub(crate) load_balancers: usize,
     /// One event, from the observation to the decision: microseconds.
     pub(crate) event_us: Quantiles,
+    /// An edit of a pool that none of them has an address of: microseconds, median.
+    pub(crate) pool_edit_us: f64,
     /// What it keeps in memory, resident, in MB.
     pub(crate) rss_mb: f64,
 }
@@ -58,6 +60,7 @@ impl Quantiles {
 const POOLS: [(&str, usize); 3] = [("203.0.113.0/24", 200), ("10.0.0.0/8", 100_000), ("2001:db8::/64", 100_000)];
 const PRESENT: [usize; 3] = [100, 1000, 10_000];
 const LIVES: usize = 2000;
+const EDITS: usize = 200;
 
 /// Measures all of it; `say` hears what is measured now.
 pub(crate) async fn run(say: impl Fn(&str)) -> Result<Report> {
@@ -84,7 +87,18 @@ fn one_event_among(present: usize) -> Present {
     let rss_mb = f64::from(kib) / 1024.0;
     let Life { came, recorded, gone, freed } = lives(&mut engine, present);
     let all = [came, recorded, gone, freed].concat();
-    Present { load_balancers: present, event_us: Quantiles::of(all), rss_mb }
+    let pool_edit_us = Quantiles::of(pool_edits(&mut engine)).p50;
+    Present { load_balancers: present, event_us: Quantiles::of(all), pool_edit_us, rss_mb }
+}
+
+/// What edits of another pool cost.
+fn pool_edits(engine: &mut Engine) -> Vec<Duration> {
+    let mut costs = Vec::new();
+    for n in 0..EDITS {
+        let include = ["198.51.100.0/24", "198.51.100.0/25"][n % 2];
+        cost(engine, &mut costs, Seen::Pools(Sight::One(world::pool("more", include, n + 1))));
+    }
+    costs
 }
 
 fn of_pool(pool: &'static str, taken: usize) -> Pool {

@@ -33,9 +33,9 @@ pub(crate) fn engine(report: &engine::Report) -> String {
     for engine::Pool { pool, taken, allocate_us, free_us } in pools {
         let _ = writeln!(text, "{pool:<20} {taken:>9} {allocate_us:>13.1} {free_us:>10.1}");
     }
-    text.push_str("\nload balancers   event us p50     p99    RSS MB\n");
-    for engine::Present { load_balancers, event_us, rss_mb } in engine {
-        let _ = writeln!(text, "{load_balancers:>14} {:>14.1} {:>7.1} {rss_mb:>9.1}", event_us.p50, event_us.p99);
+    text.push_str("\nload balancers   event us p50     p99  pool edit us    RSS MB\n");
+    for engine::Present { load_balancers, event_us, pool_edit_us, rss_mb } in engine {
+        let _ = writeln!(text, "{load_balancers:>14} {:>14.1} {:>7.1} {pool_edit_us:>13.1} {rss_mb:>9.1}", event_us.p50, event_us.p99);
     }
     let _ = writeln!(
         text,

@@ -36,12 +36,11 @@ pub(crate) fn lists(world: &World) -> Vec<Seen> {
     let tenant = Tenant { status: Some(status()), ..tenant };
     let nodes = (1..=10).map(|n| json!({"name": format!("n{n}"), "addresses": [format!("192.168.0.{n}")]}));
     let nodes: NodeSet = object("NodeSet", NAMESPACE, "default", 1, &json!({"nodes": nodes.collect::<Vec<Value>>()}));
-    let spec = json!({"source": {"static": {}}, "use": {"default": true}, "addresses": {"include": [pool]}});
-    let pool: IPPool = object("IPPool", "", "public", 1, &spec);
+    let pool = self::pool("public", pool, 1);
     let names: Vec<String> = (0..*balancers).map(|n| format!("lb-{n}")).collect();
     let own = names.iter().map(|name| ("TCPLoadBalancer", name.clone()));
     let owners = own.chain((0..*strangers).map(|n| ("Other", format!("other-{n}"))));
-    let allocations = owners.enumerate().map(|(n, (kind, name))| allocation(&spec, n, kind, &name)).collect();
+    let allocations = owners.enumerate().map(|(n, (kind, name))| allocation(world.pool, n, kind, &name)).collect();
     vec![
         Seen::Fleets(Sight::All(Vec::new())),
         Seen::Tenants(Sight::All(vec![tenant])),
@@ -58,6 +57,12 @@ fn status() -> nave_api::TenantStatus {
     nave_api::TenantStatus { namespace: Some(NAMESPACE.to_owned()), ..nave_api::TenantStatus::default() }
 }
 
+/// A default pool of one network.
+pub(crate) fn pool(name: &str, include: &str, revision: usize) -> IPPool {
+    let spec = json!({"source": {"static": {}}, "use": {"default": true}, "addresses": {"include": [include]}});
+    object("IPPool", "", name, revision, &spec)
+}
+
 /// A load balancer of one port on the tenant's ten nodes.
 pub(crate) fn balancer(name: &str, revision: usize) -> TCPLoadBalancer {
     let spec = json!({"ports": [{"port": 80, "backendPort": 30080}], "backends": {"nodes": {"nodeSet": "default"}}});
@@ -65,9 +70,8 @@ pub(crate) fn balancer(name: &str, revision: usize) -> TCPLoadBalancer {
 }
 
 /// The record of the pool's n-th address.
-fn allocation(pool: &Value, n: usize, kind: &str, name: &str) -> IPAllocation {
-    let network: ipnet::IpNet =
-        pool["addresses"]["include"][0].as_str().and_then(|text| text.parse().ok()).unwrap_or_default();
+fn allocation(pool: &str, n: usize, kind: &str, name: &str) -> IPAllocation {
+    let network: ipnet::IpNet = pool.parse().unwrap_or_default();
     let n = u32::try_from(n).unwrap_or(u32::MAX);
     let address = match network.network() {
         std::net::IpAddr::V4(first) => std::net::IpAddr::V4((u32::from(first) + n).into()),
