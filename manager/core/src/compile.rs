@@ -44,13 +44,17 @@ impl Targets {
     }
 }
 
-/// The targets of a spec. `reach` is the NodeSet that it names, where that exists.
-pub(crate) fn targets(spec: &TCPLoadBalancerSpec, reach: Option<&Reach>, policy: &Policy<'_>) -> Targets {
+/// The targets of a spec. `reach` is the NodeSet that it names, where that exists; one that names addresses asks for the policy.
+pub(crate) fn targets<'a>(
+    spec: &TCPLoadBalancerSpec,
+    reach: Option<&Reach>,
+    policy: impl FnOnce() -> Policy<'a>,
+) -> Targets {
     match &spec.backends {
         Backends::Nodes(nodes) => {
             reach.map_or_else(Targets::default, |reach| on_nodes(spec, nodes.only.as_deref(), reach))
         }
-        Backends::Endpoints(endpoints) => on_endpoints(&spec.ports, endpoints, policy),
+        Backends::Endpoints(endpoints) => on_endpoints(&spec.ports, endpoints, &policy()),
     }
 }
 

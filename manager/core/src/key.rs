@@ -1,5 +1,6 @@
 //! What an object is called. Knows namespaces and names; knows no kind.
 
+use std::cmp::Ordering;
 use std::fmt;
 use std::sync::Arc;
 
@@ -8,7 +9,9 @@ use k8s_openapi::jiff::Timestamp;
 use kube::Resource;
 
 /// The namespace and the name of an object; cluster-scoped ones have an empty namespace. Cloning shares both.
-#[derive(Clone, Debug, Default, PartialEq, Eq, PartialOrd, Ord)]
+///
+/// Sorted by name, then by namespace: names are told apart by a look at the name alone, where namespaces are mostly the same.
+#[derive(Clone, Debug, Default, PartialEq, Eq)]
 pub struct Key {
     /// The namespace, empty for cluster-scoped kinds.
     pub namespace: Arc<str>,
@@ -24,13 +27,26 @@ impl Key {
 
     /// The key of a cluster-scoped object.
     pub fn cluster(name: impl Into<Arc<str>>) -> Self {
-        Self::new("", name)
+        Self::new(Arc::default(), name)
     }
 
     /// The key of this object.
     pub fn of<K: Resource>(object: &K) -> Self {
         let meta = object.meta();
-        Self::new(meta.namespace.as_deref().unwrap_or(""), meta.name.as_deref().unwrap_or(""))
+        let text = |text: &Option<String>| text.as_deref().map(Arc::from).unwrap_or_default();
+        Self::new(text(&meta.namespace), text(&meta.name))
+    }
+}
+
+impl Ord for Key {
+    fn cmp(&self, other: &Self) -> Ordering {
+        self.name.cmp(&other.name).then_with(|| self.namespace.cmp(&other.namespace))
+    }
+}
+
+impl PartialOrd for Key {
+    fn partial_cmp(&self, other: &Self) -> Option<Ordering> {
+        Some(self.cmp(other))
     }
 }
 

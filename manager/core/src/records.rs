@@ -51,9 +51,9 @@ pub(crate) struct Records {
     /// Addresses recorded or promised to the load balancers of a namespace. Of those that stand for every address of the
     /// fleet's nodes, each owner counts: the cloud gives him one.
     counts: BTreeMap<Arc<str>, u32>,
-    /// Addresses that are kept for their last owner, by when that ends and by him.
+    /// Addresses that are kept for their last owner, by when that ends, and by his namespace and himself.
     holds: BTreeSet<(Timestamp, IpAddr)>,
-    held: BTreeMap<Key, BTreeSet<IpAddr>>,
+    held: BTreeMap<Arc<str>, BTreeMap<Key, BTreeSet<IpAddr>>>,
     /// Who had what is free.
     pub former: Former,
 }
@@ -170,14 +170,13 @@ impl Records {
 
     /// The addresses that a load balancer of this name had last, and that nobody has now: those that are kept for it first.
     pub fn formerly(&self, key: &Key) -> impl Iterator<Item = IpAddr> {
-        let kept = self.held.get(key).into_iter().flatten();
+        let kept = self.held.get(&key.namespace).and_then(|held| held.get(key)).into_iter().flatten();
         kept.copied().chain(self.former.of(key))
     }
 
     /// How many addresses are kept for the load balancers of a namespace.
-    pub fn held_in(&self, namespace: &Arc<str>) -> usize {
-        let from = self.held.range(Key::new(Arc::clone(namespace), "")..);
-        from.take_while(|(key, _)| key.namespace == *namespace).map(|(_, addresses)| addresses.len()).sum()
+    pub fn held_in(&self, namespace: &str) -> usize {
+        self.held.get(namespace).into_iter().flatten().map(|(_, addresses)| addresses.len()).sum()
     }
 
     /// When the first address is kept no longer, of those with which nothing is under way.
@@ -323,7 +322,7 @@ impl Records {
         self.by_pool.entry(object.spec.pool.clone()).or_default().insert(address);
         if let Some(Hold { owner, until }) = Hold::of(object) {
             self.holds.insert((until, address));
-            self.held.entry(owner).or_default().insert(address);
+            self.held.entry(Arc::clone(&owner.namespace)).or_default().entry(owner).or_default().insert(address);
         }
         let tally = self.tallies.entry(object.spec.pool.clone()).or_default();
         *tally.side(object) += 1;
@@ -341,7 +340,11 @@ impl Records {
         remove_from(&mut self.by_pool, &object.spec.pool, address);
         if let Some(Hold { owner, until }) = Hold::of(object) {
             self.holds.remove(&(until, address));
-            remove_from(&mut self.held, &owner, address);
+            let held = self.held.entry(Arc::clone(&owner.namespace)).or_default();
+            remove_from(held, &owner, address);
+            if held.is_empty() {
+                self.held.remove(&owner.namespace);
+            }
         }
         if let Some(tally) = self.tallies.get_mut(&object.spec.pool) {
             let side = tally.side(object);

@@ -35,7 +35,11 @@ pub(crate) fn engine(report: &engine::Report) -> String {
     }
     text.push_str("\nload balancers   event us p50     p99  pool edit us    RSS MB\n");
     for engine::Present { load_balancers, event_us, pool_edit_us, rss_mb } in engine {
-        let _ = writeln!(text, "{load_balancers:>14} {:>14.1} {:>7.1} {pool_edit_us:>13.1} {rss_mb:>9.1}", event_us.p50, event_us.p99);
+        let _ = writeln!(
+            text,
+            "{load_balancers:>14} {:>14.1} {:>7.1} {pool_edit_us:>13.1} {rss_mb:>9.1}",
+            event_us.p50, event_us.p99
+        );
     }
     let _ = writeln!(
         text,

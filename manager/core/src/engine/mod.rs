@@ -69,14 +69,12 @@ struct Said {
 /// What was said of objects of a kind, by name, with the uid of the object: one made later under the name is another one.
 type Sayings<T> = BTreeMap<Arc<str>, (String, T)>;
 
-/// What was said of this object and is not yet seen. Forgotten when it is seen, or was said of another.
-fn unseen<T: PartialEq + Clone>(said: &mut Sayings<T>, name: &str, uid: &str, seen: Option<&T>) -> Option<T> {
-    let (of, saying) = said.get(name)?;
-    if of == uid && Some(saying) != seen {
-        return Some(saying.clone());
+/// What was said of this object and is not yet seen, else what is seen. Forgotten when it is seen, or was said of another.
+fn last<'a, T: PartialEq>(said: &'a mut Sayings<T>, name: &str, uid: &str, seen: Option<&'a T>) -> Option<&'a T> {
+    if said.get(name).is_some_and(|(of, saying)| of != uid || Some(saying) == seen) {
+        said.remove(name);
     }
-    said.remove(name);
-    None
+    said.get(name).map(|(_, saying)| saying).or(seen)
 }
 
 impl Engine {

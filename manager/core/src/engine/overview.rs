@@ -11,7 +11,7 @@ use nave_api::fleet::{EnvoyStatus, FleetNode};
 use nave_api::names::tenant_of;
 use nave_api::{Condition, Fleet, FleetStatus, IPPool, IPPoolStatus};
 
-use super::{Engine, unseen};
+use super::{Engine, last};
 use crate::key::uid;
 use crate::pool::Pool;
 use crate::step::{Announcement, Step, Tone};
@@ -40,8 +40,8 @@ impl Engine {
         };
         let Some(pool) = self.world.pools.find(name) else { return };
         let uid = uid(&object.metadata);
-        let said = unseen(&mut self.said.pools, name, uid, object.status.as_ref());
-        let before = said.or_else(|| object.status.clone()).unwrap_or_default();
+        let none = IPPoolStatus::default();
+        let before = last(&mut self.said.pools, name, uid, object.status.as_ref()).unwrap_or(&none);
         let tally = self.world.records.tally(name);
         let was = condition::find(&before.conditions, ConditionType::Ready).map(|c| c.reason.as_str());
         let verdict = ready(pool, was);
@@ -58,7 +58,7 @@ impl Engine {
                 &Time(now),
             ),
         };
-        if status == before {
+        if status == *before {
             return;
         }
         announce(&object, was, &verdict, steps);
@@ -74,8 +74,9 @@ impl Engine {
         };
         let uid = uid(&tenant.metadata).to_owned();
         let seen = tenant.status.as_ref().and_then(|status| Some((status.used?, disputes(&status.conditions))));
-        let before = unseen(&mut self.said.tenants, &name, &uid, seen.as_ref()).or(seen);
-        let had = before.as_ref().map(|(_, conditions)| conditions.as_slice()).unwrap_or_default();
+        let used = self.used(namespace);
+        let before = last(&mut self.said.tenants, &name, &uid, seen.as_ref());
+        let had = before.map(|(_, conditions)| conditions.as_slice()).unwrap_or_default();
         let verdict = self.world.foreign.get(&*name).and_then(|lost| lost.example.as_ref()).map(overlap);
         let conditions = match &verdict {
             Some(verdict) => {
@@ -83,11 +84,11 @@ impl Engine {
             }
             None => Vec::new(),
         };
-        let used = self.used(namespace);
-        if before.as_ref() == Some(&(used, conditions.clone())) {
+        let is_told = had.is_empty();
+        if before == Some(&(used, conditions.clone())) {
             return;
         }
-        if let Some(Verdict { kind: _, holds: _, reason, message }) = verdict.filter(|_| had.is_empty()) {
+        if let Some(Verdict { kind: _, holds: _, reason, message }) = verdict.filter(|_| is_told) {
             let about = tenant.object_ref(&());
             steps.push(Step::Announce(Announcement { about, tone: Tone::Warning, reason, message }));
         }
@@ -107,14 +108,14 @@ impl Engine {
             return;
         }
         let uid = uid(&object.metadata);
-        let said = unseen(&mut self.said.fleets, name, uid, object.status.as_ref());
-        let before = said.or_else(|| object.status.clone()).unwrap_or_default();
+        let none = FleetStatus::default();
+        let before = last(&mut self.said.fleets, name, uid, object.status.as_ref()).unwrap_or(&none);
         let verdict = serves(&object, &heard);
         let status = FleetStatus {
             nodes: heard,
             conditions: condition::settle(&before.conditions, &[verdict], object.metadata.generation, &Time(now)),
         };
-        if status == before {
+        if status == *before {
             return;
         }
         self.said.fleets.insert(Arc::clone(name), (uid.to_owned(), status.clone()));

@@ -118,7 +118,8 @@ impl Engine {
             let rank = self.entries.get_mut(key).and_then(|entry| entry.rank.take());
             return self.unclaim(key, rank.as_ref());
         };
-        let entry = self.entries.remove(key).unwrap_or_default();
+        // Its place in the map stays: taking an entry out and back in would cost more than the rest of this.
+        let entry = std::mem::take(self.entries.entry(key.clone()).or_default());
         let mut entry = Entry { problems: Vec::new(), ..entry.of(uid(&balancer.metadata)) };
         let tenant = self.world.tenant(&key.namespace).cloned();
         let (settled, problems) = compile::traffic(&balancer.spec);
@@ -128,7 +129,7 @@ impl Engine {
             let name = tenant.metadata.name.clone().unwrap_or_default();
             let node_set = node_set_of(key, &balancer);
             let reach = node_set.as_ref().and_then(|node_set| self.world.reach(node_set, &tenant));
-            targets = compile::targets(&balancer.spec, reach.as_deref(), &self.world.policy(&tenant));
+            targets = compile::targets(&balancer.spec, reach.as_deref(), || self.world.policy(&tenant));
             entry.problems.extend(backend_problems(node_set.filter(|_| reach.is_none()), &targets, &name));
             if let Some(pool) = self.pool_elsewhere(key, &balancer, tenant.spec.fleet()) {
                 let (tenant, fleet) = (name.clone(), tenant.spec.fleet().to_owned());
@@ -174,7 +175,8 @@ impl Engine {
             self.judge_one(key, &mut again);
             again.remove(key)
         });
-        let (Some((settled, mut targets)), Some(mut entry)) = (judged, self.entries.remove(key)) else { return };
+        let entry = self.entries.get_mut(key).map(std::mem::take);
+        let (Some((settled, mut targets)), Some(mut entry)) = (judged, entry) else { return };
         if let Some(served) = entry.backends {
             targets.limit(served);
             entry.ready = targets.ready;

@@ -27,14 +27,15 @@ impl Engine {
     pub(super) fn write_statuses(&mut self, now: Timestamp, steps: &mut Vec<Step>) {
         for key in std::mem::take(&mut self.dirt.statuses) {
             let Some(balancer) = self.world.balancers.find(&key).cloned() else { continue };
-            let Some(mut entry) = self.entries.remove(&key) else { continue };
-            if entry.said.is_some() && entry.said == balancer.status {
-                entry.said = None;
-            }
-            let before = entry.said.clone().or_else(|| balancer.status.clone()).unwrap_or_default();
-            let (status, patience) = self.status(&key, &balancer, &mut entry, &before, now);
-            if status != before || (entry.said.is_none() && balancer.status.is_none()) {
-                announce(&balancer, &before.conditions, &status.conditions, steps);
+            let Some(mut entry) = self.entries.get_mut(&key).map(std::mem::take) else { continue };
+            let said = entry.said.take().filter(|said| Some(said) != balancer.status.as_ref());
+            let before = said.as_ref().or(balancer.status.as_ref());
+            let none = TCPLoadBalancerStatus::default();
+            let (status, patience) = self.status(&key, &balancer, &mut entry, before.unwrap_or(&none), now);
+            if before == Some(&status) {
+                entry.said = said;
+            } else {
+                announce(&balancer, &before.unwrap_or(&none).conditions, &status.conditions, steps);
                 entry.said = Some(status.clone());
                 steps.push(Step::WriteLoadBalancerStatus {
                     key: key.clone(),
