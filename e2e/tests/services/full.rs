@@ -58,7 +58,7 @@ async fn deploy(service: &Subject<'_>, node: Option<&str>) {
         "name": "backend", "image": image::BACKEND, "imagePullPolicy": "IfNotPresent", "args": [format!("tcp/{PORT}")],
         "ports": [{"name": "serving", "containerPort": PORT}],
         "readinessProbe": {"tcpSocket": {"port": PORT}, "periodSeconds": 1},
-        "lifecycle": {"preStop": {"sleep": {"seconds": 3}}},
+        "lifecycle": {"preStop": {"sleep": {"seconds": 10}}},
         "env": [
             {"name": "NODE", "valueFrom": field("spec.nodeName")}, {"name": "POD", "valueFrom": field("metadata.name")},
             {"name": "BANNER", "value": format!("{name} on $(NODE) in $(POD)")},
