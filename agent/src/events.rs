@@ -1,62 +1,44 @@
-//! Events on the user's Services, told apart from the work itself: they are late when there is much to tell, never in its
-//! way. Knows how to write them; the core knows what.
+//! Events of the agent, on the user's Services. Knows what kube calls their parts; the core knows what is told.
 
 use k8s_openapi::api::core::v1::ObjectReference;
 use kube::Client;
 use kube::runtime::events::{Event, EventType, Recorder, Reporter};
 use nave_agent_core::{Notice, Tone};
 use nave_api::names;
-use tokio::sync::mpsc;
+use nave_watch::News;
 use tokio_util::sync::CancellationToken;
 use tokio_util::task::TaskTracker;
 
-use crate::connect::limited;
-use crate::error::line;
-
-/// So many may wait to be told; what is more is logged alone.
-const WAITING: usize = 4096;
-
 /// Where to leave what is to be told.
 #[derive(Clone, Debug)]
-pub struct Notices(mpsc::Sender<Notice>);
+pub struct Notices(News);
 
 impl Notices {
     /// Leaves them; never waits.
     pub fn leave(&self, notices: impl IntoIterator<Item = Notice>) {
-        for notice in notices {
-            if let Err(error) = self.0.try_send(notice) {
-                tracing::warn!(%error, "an Event is not told");
-            }
+        for Notice { service, uid, tone, reason, note } in notices {
+            tracing::info!(service = %service, reason, note, "told");
+            let about = ObjectReference {
+                api_version: Some("v1".to_owned()),
+                kind: Some("Service".to_owned()),
+                namespace: Some(service.namespace),
+                name: Some(service.name),
+                uid: Some(uid),
+                ..ObjectReference::default()
+            };
+            let type_ = match tone {
+                Tone::Normal => EventType::Normal,
+                Tone::Warning => EventType::Warning,
+            };
+            let action = "LoadBalance".to_owned();
+            self.0.leave(Event { type_, reason, note: Some(note), action, secondary: None }, about);
         }
     }
 }
 
 /// Starts telling.
 pub fn start(tracker: &TaskTracker, stop: &CancellationToken, spoke: Client) -> Notices {
-    let (leave, take) = mpsc::channel(WAITING);
-    tracker.spawn(stop.clone().run_until_cancelled_owned(tell(spoke, take)));
-    Notices(leave)
-}
-
-async fn tell(spoke: Client, mut notices: mpsc::Receiver<Notice>) {
-    let recorder = Recorder::new(spoke, Reporter::from(names::AGENT_MANAGER));
-    while let Some(Notice { service, uid, tone, reason, note }) = notices.recv().await {
-        let type_ = match tone {
-            Tone::Normal => EventType::Normal,
-            Tone::Warning => EventType::Warning,
-        };
-        tracing::info!(service = %service, reason, note, "told");
-        let reference = ObjectReference {
-            api_version: Some("v1".to_owned()),
-            kind: Some("Service".to_owned()),
-            namespace: Some(service.namespace),
-            name: Some(service.name),
-            uid: Some(uid),
-            ..ObjectReference::default()
-        };
-        let event = Event { type_, reason, note: Some(note), action: "LoadBalance".to_owned(), secondary: None };
-        if let Err(error) = limited("write an Event", recorder.publish(&event, &reference)).await {
-            tracing::warn!(error = line(&error), "an Event is not told");
-        }
-    }
+    let (news, tell) = News::new(Recorder::new(spoke, Reporter::from(names::AGENT_MANAGER)));
+    tracker.spawn(stop.clone().run_until_cancelled_owned(tell));
+    Notices(news)
 }

@@ -1,7 +1,10 @@
-//! How agents and managers watch: from the beginning after every failure, and ever less often. Knows no object.
+//! What agents and managers do alike at an API server: they watch from the beginning after every failure, ever less often, and
+//! tell Events beside their work. Knows no object of theirs.
 
 mod anew;
+mod news;
 #[cfg(feature = "stub")]
 pub mod stub;
 
 pub use anew::anew;
+pub use news::News;

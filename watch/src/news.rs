@@ -1,0 +1,99 @@
+//! Events, told beside the work and never in its way: what is wrong first, and all of it in a small part of the time. Knows
+//! how to write them; what they say is the cores' matter.
+
+use std::time::Duration;
+
+use k8s_openapi::api::core::v1::ObjectReference;
+use kube::runtime::events::{Event, EventType, Recorder};
+use tokio::sync::mpsc;
+use tokio::time::{Instant, sleep, timeout};
+
+/// So many Events of either kind wait; more are lost.
+const WAITING: usize = 4096;
+/// How long the API may take for one.
+const PATIENCE: Duration = Duration::from_secs(5);
+/// For each moment in which an Event is written, so many without: a thousand Services at once are served first, and told of
+/// then.
+const REST: u32 = 4;
+/// No rest is longer.
+const LONGEST_REST: Duration = Duration::from_secs(1);
+/// What the API takes of a note, in characters.
+const NOTE: usize = 1000;
+
+/// Where to leave Events. One that cannot be written is lost: a condition says the same.
+#[derive(Clone, Debug)]
+pub struct News {
+    wrong: mpsc::Sender<Told>,
+    well: mpsc::Sender<Told>,
+}
+
+type Told = (Event, ObjectReference);
+
+impl News {
+    /// Where to leave them, and the task that writes them.
+    pub fn new(recorder: Recorder) -> (Self, impl Future<Output = ()> + Send) {
+        let ((wrong, wrongs), (well, wells)) = (mpsc::channel(WAITING), mpsc::channel(WAITING));
+        (Self { wrong, well }, tell(recorder, wrongs, wells))
+    }
+
+    /// Leaves one; never waits.
+    pub fn leave(&self, mut event: Event, about: ObjectReference) {
+        event.note = event.note.map(|note| note.chars().take(NOTE).collect());
+        let queue = match event.type_ {
+            EventType::Warning => &self.wrong,
+            EventType::Normal => &self.well,
+        };
+        if queue.try_send((event, about)).is_err() {
+            tracing::debug!("an Event is lost: too many wait");
+        }
+    }
+}
+
+async fn tell(recorder: Recorder, mut wrong: mpsc::Receiver<Told>, mut well: mpsc::Receiver<Told>) {
+    loop {
+        let (event, about) = tokio::select! {
+            biased;
+            Some(told) = wrong.recv() => told,
+            Some(told) = well.recv() => told,
+            else => return,
+        };
+        let begun = Instant::now();
+        match timeout(PATIENCE, recorder.publish(&event, &about)).await {
+            Ok(Ok(())) => {}
+            Ok(Err(error)) => tracing::debug!(error = &error as &dyn std::error::Error, "an Event is lost"),
+            Err(_) => tracing::debug!("an Event is lost: the API did not answer"),
+        }
+        sleep(begun.elapsed().saturating_mul(REST).min(LONGEST_REST)).await;
+    }
+}
+
+#[cfg(test)]
+mod tests {
+    use std::sync::{Arc, Mutex};
+
+    use kube::runtime::events::Reporter;
+    use nave_watch::stub::{self, refusal};
+
+    use super::*;
+
+    #[tokio::test]
+    async fn what_is_wrong_is_told_before_what_is_well() {
+        let asked = Arc::new(Mutex::new(Vec::new()));
+        let log = Arc::clone(&asked);
+        let client = stub::client(move |path| {
+            log.lock().unwrap().push(path.split('/').nth(5).unwrap_or(path).to_owned());
+            refusal(500)
+        });
+        let (news, tell) = News::new(Recorder::new(client, Reporter::from("test")));
+        let event = |type_| Event { type_, reason: "Told".into(), note: None, action: "Tell".into(), secondary: None };
+        let about =
+            |namespace: &str| ObjectReference { namespace: Some(namespace.into()), ..ObjectReference::default() };
+        for namespace in ["first", "second"] {
+            news.leave(event(EventType::Normal), about(namespace));
+        }
+        news.leave(event(EventType::Warning), about("wrong"));
+        drop(news);
+        tell.await;
+        assert_eq!(*asked.lock().unwrap(), ["wrong", "first", "second"]);
+    }
+}
