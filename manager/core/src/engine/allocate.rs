@@ -101,7 +101,11 @@ impl Engine {
             };
             let shared = self.world.pools.iter().filter(|(_, pool)| gives(pool));
             let awaited = shared.map(|(name, _)| Await::Any(Arc::clone(name), IpFamily::of(*address)));
-            for what in awaited.chain([Await::Exactly(*address)]) {
+            let object = self.world.records.find(*address);
+            let owners = object.into_iter().flat_map(|object| &object.spec.owners);
+            let namespaces: BTreeSet<&str> = owners.map(|owner| owner.namespace.as_str()).collect();
+            let own = namespaces.into_iter().map(|namespace| Await::Own(namespace.into()));
+            for what in awaited.chain(own).chain([Await::Exactly(*address)]) {
                 queue.extend(self.waiting.all(&what).filter(|turn| !called.contains(*turn)).cloned());
             }
         }

@@ -227,8 +227,13 @@ impl Search<'_> {
             }),
         };
         // Whom no free address helps is not called for each: the end of a limit, or an edit of a pool, calls him.
-        let is_helped = too_few.is_none() && !self.fit_nowhere(pools);
-        let awaits = missing.iter().filter(|_| is_helped).flat_map(|family| self.awaits(*family, pools)).collect();
+        let shares = |pool: &&Arc<str>| self.world.pools.find(pool).is_some_and(Pool::shares);
+        let awaits = match too_few {
+            _ if self.fit_nowhere(pools) => BTreeSet::new(),
+            Some(_) if pools.iter().any(shares) => [Await::Own(Arc::clone(&self.key.namespace))].into(),
+            Some(_) => BTreeSet::new(),
+            None => missing.iter().flat_map(|family| self.awaits(*family, pools)).collect(),
+        };
         Plan { shortage, awaits, ..Plan::default() }
     }
 

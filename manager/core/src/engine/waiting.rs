@@ -15,6 +15,8 @@ pub(super) enum Await {
     Any(Arc<str>, IpFamily),
     /// This address.
     Exactly(IpAddr),
+    /// Room on any address that the load balancers of a namespace have: such a one counts for nothing where addresses are limited.
+    Own(Arc<str>),
 }
 
 /// Age, then name: the order in which who waits is served.

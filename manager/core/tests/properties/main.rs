@@ -161,3 +161,31 @@ fn what_is_shared_of_a_limit_comes_to_rest() {
         Act::Put { tenant: 0, name: 0, spec: 0 },
     ]);
 }
+
+/// Found among forty thousand: whom the limit of addresses kept from a new one was not called when one that his tenant had
+/// already was recorded, and had room.
+#[test]
+fn who_may_have_no_more_addresses_is_called_for_room_on_his_own() {
+    live(&[
+        Act::Put { tenant: 0, name: 0, spec: 0 },
+        Act::Tenant { which: 142, spec: 147 },
+        Act::Pool { which: 542, spec: 980 },
+        Act::Put { tenant: 323, name: 0, spec: 0 },
+        Act::Put { tenant: 976, name: 3, spec: 98 },
+        Act::DeleteTenant { which: 188 },
+        Act::Put { tenant: 203, name: 0, spec: 0 },
+        Act::Put { tenant: 104, name: 0, spec: 0 },
+        Act::Decide,
+        Act::Tenant { which: 350, spec: 0 },
+        Act::Put { tenant: 100, name: 2, spec: 933 },
+        Act::Tenant { which: 494, spec: 0 },
+        Act::Decide,
+        Act::Tenant { which: 404, spec: 0 },
+        Act::Delete { tenant: 0, name: 0 },
+        Act::Nodes { tenant: 0, count: 0 },
+        Act::DeletePool { which: 533 },
+        Act::Put { tenant: 0, name: 0, spec: 0 },
+        Act::DeletePool { which: 4 },
+        Act::Tenant { which: 125, spec: 0 },
+    ]);
+}
