@@ -20,17 +20,32 @@ pub(crate) struct Rank {
 #[derive(Clone, Debug, Default, PartialEq, Eq)]
 pub(crate) struct Claim {
     pub ports: BTreeSet<Door>,
-    /// The ports that are recorded for it.
+    /// The ports that are recorded for it, or were granted since.
     pub has: BTreeSet<Door>,
     /// Backend addresses, each with every port, and how many of them get traffic: as its status says, or as was decided since.
     pub backends: u32,
     pub served: u32,
 }
 
+/// Who decides what each gets of the backends that a limit leaves.
+#[derive(Clone, Copy, Debug, PartialEq, Eq)]
+pub(crate) enum Say {
+    /// We do, and go on from what we decided before.
+    Ours,
+    /// A leader does: what a status says counts.
+    Leaders,
+}
+
 impl Claim {
     fn asks(&self) -> Usage {
         let ports = length(self.ports.len());
         Usage { load_balancers: 1, addresses: 0, ports, endpoints: self.backends.saturating_mul(ports) }
+    }
+
+    /// It runs, and gets what was decided.
+    fn get(&mut self, verdict: &Verdict) {
+        self.has = self.ports.difference(&verdict.withheld).copied().collect();
+        self.served = verdict.backends.unwrap_or(self.backends);
     }
 }
 
@@ -39,16 +54,20 @@ impl Claim {
 pub(crate) struct Verdict {
     /// The limit because of which it gets nothing: the field of the quota, and its value.
     pub refused: Option<(&'static str, u32)>,
-    /// Ports that it does not get.
+    /// Ports that it does not get, and the limit.
     pub withheld: BTreeSet<Door>,
-    /// How many of its backends get traffic, where these are not all.
+    pub ports: Option<u32>,
+    /// How many of its backends get traffic, where these are not all, and the limit.
     pub backends: Option<u32>,
+    pub endpoints: Option<u32>,
 }
 
 /// The load balancers of a tenant in their order.
 #[derive(Debug, Default)]
 pub(crate) struct Line {
     members: BTreeMap<Rank, (Claim, Verdict)>,
+    /// Who asked for something since the last decision.
+    fresh: BTreeSet<Rank>,
     /// What all ask for, and what those get of it whom a limit touches.
     asked: Usage,
     limited: Option<Usage>,
@@ -56,19 +75,21 @@ pub(crate) struct Line {
 
 impl Line {
     /// From now on this is its place and its claim.
-    pub fn put(&mut self, before: Option<&Rank>, rank: Rank, mut claim: Claim) {
+    pub fn put(&mut self, before: Option<&Rank>, rank: Rank, mut claim: Claim, say: Say) {
         let known = before.and_then(|before| Some((before.waits, self.remove(before)?)));
-        if let Some((false, (known, verdict))) = &known {
-            claim.served = verdict.backends.unwrap_or(known.backends);
+        if let (Some((false, (known, _))), Say::Ours) = (&known, say) {
+            claim.served = known.served;
         }
         let verdict = known.map(|(_, (_, verdict))| verdict).unwrap_or_default();
         self.asked = add(self.asked, claim.asks());
+        self.fresh.insert(rank.clone());
         self.members.insert(rank, (claim, verdict));
     }
 
     /// It asks for nothing any more.
     pub fn remove(&mut self, rank: &Rank) -> Option<(Claim, Verdict)> {
         let (claim, verdict) = self.members.remove(rank)?;
+        self.fresh.remove(rank);
         let Usage { load_balancers, addresses: _, ports, endpoints } = claim.asks();
         self.asked.load_balancers = self.asked.load_balancers.saturating_sub(load_balancers);
         self.asked.ports = self.asked.ports.saturating_sub(ports);
@@ -79,10 +100,12 @@ impl Line {
     /// It is being given an address: it runs from now on, with what it was granted.
     pub fn begin(&mut self, rank: &mut Rank) {
         let Some((mut claim, verdict)) = self.members.remove(rank) else { return };
+        let is_fresh = self.fresh.remove(rank);
         claim.has = claim.ports.difference(&verdict.withheld).copied().collect();
-        claim.served = claim.backends;
+        claim.served = verdict.backends.unwrap_or(claim.backends);
         rank.waits = false;
         self.members.insert(rank.clone(), (claim, verdict));
+        self.fresh.extend(is_fresh.then(|| rank.clone()));
     }
 
     /// What it asked for and was granted when this was decided last.
@@ -100,19 +123,26 @@ impl Line {
         self.limited.unwrap_or(self.asked)
     }
 
-    /// Decides anew; returns the verdicts that changed. Costs nothing where all that is asked for is within the limits.
-    pub fn decide(&mut self, quota: Option<&Quota>) -> Vec<(Key, Verdict)> {
+    /// Decides anew; returns the verdicts that changed. Costs nothing for the others where all that is asked for is within the
+    /// limits.
+    pub fn decide(&mut self, quota: Option<&Quota>, say: Say) -> Vec<(Key, Verdict)> {
         let is_within = quota.is_none_or(|quota| exceeded(quota, &self.asked).is_none());
+        let fresh = std::mem::take(&mut self.fresh);
         if is_within && self.limited.is_none() {
+            for rank in fresh.iter().filter(|rank| !rank.waits) {
+                if let Some((claim, verdict)) = self.members.get_mut(rank) {
+                    claim.get(verdict);
+                }
+            }
             return Vec::new();
         }
         let none = Quota::default();
-        let (verdicts, used) = self.judge(quota.unwrap_or(&none));
+        let (verdicts, used) = self.judge(quota.unwrap_or(&none), say);
         self.limited = (!is_within).then_some(used);
         let mut changed = Vec::new();
         for ((rank, (claim, said)), verdict) in self.members.iter_mut().zip(verdicts) {
             if !rank.waits {
-                claim.served = verdict.backends.unwrap_or(claim.backends);
+                claim.get(&verdict);
             }
             if *said != verdict {
                 changed.push((rank.key.clone(), verdict.clone()));
@@ -123,7 +153,7 @@ impl Line {
     }
 
     /// A verdict on each, in their order, and what they use.
-    fn judge(&self, quota: &Quota) -> (Vec<Verdict>, Usage) {
+    fn judge(&self, quota: &Quota, say: Say) -> (Vec<Verdict>, Usage) {
         let running: Vec<&Claim> =
             self.members.iter().filter(|(rank, _)| !rank.waits).map(|(_, (claim, _))| claim).collect();
         let mut sum = Usage { load_balancers: length(running.len()), ..Usage::default() };
@@ -134,7 +164,8 @@ impl Line {
             let room = quota.ports.map_or(u32::MAX, |limit| limit.saturating_sub(sum.ports));
             let withheld: BTreeSet<Door> = more.skip(room as usize).collect();
             sum.ports = sum.ports.saturating_add(length(claim.ports.len() - claim.has.len() - withheld.len()));
-            verdicts.push(Verdict { withheld, ..Verdict::default() });
+            let ports = quota.ports.filter(|_| !withheld.is_empty());
+            verdicts.push(Verdict { withheld, ports, ..Verdict::default() });
         }
         let open = |(claim, verdict): (&&Claim, &Verdict)| Backends {
             ports: length(claim.ports.len() - verdict.withheld.len()),
@@ -142,9 +173,14 @@ impl Line {
             served: claim.served,
         };
         let asked: Vec<Backends> = running.iter().zip(&verdicts).map(open).collect();
-        let served = share(quota.endpoints, &asked);
-        for ((verdict, asked), served) in verdicts.iter_mut().zip(&asked).zip(served) {
+        let shared = share(quota.endpoints, &asked);
+        for ((verdict, asked), shared) in verdicts.iter_mut().zip(&asked).zip(shared) {
+            let served = match say {
+                Say::Ours => shared,
+                Say::Leaders => asked.served.min(asked.asked),
+            };
             verdict.backends = (served < asked.asked).then_some(served);
+            verdict.endpoints = quota.endpoints.filter(|_| verdict.backends.is_some());
             sum.endpoints = sum.endpoints.saturating_add(served.saturating_mul(asked.ports));
         }
         for (_, (claim, _)) in self.members.iter().filter(|(rank, _)| rank.waits) {
@@ -238,20 +274,20 @@ mod tests {
     }
 
     fn decided(line: &mut Line, quota: &Quota) -> Vec<(String, Verdict)> {
-        line.decide(Some(quota)).into_iter().map(|(key, verdict)| (key.name.to_string(), verdict)).collect()
+        line.decide(Some(quota), Say::Ours).into_iter().map(|(key, verdict)| (key.name.to_string(), verdict)).collect()
     }
 
     #[test]
     fn what_runs_keeps_its_ports_and_gets_more_while_there_is_room() {
         let mut line = Line::default();
-        line.put(None, rank(false, "a"), claim(&[1, 2, 3], &[1], 0, 0));
-        line.put(None, rank(false, "b"), claim(&[1, 2], &[1, 2], 0, 0));
+        line.put(None, rank(false, "a"), claim(&[1, 2, 3], &[1], 0, 0), Say::Ours);
+        line.put(None, rank(false, "b"), claim(&[1, 2], &[1, 2], 0, 0), Say::Ours);
         let quota = Quota { ports: Some(4), ..Quota::default() };
-        let verdict = Verdict { withheld: doors(&[3]), ..Verdict::default() };
+        let verdict = Verdict { withheld: doors(&[3]), ports: Some(4), ..Verdict::default() };
         assert_eq!(decided(&mut line, &quota), [("a".to_owned(), verdict)]);
         assert_eq!(line.used().ports, 4);
         let quota = Quota { ports: Some(1), ..Quota::default() };
-        let verdict = Verdict { withheld: doors(&[2, 3]), ..Verdict::default() };
+        let verdict = Verdict { withheld: doors(&[3]), ports: Some(1), ..Verdict::default() };
         assert_eq!(decided(&mut line, &quota), [("a".to_owned(), verdict)], "a limit that was lowered closes nothing");
         assert_eq!(decided(&mut line, &Quota::default()), [("a".to_owned(), Verdict::default())]);
     }
@@ -259,9 +295,9 @@ mod tests {
     #[test]
     fn who_waits_is_refused_as_a_whole_and_a_smaller_one_may_fit() {
         let mut line = Line::default();
-        line.put(None, rank(false, "a"), claim(&[1], &[1], 1, 1));
-        line.put(None, rank(true, "b"), claim(&[1, 2, 3], &[], 1, 0));
-        line.put(None, rank(true, "c"), claim(&[1], &[], 1, 0));
+        line.put(None, rank(false, "a"), claim(&[1], &[1], 1, 1), Say::Ours);
+        line.put(None, rank(true, "b"), claim(&[1, 2, 3], &[], 1, 0), Say::Ours);
+        line.put(None, rank(true, "c"), claim(&[1], &[], 1, 0), Say::Ours);
         let quota = Quota { ports: Some(2), ..Quota::default() };
         let verdict = Verdict { refused: Some(("ports", 2)), ..Verdict::default() };
         assert_eq!(decided(&mut line, &quota), [("b".to_owned(), verdict)]);

@@ -243,6 +243,7 @@ impl Records {
     fn pledge(&mut self, address: IpAddr, flight: &Flight) {
         let mut namespaces: Vec<Arc<str>> = promised(flight).map(|owner| Arc::clone(&owner.namespace)).collect();
         if !is_everywhere(address) {
+            namespaces.sort();
             namespaces.dedup();
             namespaces.retain(|namespace| !self.is_in(address, namespace));
         }

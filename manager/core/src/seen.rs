@@ -53,10 +53,11 @@ pub enum Seen {
 }
 
 /// What a replica does besides serving.
-#[derive(Clone, Copy, Debug, PartialEq, Eq)]
+#[derive(Clone, Copy, Debug, Default, PartialEq, Eq)]
 pub enum Role {
     /// Writes: allocations, statuses, Events.
     Leader,
     /// Serves, and writes nothing.
+    #[default]
     Follower,
 }

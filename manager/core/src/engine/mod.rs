@@ -56,6 +56,8 @@ pub struct Engine {
     /// Records whose owner was never seen, and until when it may yet be.
     doubts: BTreeSet<(Timestamp, IpAddr)>,
     said: Said,
+    /// As what this was asked to decide last.
+    role: Role,
 }
 
 /// What was said of objects that have no entry of their own, until the world says the same.
@@ -96,6 +98,7 @@ impl Engine {
         if !self.is_synced() {
             return outcome;
         }
+        self.role = role;
         self.refresh_pools();
         self.refresh_networks();
         self.recall_last_owners();

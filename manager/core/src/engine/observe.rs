@@ -100,6 +100,12 @@ impl Engine {
         if before.as_deref().map(has_shown_addresses) != after.as_deref().map(has_shown_addresses) {
             self.dirt.balancers.insert(key.clone());
         }
+        // Of the backends that a limit leaves, a follower uses as many as the leader says.
+        let told =
+            after.as_ref().and_then(|balancer| balancer.status.as_ref()?.backends).map(|backends| backends.ready);
+        if told.is_some_and(|told| self.entries.get(key).is_some_and(|entry| entry.ready != told)) {
+            self.dirt.balancers.insert(key.clone());
+        }
         if same {
             return;
         }

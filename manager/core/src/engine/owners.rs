@@ -58,7 +58,8 @@ impl Engine {
         if next.spec.owners.is_empty() && self.is_kept(&object, now) {
             return;
         }
-        if let Some(hold) = self.begin_hold(&object, now).filter(|_| next.spec.owners.is_empty()) {
+        let hold = if next.spec.owners.is_empty() { self.begin_hold(&object, now) } else { None };
+        if let Some(hold) = hold {
             let namespace = Arc::clone(&hold.owner.namespace);
             hold.write(&mut next);
             self.world.records.depart(address, Flight::Replace { owners: BTreeSet::new() });
@@ -107,8 +108,8 @@ impl Engine {
         // Nobody keeps more than he might have: who comes and goes under new names would keep a pool from everybody.
         let tenant = self.world.tenant(&owner.namespace);
         let limit = tenant.and_then(|tenant| tenant.spec.quota.as_ref()?.addresses);
-        let kept = self.addresses_in(&owner.namespace) as usize + self.world.records.held_in(&owner.namespace);
-        if limit.is_some_and(|limit| kept > limit as usize) {
+        let kept = || self.addresses_in(&owner.namespace) as usize + self.world.records.held_in(&owner.namespace);
+        if limit.is_some_and(|limit| kept() > limit as usize) {
             return None;
         }
         let length = pool.spec().hold_for.as_ref()?.parse().ok().filter(|length| !length.is_zero())?;

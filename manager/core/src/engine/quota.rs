@@ -11,13 +11,15 @@ use super::Engine;
 use super::serve::Entry;
 use crate::Key;
 use crate::key::{born, uid};
-use crate::limits::{Claim, Rank, Verdict};
+use crate::limits::{Claim, Rank, Say, Verdict};
 use crate::ports::wanted;
 use crate::problem::Problem;
+use crate::seen::Role;
 
 impl Engine {
     /// Takes in what a load balancer asks for now.
     pub(super) fn claim(&mut self, key: &Key, balancer: &TCPLoadBalancer, entry: &mut Entry, backends: u32) {
+        let say = self.say();
         let records = &self.world.records;
         let uid = uid(&balancer.metadata);
         let own: Vec<_> = records.of(key, uid).collect();
@@ -34,10 +36,21 @@ impl Engine {
         }
         has.retain(|door| ports.contains(door));
         let status = entry.said.as_ref().or(balancer.status.as_ref());
-        let served = status.and_then(|status| status.backends).map_or(0, |backends| backends.ready);
-        line.put(entry.rank.as_ref(), rank.clone(), Claim { ports, has, backends, served });
+        let told = status.and_then(|status| status.backends).map(|backends| backends.ready);
+        let served = told.unwrap_or(match say {
+            Say::Ours => 0,
+            Say::Leaders => backends,
+        });
+        line.put(entry.rank.as_ref(), rank.clone(), Claim { ports, has, backends, served }, say);
         entry.rank = Some(rank);
         self.dirt.namespaces.insert(Arc::clone(&key.namespace));
+    }
+
+    fn say(&self) -> Say {
+        match self.role {
+            Role::Leader => Say::Ours,
+            Role::Follower => Say::Leaders,
+        }
     }
 
     /// It asks for nothing any more.
@@ -70,10 +83,10 @@ impl Engine {
         let tenant = self.world.tenant(namespace);
         let quota = tenant.and_then(|tenant| tenant.spec.quota.as_ref());
         let name = tenant.and_then(|tenant| tenant.metadata.name.clone()).unwrap_or_default();
-        let (ports, endpoints) = quota.map(|quota| (quota.ports, quota.endpoints)).unwrap_or_default();
+        let say = self.say();
         let Some(line) = self.lines.get_mut(namespace) else { return Vec::new() };
         let mut turned = Vec::new();
-        for (key, Verdict { refused, withheld, backends }) in line.decide(quota) {
+        for (key, Verdict { refused, withheld, ports, backends, endpoints }) in line.decide(quota, say) {
             let Some(entry) = self.entries.get_mut(&key) else { continue };
             let refused = refused.map(|(field, limit)| Problem::Quota { tenant: name.clone(), field, limit });
             let kept_back = (!withheld.is_empty()).then(|| Problem::PortsWithheld {
