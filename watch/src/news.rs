@@ -1,6 +1,7 @@
 //! Events, told beside the work and never in its way: what is wrong first, and all of it in a small part of the time. Knows
 //! how to write them; what they say is the cores' matter.
 
+use std::collections::BTreeMap;
 use std::time::Duration;
 
 use k8s_openapi::api::core::v1::ObjectReference;
@@ -17,8 +18,10 @@ const PATIENCE: Duration = Duration::from_secs(5);
 const REST: u32 = 4;
 /// No rest is longer.
 const LONGEST_REST: Duration = Duration::from_secs(1);
-/// What the API takes of a note, in characters.
+/// What the API takes of a note, in bytes, and a little less.
 const NOTE: usize = 1000;
+/// What is well and waited longer than this is told no more.
+const OLD: Duration = Duration::from_mins(5);
 
 /// Where to leave Events. One that cannot be written is lost: a condition says the same.
 #[derive(Clone, Debug)]
@@ -27,7 +30,8 @@ pub struct News {
     well: mpsc::Sender<Told>,
 }
 
-type Told = (Event, ObjectReference);
+/// What is told of which object, and when it was left here.
+type Told = (Event, ObjectReference, Instant);
 
 impl News {
     /// Where to leave them, and the task that writes them.
@@ -38,25 +42,41 @@ impl News {
 
     /// Leaves one; never waits.
     pub fn leave(&self, mut event: Event, about: ObjectReference) {
-        event.note = event.note.map(|note| note.chars().take(NOTE).collect());
+        if let Some(note) = &mut event.note {
+            note.truncate(note.floor_char_boundary(NOTE));
+        }
         let queue = match event.type_ {
             EventType::Warning => &self.wrong,
             EventType::Normal => &self.well,
         };
-        if queue.try_send((event, about)).is_err() {
+        if queue.try_send((event, about, Instant::now())).is_err() {
             tracing::debug!("an Event is lost: too many wait");
         }
     }
 }
 
 async fn tell(recorder: Recorder, mut wrong: mpsc::Receiver<Told>, mut well: mpsc::Receiver<Told>) {
+    // When something wrong was left of an object, by uid: what was well before that is told no more.
+    let mut turned: BTreeMap<String, Instant> = BTreeMap::new();
     loop {
-        let (event, about) = tokio::select! {
+        if well.is_empty() {
+            turned.clear();
+        }
+        let (event, about, left) = tokio::select! {
             biased;
             Some(told) = wrong.recv() => told,
             Some(told) = well.recv() => told,
             else => return,
         };
+        match event.type_ {
+            EventType::Warning => turned.extend(about.uid.clone().map(|uid| (uid, left))),
+            EventType::Normal => {
+                let turned = about.uid.as_ref().and_then(|uid| turned.get(uid));
+                if left.elapsed() > OLD || turned.is_some_and(|turned| left < *turned) {
+                    continue;
+                }
+            }
+        }
         let begun = Instant::now();
         match timeout(PATIENCE, recorder.publish(&event, &about)).await {
             Ok(Ok(())) => {}
@@ -77,7 +97,7 @@ mod tests {
     use super::*;
 
     #[tokio::test]
-    async fn what_is_wrong_is_told_before_what_is_well() {
+    async fn what_is_wrong_is_told_first_and_what_was_well_before_no_more() {
         let asked = Arc::new(Mutex::new(Vec::new()));
         let log = Arc::clone(&asked);
         let client = stub::client(move |path| {
@@ -86,14 +106,18 @@ mod tests {
         });
         let (news, tell) = News::new(Recorder::new(client, Reporter::from("test")));
         let event = |type_| Event { type_, reason: "Told".into(), note: None, action: "Tell".into(), secondary: None };
-        let about =
-            |namespace: &str| ObjectReference { namespace: Some(namespace.into()), ..ObjectReference::default() };
-        for namespace in ["first", "second"] {
-            news.leave(event(EventType::Normal), about(namespace));
+        let about = |namespace: &str, uid: &str| ObjectReference {
+            namespace: Some(namespace.into()),
+            uid: Some(uid.into()),
+            ..ObjectReference::default()
+        };
+        for (namespace, uid) in [("first", "1"), ("was-well", "3"), ("second", "2")] {
+            news.leave(event(EventType::Normal), about(namespace, uid));
         }
-        news.leave(event(EventType::Warning), about("wrong"));
+        news.leave(event(EventType::Warning), about("wrong", "3"));
+        news.leave(event(EventType::Normal), about("well-again", "3"));
         drop(news);
         tell.await;
-        assert_eq!(*asked.lock().unwrap(), ["wrong", "first", "second"]);
+        assert_eq!(*asked.lock().unwrap(), ["wrong", "first", "second", "well-again"]);
     }
 }

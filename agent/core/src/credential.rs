@@ -84,7 +84,9 @@ impl Claims {
         let age = self.age(age);
         let left = self.expires.saturating_sub(now).max(0);
         let soonest = SOONEST.min(age).min(left / 2);
-        seconds(self.issued.saturating_add(age).saturating_sub(now).max(soonest))
+        // Whose clock is behind the hub's cannot say how old it is.
+        let due = if now < self.issued { soonest } else { self.issued.saturating_add(age).saturating_sub(now) };
+        seconds(due.max(soonest))
     }
 
     fn age(&self, asked: Option<Duration>) -> i64 {
@@ -135,6 +137,7 @@ mod tests {
         let claims = claims(1000, 4600);
         assert_eq!(claims.renew_in(1000, None), Duration::from_mins(40));
         assert_eq!(claims.renew_in(3000, None), Duration::from_secs(400));
+        assert_eq!(claims.renew_in(-500, None), Duration::from_mins(1), "a clock that is behind");
         assert_eq!(claims.renew_in(3500, None), Duration::from_mins(1));
         assert_eq!(claims.renew_in(4580, None), Duration::from_secs(10), "before it ends");
         assert_eq!(claims.renew_in(5000, None), Duration::ZERO);

@@ -61,6 +61,8 @@ pub struct Keeper {
     text: String,
     /// What the source held when it was read or written last: another text there is another credential.
     kept: String,
+    /// Whether the credential in use is newer than what the source holds, and could not be put there.
+    unkept: bool,
     sessions: watch::Sender<Option<Arc<Session>>>,
     heard: mpsc::Receiver<Heard>,
     trouble: watch::Sender<String>,
@@ -92,6 +94,7 @@ impl Keeper {
             renew_age,
             text: String::new(),
             kept: String::new(),
+            unkept: false,
             sessions,
             heard,
             trouble,
@@ -168,15 +171,27 @@ impl Keeper {
         }
         self.read_at = Some(Instant::now());
         let outcome = match self.source.read().await {
-            Ok(text) if text == self.kept => return self.relax(),
+            Ok(text) if text == self.kept && !self.unkept => return self.relax(),
+            Ok(text) if text == self.kept => self.keep().await,
             Ok(text) => {
                 self.kept.clone_from(&text);
+                self.unkept = false;
                 // How old it is, only our clock can say.
                 self.adopt(text, |claims, age| claims.renew_in(Timestamp::now().as_second(), age)).await
             }
             Err(error) => Err(KeepError::Source(error)),
         };
         self.report(outcome);
+    }
+
+    /// Puts the credential in use where the next life of ours finds it.
+    async fn keep(&mut self) -> Result<(), KeepError> {
+        let written = self.source.write(&self.text).await;
+        self.unkept = written.is_err();
+        if written.is_ok() {
+            self.kept.clone_from(&self.text);
+        }
+        written.map_err(KeepError::Source)
     }
 
     /// The source is as it was: what was wrong with reading it is over.
@@ -240,13 +255,9 @@ impl Keeper {
         let token = request(&session, claims).await.map_err(KeepError::Renew)?;
         let text = with_token(&self.text, &token)?;
         self.metrics.renewals.inc();
-        let written = self.source.write(&text).await;
-        if written.is_ok() {
-            self.kept.clone_from(&text);
-        }
-        // It is good even when it could not be kept: then a later life of ours begins with the old one.
+        // It is good even when it cannot be kept: then that is tried again, before a later life of ours begins with the old one.
         self.adopt(text, Claims::renew_after).await?;
-        written.map_err(KeepError::Source)
+        self.keep().await
     }
 }
 
@@ -275,7 +286,7 @@ fn holder(SecretRef { name, uid }: &SecretRef) -> BoundObjectReference {
 }
 
 async fn open(text: &str) -> Result<Session, KeepError> {
-    let kubeconfig = Kubeconfig::from_yaml(text).map_err(|error| KeepError::Connect(ConnectError::Read(error)))?;
+    let kubeconfig = Kubeconfig::from_yaml(text).map_err(|_| NO_YAML)?; // the error would show what stands there
     let claims = token(text)?.and_then(|token| Claims::read(&token));
     let (client, config) = connect::hub(kubeconfig).await.map_err(KeepError::Connect)?;
     let server = config.cluster_url.to_string();
@@ -342,5 +353,14 @@ users: [{name: other, user: {token: theirs}}, {name: agent, user: {token: old}}]
     fn errors_show_nothing_of_a_kubeconfig() {
         let error = token("users: [{user: {token: secret").unwrap_err();
         assert!(!format!("{error:?} {}", line(&error)).contains("secret"));
+    }
+
+    #[tokio::test]
+    async fn a_kubeconfig_that_is_none_is_not_shown() {
+        for text in ["users: [{user: {token: secret", "users:\n- user:\n   token: secret\n  name: x\n", "users: secret"]
+        {
+            let Err(error) = open(text).await else { panic!("{text} is none") };
+            assert!(!format!("{error:?} {}", line(&error)).contains("secret"), "{error:?}");
+        }
     }
 }

@@ -35,7 +35,11 @@ impl Supply {
     /// Takes a look at one in; returns what there was and is, if that differs.
     pub fn note(&mut self, id: &str, now: Option<Delivery>) -> Option<(Option<Delivery>, Option<Delivery>)> {
         let is_as_said = match self.said.get(id) {
-            Some(Saying::Order { digest }) => now.as_ref().is_some_and(|delivery| delivery.digest == *digest),
+            // What went after it was ordered is to be ordered again.
+            Some(Saying::Order { digest }) => match &now {
+                Some(delivery) => delivery.digest == *digest,
+                None => self.by_id.contains_key(id),
+            },
             Some(Saying::Withdraw) => now.is_none(),
             None => false,
         };
@@ -99,6 +103,11 @@ impl Supply {
     /// Forgets what was said of this one.
     pub fn forget(&mut self, id: &str) {
         self.said.remove(id);
+    }
+
+    /// Forgets what was said of deliveries that differ from it still: what was ordered may have been changed unseen.
+    pub fn forget_differing(&mut self) {
+        self.said.retain(|id, saying| !(matches!(saying, Saying::Order { .. }) && self.by_id.contains_key(id)));
     }
 
     /// Forgets everything that was said.

@@ -138,6 +138,7 @@ fn hash(spec: &ServiceSpec) -> String {
     let mut ports: Vec<String> = spec.ports.iter().flatten().map(port).collect();
     ports.sort_unstable();
     let ServiceSpec { type_, external_traffic_policy, selector, .. } = spec;
+    let selector = selector.as_ref().filter(|selector| !selector.is_empty()); // the API shows an empty one as none
     let text = format!("{type_:?} {external_traffic_policy:?} {selector:?} {ports:?}");
     let digits: Vec<String> = Sha256::digest(text).iter().take(16).map(|byte| format!("{byte:02x}")).collect();
     digits.concat()

@@ -77,7 +77,7 @@ async fn vacate(tenant: &str, keeper: &Keeper) -> Result<Option<&'static str>, E
     let (account, role, binding) = (ours(account, tenant), ours(role, tenant), ours(binding, tenant));
     let (quota, secret) = (ours(quota, tenant), ours(secret, tenant));
     if [&account, &role, &binding, &quota, &secret].into_iter().all(Option::is_none) {
-        return Ok(None);
+        return addresses(&keeper.client, &tenant_namespace(tenant)).await;
     }
     if role.is_some() {
         apply_role(keeper, tenant, &children::role_at_the_end(tenant)).await?;
@@ -86,12 +86,14 @@ async fn vacate(tenant: &str, keeper: &Keeper) -> Result<Option<&'static str>, E
     if let Some(waits) = possessions(client, &namespace).await? {
         return Ok(Some(waits));
     }
-    remove::<RoleBinding>(client, &namespace, "delete the agent's binding", binding).await?;
-    remove::<ServiceAccount>(client, &namespace, "delete the agent's account", account).await?;
-    remove::<Secret>(client, &namespace, "delete the agent's credential", secret).await?;
-    remove::<ResourceQuota>(client, &namespace, "delete the quota of objects", quota).await?;
-    remove::<Role>(client, &namespace, "delete the agent's role", role).await?;
-    Ok(None)
+    let gone = [
+        remove::<RoleBinding>(client, &namespace, "delete the agent's binding", binding).await?,
+        remove::<ServiceAccount>(client, &namespace, "delete the agent's account", account).await?,
+        remove::<Secret>(client, &namespace, "delete the agent's credential", secret).await?,
+        remove::<ResourceQuota>(client, &namespace, "delete the quota of objects", quota).await?,
+        remove::<Role>(client, &namespace, "delete the agent's role", role).await?,
+    ];
+    Ok((!gone.into_iter().all(|gone| gone)).then_some("what is ours in its namespace was changed just now"))
 }
 
 /// The metadata of an object that we made for this tenant.
@@ -100,13 +102,14 @@ fn ours<K: Resource>(object: Option<Arc<K>>, tenant: &str) -> Option<ObjectMeta>
     object.map(|object| object.meta().clone()).filter(|present| children::same_label(present, &wanted))
 }
 
-async fn remove<K>(client: &Client, namespace: &str, act: &'static str, seen: Option<ObjectMeta>) -> Result<(), Error>
+/// Deletes the object that was seen; whether nothing is left of it, as far as was seen.
+async fn remove<K>(client: &Client, namespace: &str, act: &'static str, seen: Option<ObjectMeta>) -> Result<bool, Error>
 where
     K: Resource<DynamicType = (), Scope = NamespaceResourceScope> + Clone + DeserializeOwned + Debug,
 {
-    let Some(seen) = seen else { return Ok(()) };
+    let Some(seen) = seen else { return Ok(true) };
     let objects: Api<K> = Api::namespaced(client.clone(), namespace);
-    call_if_same(act, objects.delete(AGENT, &exactly(&seen))).await.map(drop)
+    call_if_same(act, objects.delete(AGENT, &exactly(&seen))).await.map(|answer| answer.is_some())
 }
 
 /// Deletes this very object: if somebody has replaced it meanwhile, it is looked at again.

@@ -25,6 +25,9 @@ const CONCURRENCY: u16 = 16;
 /// not sooner and not later than this.
 const SOON: Duration = Duration::from_secs(1);
 const LATE: Duration = Duration::from_secs(15);
+/// So long an API server may believe a token that is void, and a little more: it remembers tokens that it found good for ten
+/// seconds. Whoever has one could get one of the account or for the Secret that is made anew.
+const VOID: Duration = Duration::from_secs(15);
 /// A failing tenant is tried again after a second, then two, and so on until this.
 const LONGEST: Duration = Duration::from_mins(5);
 
@@ -47,6 +50,8 @@ struct Memory {
     failures: u32,
     /// What its end waits for, and since when.
     ending: Option<(&'static str, Instant)>,
+    /// Since when its credential is void, where no new one was made yet.
+    void: Option<Instant>,
 }
 
 impl Memory {
@@ -54,6 +59,11 @@ impl Memory {
         let before = self.ending.filter(|(before, _)| *before == what);
         let (_, since) = *self.ending.insert(before.unwrap_or((what, now)));
         now.duration_since(since).clamp(SOON, LATE)
+    }
+
+    fn rests(&mut self, is_void: bool, now: Instant) -> Option<Duration> {
+        let since = if is_void { *self.void.get_or_insert(now) } else { self.void? };
+        Some(VOID.saturating_sub(now.duration_since(since))).filter(|left| !left.is_zero())
     }
 }
 
@@ -92,6 +102,18 @@ impl Keeper {
     pub(super) fn waits(&self, tenant: &str, what: &'static str, now: Instant) -> Duration {
         let mut memory = self.memory.lock().unwrap_or_else(PoisonError::into_inner);
         memory.entry(tenant.to_owned()).or_default().waits(what, now)
+    }
+
+    /// How long no new credential may be made yet, where the last one is void now or was a moment ago.
+    pub(super) fn rests(&self, tenant: &str, is_void: bool, now: Instant) -> Option<Duration> {
+        let mut memory = self.memory.lock().unwrap_or_else(PoisonError::into_inner);
+        memory.entry(tenant.to_owned()).or_default().rests(is_void, now)
+    }
+
+    /// Its credential became void just now at the latest, or a new one was made.
+    pub(super) fn void(&self, tenant: &str, since: Option<Instant>) {
+        let mut memory = self.memory.lock().unwrap_or_else(PoisonError::into_inner);
+        memory.entry(tenant.to_owned()).or_default().void = since;
     }
 
     fn went_well(&self, tenant: &str) {
@@ -165,5 +187,17 @@ mod tests {
         };
         assert_eq!(looks("addresses", &[0, 1, 2, 4, 8, 16, 31]), [1, 1, 2, 4, 8, 15, 15]);
         assert_eq!(looks("namespace", &[46, 46, 48]), [1, 1, 2]);
+    }
+
+    #[test]
+    fn no_credential_is_made_while_an_api_server_may_believe_the_last_one() {
+        let (mut memory, begun) = (Memory::default(), Instant::now());
+        let mut rests =
+            |is_void, second| memory.rests(is_void, begun + Duration::from_secs(second)).map(|left| left.as_secs());
+        assert_eq!(rests(false, 0), None);
+        assert_eq!(
+            [rests(true, 1), rests(true, 11), rests(false, 15), rests(true, 16)],
+            [Some(15), Some(5), Some(1), None]
+        );
     }
 }

@@ -5,7 +5,7 @@ use std::fmt::Debug;
 use std::time::{Duration, Instant};
 
 use k8s_openapi::NamespaceResourceScope;
-use k8s_openapi::api::core::v1::Namespace;
+use k8s_openapi::api::core::v1::{Namespace, Secret, ServiceAccount};
 use k8s_openapi::api::rbac::v1::{Role, RoleBinding};
 use k8s_openapi::jiff::Timestamp;
 use kube::api::{DeleteParams, Patch, PatchParams, PostParams};
@@ -68,6 +68,7 @@ async fn furnish(tenant: &Tenant, keeper: &Keeper) -> Result<Action, Error> {
     match home(&name, &room, keeper).await? {
         Home::Ours | Home::New => {}
         Home::Ending => {
+            keeper.void(&name, Some(Instant::now()));
             return homeless(
                 tenant,
                 keeper,
@@ -84,10 +85,22 @@ async fn furnish(tenant: &Tenant, keeper: &Keeper) -> Result<Action, Error> {
             return homeless(tenant, keeper, "NamespaceTaken", &message).await;
         }
     }
-    let quota_in = furniture(tenant, &room, keeper).await?;
+    if let Some(left) = keeper.rests(&name, is_void(tenant, &room, keeper).await?, Instant::now()) {
+        let message = "its credential was deleted, and is void; a new one is made in a moment";
+        let verdict = unready("CredentialVoid", message);
+        Ours::read(tenant)
+            .with(verdict, tenant.metadata.generation, Timestamp::now())
+            .write(&keeper.client, tenant)
+            .await?;
+        return Ok(Action::requeue(left));
+    }
+    furniture(&name, &room, keeper).await?;
     let Some((issued, renew_in)) = credential(&name, &room, keeper).await? else {
         return Ok(Action::requeue(OFTEN)); // The watch will show the account that was made just now.
     };
+    keeper.void(&name, None);
+    // Not before the credential: what was not counted yet is refused, and without one nobody writes anything.
+    let quota_in = quota(tenant, &room, keeper).await?;
     let status = Ours::read(tenant);
     let heard = keeper.listen(&name, status.is_connected());
     let (now, wall) = (Instant::now(), Timestamp::now());
@@ -144,15 +157,35 @@ async fn homeless(tenant: &Tenant, keeper: &Keeper, reason: &str, message: &str)
     Ok(Action::requeue(OFTEN))
 }
 
-/// Account, role, binding and, once our kinds are old enough, the quota; how long that takes yet.
-async fn furniture(tenant: &Tenant, room: &Room, keeper: &Keeper) -> Result<Option<Duration>, Error> {
-    let name = tenant.name_any();
-    let account = children::account(&name);
-    if !room.account.as_deref().is_some_and(|present| children::same_account(present, &account)) {
-        apply(keeper, &name, "apply the agent's account", &account).await?;
+/// Whether the credential that the Tenant has by its status is no more: somebody deleted the Secret or the account.
+async fn is_void(tenant: &Tenant, room: &Room, keeper: &Keeper) -> Result<bool, Error> {
+    if tenant.status.as_ref().is_none_or(|status| status.credential.is_none()) {
+        return Ok(false);
     }
-    apply_role(keeper, &name, &children::role(&name)).await?;
-    bind(&name, room, keeper).await?;
+    let namespace = tenant_namespace(&tenant.name_any());
+    let accounts: Api<ServiceAccount> = Api::namespaced(keeper.client.clone(), &namespace);
+    let secrets: Api<Secret> = Api::namespaced(keeper.client.clone(), &namespace);
+    // The view may be behind what we wrote ourselves.
+    let has_account = room.account.is_some()
+        || call_if_there("look for the agent's account", accounts.get_metadata(AGENT)).await?.is_some();
+    let has_secret =
+        room.secret.is_some() || call_if_there("look for the credential", secrets.get_metadata(AGENT)).await?.is_some();
+    Ok(!(has_account && has_secret))
+}
+
+/// Account, role and binding.
+async fn furniture(name: &str, room: &Room, keeper: &Keeper) -> Result<(), Error> {
+    let account = children::account(name);
+    if !room.account.as_deref().is_some_and(|present| children::same_account(present, &account)) {
+        apply(keeper, name, "apply the agent's account", &account).await?;
+    }
+    apply_role(keeper, name, &children::role(name)).await?;
+    bind(name, room, keeper).await
+}
+
+/// Once our kinds are old enough, the quota of objects; how long that takes yet.
+async fn quota(tenant: &Tenant, room: &Room, keeper: &Keeper) -> Result<Option<Duration>, Error> {
+    let name = tenant.name_any();
     let born = keeper.kinds_born().await?;
     let age = u64::try_from(Timestamp::now().as_second() - born.as_second()).unwrap_or(0);
     let left = keeper.settings.quota_after.saturating_sub(Duration::from_secs(age));
