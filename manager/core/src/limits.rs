@@ -313,6 +313,55 @@ mod tests {
     }
 
     #[test]
+    fn what_runs_is_cut_as_before_when_it_gets_another_address() {
+        let mut line = Line::default();
+        line.put(None, rank(false, "a"), claim(&[1], &[1], 10, 5), Say::Ours);
+        let quota = Quota { endpoints: Some(5), ..Quota::default() };
+        assert_eq!(decided(&mut line, &quota)[0].1.backends, Some(5));
+        line.begin(&mut rank(false, "a"));
+        assert_eq!(decided(&mut line, &quota), []);
+    }
+
+    #[test]
+    fn who_grows_takes_nothing_from_who_grew_within_the_limit() {
+        let mut line = Line::default();
+        let quota = Quota { endpoints: Some(20), ports: Some(4), ..Quota::default() };
+        let ours = |line: &mut Line, before: bool, name: &str, claim: Claim| {
+            line.put(before.then(|| rank(false, name)).as_ref(), rank(false, name), claim, Say::Ours);
+        };
+        ours(&mut line, false, "a", claim(&[1], &[1], 3, 3));
+        ours(&mut line, false, "b", claim(&[1], &[1], 8, 8));
+        assert_eq!(decided(&mut line, &quota), []);
+        ours(&mut line, true, "a", claim(&[1], &[1], 10, 3));
+        assert_eq!(decided(&mut line, &quota), []);
+        ours(&mut line, true, "b", claim(&[1], &[1], 15, 8));
+        let cut = Verdict { backends: Some(10), endpoints: Some(20), ..Verdict::default() };
+        assert_eq!(decided(&mut line, &quota), [("b".to_owned(), cut)]);
+    }
+
+    #[test]
+    fn a_port_that_was_granted_is_granted_to_nobody_else() {
+        let mut line = Line::default();
+        let quota = Quota { ports: Some(3), ..Quota::default() };
+        line.put(None, rank(false, "new"), claim(&[80, 81], &[80], 1, 1), Say::Ours);
+        line.put(None, rank(false, "a-older"), claim(&[80], &[80], 1, 1), Say::Ours);
+        assert_eq!(decided(&mut line, &quota), []);
+        line.put(Some(&rank(false, "a-older")), rank(false, "a-older"), claim(&[80, 81], &[80], 1, 1), Say::Ours);
+        let verdict = Verdict { withheld: doors(&[81]), ports: Some(3), ..Verdict::default() };
+        assert_eq!(decided(&mut line, &quota), [("a-older".to_owned(), verdict)]);
+    }
+
+    #[test]
+    fn who_follows_does_as_the_leader_says() {
+        let mut line = Line::default();
+        let quota = Quota { endpoints: Some(5), ..Quota::default() };
+        line.put(None, rank(false, "a"), claim(&[1], &[1], 10, 10), Say::Leaders);
+        assert_eq!(line.decide(Some(&quota), Say::Leaders), []);
+        line.put(Some(&rank(false, "a")), rank(false, "a"), claim(&[1], &[1], 10, 5), Say::Leaders);
+        assert_eq!(line.decide(Some(&quota), Say::Leaders)[0].1.backends, Some(5));
+    }
+
+    #[test]
     fn backends_beyond_a_limit_are_shared_alike_and_take_nothing_from_anybody() {
         let all = |all: &[(u32, u32, u32)]| -> Vec<Backends> {
             all.iter()

@@ -22,20 +22,29 @@ pub(crate) fn covers(has: &[OwnedPort], wanted: &BTreeSet<Door>) -> bool {
     has.len() == wanted.len() && has.iter().all(|port| wanted.contains(&(port.protocol, port.wanted())))
 }
 
+/// Ports of an address that are others'.
+#[derive(Clone, Debug, Default)]
+pub(crate) struct Taken {
+    pub doors: BTreeSet<Door>,
+    /// How many of them the same allocation records.
+    pub here: usize,
+}
+
 /// Gives each wanted port one of the address: what it has already, else the same number where that is free and in the range,
 /// else the lowest free one of the range. Also returns the wanted ports that get none.
 pub(crate) fn assign(
     wanted: &BTreeSet<Door>,
     has: &[OwnedPort],
     range: Option<PortRange>,
-    taken: &BTreeSet<Door>,
+    taken: &Taken,
 ) -> (Vec<OwnedPort>, Vec<Door>) {
     let is_wanted = |port: &&OwnedPort| wanted.contains(&(port.protocol, port.wanted()));
     let mut given: Vec<OwnedPort> = has.iter().filter(is_wanted).copied().collect();
-    let mut gone: BTreeSet<Door> = taken.iter().copied().chain(given.iter().map(|g| (g.protocol, g.port))).collect();
+    let mut gone: BTreeSet<Door> =
+        taken.doors.iter().copied().chain(given.iter().map(|g| (g.protocol, g.port))).collect();
     let met: BTreeSet<Door> = given.iter().map(|port| (port.protocol, port.wanted())).collect();
     let mut open: Vec<Door> = wanted.difference(&met).copied().collect();
-    if gone.len().saturating_add(open.len()) > MOST_PORTS {
+    if taken.here.saturating_add(given.len()).saturating_add(open.len()) > MOST_PORTS {
         return (sorted(given), open);
     }
     open.retain(|door| {
@@ -69,6 +78,10 @@ mod tests {
         ports.iter().map(|port| (Protocol::Tcp, *port)).collect()
     }
 
+    fn taken(ports: &[u16]) -> Taken {
+        Taken { doors: doors(ports), here: ports.len() }
+    }
+
     fn given(ports: &[(u16, u16)]) -> Vec<OwnedPort> {
         let owned = |(port, wanted): &(u16, u16)| {
             let stands_for = (port != wanted).then_some(*wanted);
@@ -79,13 +92,13 @@ mod tests {
 
     #[test]
     fn a_port_in_the_range_and_free_is_given_as_it_is_and_the_others_get_the_lowest() {
-        assert_eq!(assign(&doors(&[80, 8100]), &[], RANGE, &doors(&[])), (given(&[(8100, 8100), (8101, 80)]), vec![]));
+        assert_eq!(assign(&doors(&[80, 8100]), &[], RANGE, &taken(&[])), (given(&[(8100, 8100), (8101, 80)]), vec![]));
     }
 
     #[test]
     fn without_a_range_a_taken_port_is_not_given() {
         assert_eq!(
-            assign(&doors(&[80, 443]), &[], None, &doors(&[80])),
+            assign(&doors(&[80, 443]), &[], None, &taken(&[80])),
             (given(&[(443, 443)]), vec![(Protocol::Tcp, 80)])
         );
     }
@@ -93,12 +106,21 @@ mod tests {
     #[test]
     fn what_it_has_stays_whatever_the_range_says_now() {
         let has = given(&[(9000, 80), (443, 443)]);
-        assert_eq!(assign(&doors(&[80]), &has, RANGE, &doors(&[])), (given(&[(9000, 80)]), vec![]));
+        assert_eq!(assign(&doors(&[80]), &has, RANGE, &taken(&[])), (given(&[(9000, 80)]), vec![]));
     }
 
     #[test]
     fn a_full_range_says_what_is_missing() {
-        let full = doors(&[8100, 8101]);
+        let full = taken(&[8100, 8101]);
         assert_eq!(assign(&doors(&[80]), &[], RANGE, &full), (vec![], vec![(Protocol::Tcp, 80)]));
+    }
+
+    #[test]
+    fn what_another_allocation_records_takes_no_room_in_this_one() {
+        let elsewhere = (1..=u16::try_from(MOST_PORTS).unwrap()).map(|port| (Protocol::Tcp, port)).collect();
+        let range = Some(PortRange { low: 20_000, high: 20_001 });
+        let taken = |here| Taken { doors: BTreeSet::clone(&elsewhere), here };
+        assert_eq!(assign(&doors(&[80]), &[], range, &taken(0)).0, given(&[(20_000, 80)]));
+        assert_eq!(assign(&doors(&[80]), &[], range, &taken(MOST_PORTS)).0, []);
     }
 }

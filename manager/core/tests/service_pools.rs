@@ -2,7 +2,7 @@
 
 mod support;
 
-use nave_manager_core::Step;
+use nave_manager_core::{Delivery, Key, Seen, Step};
 use serde_json::{Value, json};
 use support::hub::Hub;
 use support::objects::{balancer, fleet, nodes, pool, tenant};
@@ -282,6 +282,49 @@ fn what_was_given_in_one_fleet_is_not_served_in_another() {
     assert_eq!(hub.served.get("other").cloned(), before, "port 20000 is another's there");
     assert_eq!(hub.condition(NS, "web", "Accepted"), "False/OtherFleet");
     assert_eq!(hub.cloud_serves(), delivered);
+    hub.delete_pool("cloud");
+    hub.settle();
+    assert_eq!(hub.served.get("other").cloned(), before, "also when its pool is gone");
+    assert_eq!(hub.condition(NS, "web", "Accepted"), "False/OtherFleet");
+    hub.pool(pool("cloud", &json!({"source": {"service": {}}, "fleet": "other"})));
+    hub.settle();
+    assert_eq!(hub.served.get("other").cloned(), before, "or another one has its name");
+    hub.restart();
+    assert!(hub.decide().is_empty());
+}
+
+#[test]
+fn what_was_ordered_and_is_not_as_ordered_is_ordered_again() {
+    let mut hub = per_balancer();
+    hub.balancer(balancer(NS, "web", &json!({})));
+    let mut ordered = None;
+    while ordered.is_none() {
+        let steps = hub.decide();
+        assert!(!steps.is_empty(), "it is ordered");
+        for step in steps {
+            match step {
+                Step::Order(order) => ordered = Some(order),
+                other => hub.perform(&other),
+            }
+        }
+    }
+    let order = ordered.expect("the order");
+    let delivery = |digest: &str| Delivery {
+        id: order.id.clone(),
+        pool: "cloud".into(),
+        owner: Some(Key::new(NS, "web")),
+        uid: order.uid.clone(),
+        digest: digest.into(),
+        addresses: Vec::new(),
+        hostnames: Vec::new(),
+    };
+    let orders = |hub: &mut Hub| hub.decide().iter().filter(|step| matches!(step, Step::Order(_))).count();
+    hub.engine.observe(Seen::Delivery(order.id.clone(), Some(delivery("somebody's"))));
+    assert_eq!(orders(&mut hub), 0, "what was ordered is on its way");
+    hub.engine.compare();
+    assert_eq!(orders(&mut hub), 1, "it did not come");
+    hub.engine.observe(Seen::Delivery(order.id.clone(), None));
+    assert_eq!(orders(&mut hub), 1, "it is gone");
 }
 
 #[test]
@@ -322,4 +365,38 @@ fn ports_of_the_nodes_are_closed_on_the_addresses_of_other_pools() {
     hub.pool(pool("public", &json!({"addresses": {"include": ["203.0.113.0/30"]}, "fleet": "other"})));
     hub.settle();
     assert!(!listener(&hub).contains("203.0.113"));
+}
+
+#[test]
+fn an_address_that_its_pool_lost_stays_closed_to_the_ports_of_the_nodes_and_is_no_backend() {
+    let mut hub = per_balancer();
+    let edge = |include: &[&str]| pool("edge", &json!({"addresses": {"include": include}, "use": {"default": true}}));
+    let cloud = json!({"address": {"pool": "cloud"}});
+    hub.tenant(tenant("shop", &json!({"backends": {"allow": ["203.0.113.0/24"]}})));
+    hub.pool(edge(&["203.0.113.7"]));
+    hub.balancer(balancer(OTHER, "web", &json!({"address": {"pool": "edge"}})));
+    let mut looped = cloud.clone();
+    looped["backends"] = json!({"endpoints": [{"addresses": ["203.0.113.7"]}]});
+    hub.balancer(balancer(NS, "loop", &looped));
+    hub.settle();
+    let closed = |hub: &Hub| {
+        let (_, listener) = hub.served["default"].iter().find(|((_, name), _)| **name == *"tcp/0.0.0.0/20000").unwrap();
+        String::from_utf8_lossy(&listener.body()).contains("203.0.113.7")
+    };
+    let losses: [&dyn Fn(&mut Hub); 4] = [
+        &|hub| hub.pool(edge(&["203.0.113.9-203.0.113.8"])),
+        &|hub| hub.pool(edge(&["198.51.100.0/24"])),
+        &|hub| hub.delete_pool("edge"),
+        &Hub::restart,
+    ];
+    for (step, lose) in losses.iter().enumerate() {
+        lose(&mut hub);
+        hub.settle();
+        assert_eq!(hub.addresses(OTHER, "web"), ["203.0.113.7"]);
+        assert!(closed(&hub), "after step {step}");
+        assert_eq!(hub.condition(NS, "loop", "Accepted"), "False/BackendsRefused", "after step {step}");
+    }
+    hub.delete_balancer(OTHER, "web");
+    hub.settle();
+    assert!(!closed(&hub), "it is nobody's");
 }

@@ -6,7 +6,7 @@ use std::net::IpAddr;
 use std::sync::Arc;
 
 use k8s_openapi::apimachinery::pkg::apis::meta::v1::ObjectMeta;
-use nave_api::names::{POOL_LABEL, RELEASE_FINALIZER};
+use nave_api::names::{FLEET_LABEL, POOL_LABEL, RELEASE_FINALIZER};
 use nave_api::tcp_load_balancer::IpFamily;
 use nave_api::{IPAllocation, IPAllocationSpec, TCPLoadBalancer, Tenant};
 
@@ -178,8 +178,9 @@ impl Engine {
             .find(address)
             .cloned()
             .or_else(|| self.world.records.find(address).map(|left| IPAllocation::clone(left)));
-        let mut object = left.unwrap_or_else(|| made(address, pool));
         let space = self.world.pools.find(pool);
+        let fleet = space.filter(|_| is_everywhere(address)).map(|space| space.spec().fleet());
+        let mut object = left.unwrap_or_else(|| made(address, pool, fleet));
         if let Some(range) = space.filter(|space| space.counts_ports()) {
             let taken = self.world.taken_ports(address, pool, Some(&object), key);
             owner.ports = assign(&ports, &[], range.port_range(), &taken).0;
@@ -202,12 +203,13 @@ impl Engine {
     }
 }
 
-/// The object that records an address, without an owner yet.
-fn made(address: IpAddr, pool: &str) -> IPAllocation {
+/// The object that records an address, without an owner yet. `fleet`: on all of whose nodes it is.
+fn made(address: IpAddr, pool: &str, fleet: Option<&str>) -> IPAllocation {
+    let of_fleet = fleet.map(|fleet| (FLEET_LABEL.to_owned(), fleet.to_owned()));
     let metadata = ObjectMeta {
         name: Some(record_name(address, pool)),
         finalizers: Some(vec![RELEASE_FINALIZER.to_owned()]),
-        labels: Some([(POOL_LABEL.to_owned(), pool.to_owned())].into()),
+        labels: Some([(POOL_LABEL.to_owned(), pool.to_owned())].into_iter().chain(of_fleet).collect()),
         ..ObjectMeta::default()
     };
     let address = (!is_everywhere(address)).then(|| address.to_string());

@@ -25,6 +25,8 @@ pub(super) struct Dirt {
     pub statuses: BTreeSet<Key>,
     /// Allocations whose owners may be others.
     pub addresses: BTreeSet<IpAddr>,
+    /// Addresses whose record came, went, or has another pool behind it.
+    pub recorded: BTreeSet<IpAddr>,
     /// Addresses that became free.
     pub freed: BTreeSet<IpAddr>,
     /// Recorded addresses whose owners or ports changed.

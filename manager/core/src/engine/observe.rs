@@ -106,6 +106,10 @@ impl Engine {
         if told.is_some_and(|told| self.entries.get(key).is_some_and(|entry| entry.ready != told)) {
             self.dirt.balancers.insert(key.clone());
         }
+        // Which of several addresses stays is also a matter of what people were told.
+        if self.world.records.of_name(key).nth(1).is_some() {
+            self.dirt.wanting.insert(key.clone());
+        }
         if same {
             return;
         }
@@ -124,6 +128,7 @@ impl Engine {
     fn allocation_moved(&mut self, moved: &Moved<IPAllocation>) {
         let Some(noted) = self.world.records.note(moved) else { return };
         let address = noted.address;
+        self.dirt.recorded.insert(address);
         if !self.world.pools.is_delivered(address) {
             if noted.taken {
                 self.world.pools.take(address);

@@ -109,7 +109,9 @@ impl Engine {
             let tenant = self.world.tenant(&key.namespace);
             tenant.is_some_and(|tenant| tenant.spec.fleet() != space.spec().fleet())
         };
-        if !space.is_ready() || owner.is_some_and(is_elsewhere) {
+        let record = self.world.records.find(everywhere(pool));
+        let was_elsewhere = record.is_some_and(|object| self.world.fleet_of(object) != Some(space.spec().fleet()));
+        if !space.is_ready() || was_elsewhere || owner.is_some_and(is_elsewhere) {
             return Wanted::AsItIs;
         }
         let is_meant = match service.per {

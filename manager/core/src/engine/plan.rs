@@ -17,7 +17,7 @@ use crate::hold::Hold;
 use crate::key::uid;
 use crate::pool::choose::{Applicant, admits, candidates};
 use crate::pool::{Pool, everywhere, is_everywhere};
-use crate::ports::{Door, assign, covers};
+use crate::ports::{Door, Taken, assign, covers};
 use crate::problem::Shortage;
 use crate::records::find_owner;
 
@@ -57,14 +57,16 @@ pub(super) fn plan(
     let uid = uid(&balancer.metadata);
     let own = world.records.of(key, uid).map(|(address, _)| address);
     let mut own: Vec<IpAddr> = own.filter(|address| !world.records.is_leaving(*address)).collect();
-    // Of two that would do, the one that people have been told of stays.
-    own.sort_by_key(|address| !is_shown(balancer, *address));
     let request = match Request::of(balancer) {
         Ok(request) => request,
         Err(shortage) => return Plan { shortage: Some(shortage), ..Plan::default() },
     };
     let ports = world.granted(key, balancer);
     let search = Search { world, drafts, key, uid, ports, tenant, namespace: origin(balancer), request, allowance };
+    if own.len() > 1 {
+        // That on which its ports are open stays; of two that would do, the one that people have been told of.
+        own.sort_by_key(|address| (search.unmet(*address).is_some(), !is_shown(balancer, *address)));
+    }
     let (kept, surplus) = search.keep(&own);
     let coming: Vec<IpAddr> = world.records.coming(key).collect();
     let mut plan = search.complete(&kept, &coming);
@@ -170,14 +172,8 @@ impl Search<'_> {
     /// What of it the tenant may have: what its own share with it counts for nothing.
     fn affordable(&self, found: impl Iterator<Item = (IpAddr, Arc<str>)>) -> Vec<(IpAddr, Arc<str>)> {
         let mut left = self.allowance.as_ref().map_or(usize::MAX, |allowance| allowance.left);
-        let namespace = &self.key.namespace;
-        let is_new = |address: IpAddr| {
-            let drafted = self.drafts.find(address).into_iter().flat_map(|object| &object.spec.owners);
-            let is_drafted = drafted.into_iter().any(|owner| owner.namespace == **namespace);
-            is_everywhere(address) || !(is_drafted || self.world.records.is_in(address, namespace))
-        };
         let may_have = |(address, _): &(IpAddr, Arc<str>)| {
-            let costs = usize::from(is_new(*address));
+            let costs = usize::from(self.costs(*address));
             let may = costs <= left;
             left -= if may { costs } else { 0 };
             may
@@ -185,11 +181,23 @@ impl Search<'_> {
         found.filter(may_have).collect()
     }
 
-    /// How many addresses it needs at least, where these families are missing.
-    fn fewest(&self, missing: &[IpFamily]) -> usize {
+    /// Whether the address is none that the tenant has already.
+    fn costs(&self, address: IpAddr) -> bool {
+        let namespace = &self.key.namespace;
+        let drafted = self.drafts.find(address).into_iter().flat_map(|object| &object.spec.owners);
+        let is_drafted = drafted.into_iter().any(|owner| owner.namespace == **namespace);
+        is_everywhere(address) || !(is_drafted || self.world.records.is_in(address, namespace))
+    }
+
+    /// How many more addresses its tenant needs for it at least, where these families are missing.
+    fn fewest(&self, missing: &[IpFamily], pools: &[&Arc<str>]) -> usize {
+        let is_had = |family: &IpFamily| {
+            let mut found = pools.iter().filter_map(|pool| self.find(*family, pool));
+            found.any(|(address, _)| !self.costs(address))
+        };
         match self.request.wanted() {
             Wanted::One | Wanted::Some => 1,
-            Wanted::All => missing.len(),
+            Wanted::All => missing.iter().filter(|family| !is_had(family)).count(),
         }
     }
 
@@ -207,7 +215,7 @@ impl Search<'_> {
                 && !pools.iter().any(|pool| self.world.pools.find(pool).is_some_and(|pool| pool.has(*family)))
         };
         let taken = missing.iter().find_map(|family| self.request.exact(*family).filter(|a| self.world.is_taken(*a)));
-        let too_few = self.allowance.as_ref().filter(|allowance| allowance.left < self.fewest(missing));
+        let too_few = self.allowance.as_ref().filter(|allowance| allowance.left < self.fewest(missing, pools));
         let shortage = match self.request.wanted() {
             Wanted::Some if has_any => None,
             Wanted::One | Wanted::Some | Wanted::All => Some(match taken {
@@ -242,7 +250,7 @@ impl Search<'_> {
         let pool = pools.iter().find(|pool| self.may_join(address, pool))?;
         let object = self.world.records.find(address).map(AsRef::as_ref);
         let taken = self.world.taken_ports(address, pool, object, self.key);
-        let (protocol, port) = self.ports.intersection(&taken).next()?;
+        let (protocol, port) = self.ports.intersection(&taken.doors).next()?;
         Some(Shortage::PortTaken { address, protocol: protocol.as_str(), port: *port })
     }
 
@@ -258,7 +266,7 @@ impl Search<'_> {
 
     /// Whether the ports fit into no address of these pools, be it free.
     fn fit_nowhere(&self, pools: &[&Arc<str>]) -> bool {
-        let fits = |pool: &Pool| assign(&self.ports, &[], pool.port_range(), &BTreeSet::new()).1.is_empty();
+        let fits = |pool: &Pool| assign(&self.ports, &[], pool.port_range(), &Taken::default()).1.is_empty();
         !pools.iter().any(|pool| self.world.pools.find(pool).is_some_and(fits))
     }
 
@@ -337,6 +345,7 @@ impl Search<'_> {
                     && owners.len() < MOST_OWNERS
                     && (space.shares_across_tenants() || owners.iter().all(is_ours))
                     && object.metadata.deletion_timestamp.is_none()
+                    && self.world.fleet_of(object) == Some(space.spec().fleet())
             })
     }
 

@@ -27,20 +27,21 @@ impl Engine {
             for name in changed.names {
                 let addresses: Vec<IpAddr> = self.world.records.of_pool(&name).collect();
                 self.dirt.addresses.extend(&addresses);
+                self.dirt.recorded.extend(&addresses);
                 self.touch_owners(&addresses);
                 self.dirt.pool_statuses.insert(name);
             }
             if was_cloud || is_cloud || changed.included != Spans::default() {
                 // The ports of the nodes are everybody's who has some there, whichever pool gave them, and are closed on the
                 // addresses of the other pools.
-                let all: Vec<IpAddr> = self.world.records.everywhere().map(|(address, _)| address).collect();
-                self.touch_owners(&all);
+                self.touch_wildcards();
             }
             if was_cloud || is_cloud {
                 self.review_orders();
             }
             self.dirt.wanting.extend(self.lacking.iter().cloned());
         }
+        self.refresh_strays();
         let barred = std::mem::take(&mut self.dirt.barred);
         for namer in self.world.places.within(&barred) {
             match namer {
@@ -51,6 +52,27 @@ impl Engine {
                 }
             }
         }
+    }
+
+    /// What is somebody's is closed to the ports of the nodes, and is no backend, also where its pool has lost it.
+    fn refresh_strays(&mut self) {
+        let mut turned = false;
+        for address in std::mem::take(&mut self.dirt.recorded) {
+            let record = self.world.records.find(address).filter(|_| !is_everywhere(address));
+            if self.world.pools.stray(address, record.map(|object| object.spec.pool.as_str())) {
+                self.dirt.barred.insert(address);
+                turned = true;
+            }
+        }
+        if turned {
+            self.touch_wildcards();
+        }
+    }
+
+    /// Everybody who is served on all addresses of a fleet's nodes.
+    fn touch_wildcards(&mut self) {
+        let all: Vec<IpAddr> = self.world.records.everywhere().map(|(address, _)| address).collect();
+        self.touch_owners(&all);
     }
 
     /// The nodes are to be judged anew, and with them who sends traffic there.

@@ -205,8 +205,8 @@ impl Engine {
     /// somebody's here.
     fn pool_elsewhere(&self, key: &Key, balancer: &TCPLoadBalancer, fleet: &str) -> Option<String> {
         let own = self.world.records.of(key, uid(&balancer.metadata));
-        let mut pools = own.filter_map(|(_, object)| self.world.pools.find(&object.spec.pool));
-        pools.find(|pool| pool.spec().fleet() != fleet).and_then(|pool| pool.object.metadata.name.clone())
+        let mut elsewhere = own.filter(|(_, object)| self.world.fleet_of(object).is_some_and(|other| other != fleet));
+        elsewhere.next().map(|(_, object)| object.spec.pool.clone())
     }
 
     /// Where the load balancer is reached: its ports on the addresses that are recorded as its own.

@@ -6,7 +6,7 @@ use std::sync::Arc;
 
 use ipnet::IpNet;
 use nave_api::ip_pool::PortRange;
-use nave_api::names::tenant_of;
+use nave_api::names::{FLEET_LABEL, tenant_of};
 use nave_api::tcp_load_balancer::Backends;
 use nave_api::{Fleet, IPAllocation, IPPool, NodeSet, TCPLoadBalancer, Tenant};
 
@@ -17,7 +17,7 @@ use crate::backends::{Policy, Reach};
 use crate::key::uid;
 use crate::ledger::Ledger;
 use crate::pool::{Pool, Pools, is_everywhere};
-use crate::ports::{Door, wanted};
+use crate::ports::{Door, Taken, wanted};
 use crate::records::{Records, find_owner, place, taken_by_others};
 use crate::seen::Settings;
 use crate::shelf::Shelf;
@@ -117,18 +117,27 @@ impl World {
 
     /// The ports of an address that others than the load balancer of this name have. Where it stands for every address of the
     /// fleet's nodes, those of other pools of the fleet are among them, and of pools that are gone.
-    pub fn taken_ports(&self, address: IpAddr, pool: &str, object: Option<&IPAllocation>, key: &Key) -> BTreeSet<Door> {
-        let mut taken = object.map(|object| taken_by_others(object, key)).unwrap_or_default();
+    pub fn taken_ports(&self, address: IpAddr, pool: &str, object: Option<&IPAllocation>, key: &Key) -> Taken {
+        let mut doors = object.map(|object| taken_by_others(object, key)).unwrap_or_default();
+        let here = doors.len();
         if is_everywhere(address) {
-            let fleet = |name: &str| self.pools.find(name).map(|pool| pool.spec().fleet());
-            let own = fleet(pool);
+            let of_pool = || self.pools.find(pool).map(|pool| pool.spec().fleet());
+            let own = object.and_then(|object| self.fleet_of(object)).or_else(of_pool);
             let meets =
-                |other: &IPAllocation| own.is_none() || fleet(&other.spec.pool).is_none_or(|fleet| Some(fleet) == own);
+                |other: &IPAllocation| own.is_none() || self.fleet_of(other).is_none_or(|fleet| Some(fleet) == own);
             let others = self.records.everywhere().filter(|(other, object)| *other != address && meets(object));
             let ports = others.flat_map(|(_, object)| &object.spec.owners).flat_map(|owner| &owner.ports);
-            taken.extend(ports.map(|port| (port.protocol, port.port)));
+            doors.extend(ports.map(|port| (port.protocol, port.port)));
         }
-        taken
+        Taken { doors, here }
+    }
+
+    /// The fleet whose nodes have the address. Ports on all of a fleet's nodes are that fleet's for ever, whatever becomes of
+    /// their pool; an address goes where its pool goes.
+    pub fn fleet_of<'a>(&'a self, object: &'a IPAllocation) -> Option<&'a str> {
+        let labels = object.metadata.labels.as_ref();
+        let recorded = labels.and_then(|labels| labels.get(FLEET_LABEL)).map(String::as_str);
+        recorded.or_else(|| self.pools.find(&object.spec.pool).map(|pool| pool.spec().fleet()))
     }
 
     /// The ports that may be recorded on an address of this pool. A cloud's pool that gives none, or is gone, has no more.

@@ -260,6 +260,8 @@ pub(crate) struct Pools {
     by_name: BTreeMap<Arc<str>, Pool>,
     /// Every address that a cloud gave, and how often.
     delivered: BTreeMap<IpAddr, u32>,
+    /// Addresses that are somebody's, and in the pool that gave them no more: that pool is gone, or says something else now.
+    strays: Spans,
 }
 
 /// What an update of pools changed.
@@ -354,7 +356,21 @@ impl Pools {
         for pool in self.by_name.values().filter(|pool| pool.spec().fleet() == fleet) {
             all.extend(&pool.included);
         }
+        all.extend(&self.strays);
         all.ipv4_networks().map(IpNet::V4).collect()
+    }
+
+    /// From now on the address is a stray, or none; whether it was otherwise before. `giver`: the pool of its record, if it has one.
+    pub fn stray(&mut self, address: IpAddr, giver: Option<&str>) -> bool {
+        let includes = |name: &str| self.find(name).is_some_and(|pool| pool.included.contains(address));
+        let is_stray = giver.is_some_and(|name| !includes(name));
+        let was_stray = self.strays.contains(address);
+        match (was_stray, is_stray) {
+            (false, true) => self.strays.insert(address),
+            (true, false) => self.strays.remove(address),
+            (false, false) | (true, true) => {}
+        }
+        was_stray != is_stray
     }
 
     /// Whether a cloud gave the address.
@@ -379,7 +395,9 @@ impl Pools {
 
     /// Whether a pool includes the address, or a cloud gave it.
     pub fn includes(&self, address: IpAddr) -> bool {
-        self.is_delivered(address) || self.by_name.values().any(|pool| pool.included.contains(address))
+        self.is_delivered(address)
+            || self.strays.contains(address)
+            || self.by_name.values().any(|pool| pool.included.contains(address))
     }
 }
 

@@ -189,3 +189,31 @@ fn who_may_have_no_more_addresses_is_called_for_room_on_his_own() {
         Act::Tenant { which: 125, spec: 0 },
     ]);
 }
+
+/// Found among forty thousand: of two addresses that it might keep it kept the one of a pool that was gone, where its port was
+/// closed, until its status showed the other.
+#[test]
+fn of_two_addresses_that_stays_on_which_the_ports_are_open() {
+    live(&[
+        Act::Put { tenant: 0, name: 0, spec: 5 },
+        Act::Put { tenant: 475, name: 0, spec: 186 },
+        Act::Pool { which: 152, spec: 0 },
+        Act::Settle,
+        Act::Put { tenant: 0, name: 0, spec: 0 },
+        Act::DeletePool { which: 852 },
+        Act::Put { tenant: 463, name: 0, spec: 46 },
+        Act::Put { tenant: 5, name: 0, spec: 0 },
+        Act::Decide,
+        Act::Put { tenant: 88, name: 0, spec: 624 },
+        Act::Put { tenant: 0, name: 0, spec: 0 },
+        Act::DeleteTenant { which: 26 },
+        Act::Nodes { tenant: 0, count: 0 },
+        Act::Put { tenant: 0, name: 0, spec: 0 },
+        Act::Put { tenant: 0, name: 0, spec: 0 },
+        Act::Put { tenant: 0, name: 0, spec: 0 },
+        Act::Pool { which: 146, spec: 0 },
+        Act::Nodes { tenant: 0, count: 0 },
+        Act::Put { tenant: 188, name: 0, spec: 0 },
+        Act::Relist,
+    ]);
+}
