@@ -7,6 +7,7 @@ mod ending;
 mod hub;
 
 use hub::{Hub, can, eventually, kubeconfig};
+use k8s_openapi::api::authentication::v1::TokenRequest;
 use k8s_openapi::api::coordination::v1::Lease;
 use k8s_openapi::api::core::v1::{Namespace, Secret, ServiceAccount};
 use k8s_openapi::api::rbac::v1::{Role, RoleBinding};
@@ -191,6 +192,60 @@ async fn a_credential_is_replaced_gently_or_at_once() {
     let fourth = hub.secret("shop", kubeconfig(&third).as_deref()).await;
     refused(&third).await;
     works(&fourth).await;
+}
+
+#[tokio::test(flavor = "multi_thread")]
+async fn a_thief_who_gets_token_after_token_has_nothing_when_the_secret_is_deleted() {
+    let hub = Hub::start().await;
+    hub.admitted("shop").await;
+    let stolen = hub.secret("shop", None).await;
+    let (stop, stopped) = tokio::sync::watch::channel(false);
+    let (text, (got, mut gets)) = (kubeconfig(&stolen).unwrap(), tokio::sync::watch::channel(0));
+    let thief = tokio::spawn(steal(text, got, stopped));
+    gets.wait_for(|tokens| *tokens >= 3).await.unwrap();
+    let secrets: Api<Secret> = Api::namespaced(hub.client(), "tenant-shop");
+    secrets.delete("agent", &DeleteParams::default()).await.unwrap();
+    hub.says("shop", ConditionType::Ready, "CredentialVoid").await;
+    let next = hub.secret("shop", kubeconfig(&stolen).as_deref()).await;
+    hub.says("shop", ConditionType::Ready, "Ready").await;
+    works(&next).await;
+    stop.send_replace(true);
+    let loot = thief.await.unwrap();
+    refused(&stolen).await;
+    for token in loot.iter().rev().take(20) {
+        let client = control_plane::connect(&with_token(&kubeconfig(&stolen).unwrap(), token)).await.unwrap();
+        let intents: Api<TCPLoadBalancer> = Api::default_namespaced(client);
+        assert_eq!(code(intents.list(&ListParams::default()).await), 401, "one of {} tokens", loot.len());
+    }
+}
+
+/// Gets token after token, each by the one before, until told to stop; all of them.
+async fn steal(
+    mut text: String,
+    got: tokio::sync::watch::Sender<usize>,
+    stop: tokio::sync::watch::Receiver<bool>,
+) -> Vec<String> {
+    let mut loot = Vec::new();
+    let bound = json!({"apiVersion": "v1", "kind": "Secret", "name": "agent"});
+    let wanted = json!({"spec": {"audiences": [], "boundObjectRef": bound, "expirationSeconds": 604_800}});
+    let wanted: TokenRequest = serde_json::from_value(wanted).unwrap();
+    while !*stop.borrow() {
+        let accounts: Api<ServiceAccount> = Api::default_namespaced(control_plane::connect(&text).await.unwrap());
+        if let Ok(answer) = accounts.create_token_request("agent", &PostParams::default(), &wanted).await {
+            let token = answer.status.unwrap().token;
+            text = with_token(&text, &token);
+            loot.push(token);
+            got.send_replace(loot.len());
+        }
+    }
+    loot
+}
+
+/// The same kubeconfig with another token.
+fn with_token(kubeconfig: &str, token: &str) -> String {
+    let from = kubeconfig.find("eyJ").expect("a token");
+    let length = kubeconfig[from..].find(|c: char| !(c.is_ascii_alphanumeric() || "-_.".contains(c))).unwrap();
+    [&kubeconfig[..from], token, &kubeconfig[from + length..]].concat()
 }
 
 #[tokio::test(flavor = "multi_thread")]
