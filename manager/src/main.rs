@@ -22,7 +22,11 @@ mod traffic;
 mod watch;
 
 use clap::Parser;
+use mimalloc::MiMalloc;
 use options::{Act, Options};
+
+#[global_allocator]
+static ALLOCATOR: MiMalloc = MiMalloc;
 
 #[tokio::main]
 async fn main() -> anyhow::Result<()> {

@@ -15,6 +15,11 @@ mod table;
 mod world;
 
 use clap::{Args, Parser, Subcommand};
+use mimalloc::MiMalloc;
+
+/// As in the manager: its engine is measured here.
+#[global_allocator]
+static ALLOCATOR: MiMalloc = MiMalloc;
 
 /// Measures Nave against the floor of the same run.
 #[derive(Parser)]
