@@ -23,7 +23,9 @@ impl Echo {
     /// Connects, reads the banner and begins.
     pub async fn start(at: SocketAddr) -> std::io::Result<Self> {
         let mut stream = BufReader::new(TcpStream::connect(at).await?);
-        stream.read_line(&mut String::new()).await?;
+        if stream.read_line(&mut String::new()).await? == 0 {
+            return Err(std::io::Error::new(std::io::ErrorKind::UnexpectedEof, "closed without a banner"));
+        }
         let (counted, bytes) = watch::channel(0);
         let (stop, stopped) = watch::channel(false);
         Ok(Self { bytes, stop, task: tokio::spawn(exchange(stream, counted, stopped)) })

@@ -170,6 +170,11 @@ impl Engine {
             Programmed::No => false,
             Programmed::Unknown => says_programmed(balancer, true),
         };
+        // Its backends are not known yet: nobody shall be sent to it. What was served once stays as it is.
+        let unknown = entry.problems.iter().find(|problem| matches!(problem, Problem::NodeSetMissing { .. }));
+        if let Some(problem) = unknown.filter(|_| !was_programmed) {
+            return (Some(Verdict::fails(kind, "NotAccepted", problem.to_string())), PATIENCE);
+        }
         match self.world.ledger.standing(fleet, &entry.fragment) {
             Standing::Refused { node, message } => {
                 entry.programmed = Programmed::No;
@@ -252,7 +257,7 @@ fn announce(balancer: &TCPLoadBalancer, before: &[Condition], after: &[Condition
 
 /// Reasons that end by themselves or repeat what another condition says.
 fn is_passing(reason: &str) -> bool {
-    matches!(reason, "Pending" | "AwaitsCloud" | "NotAllocated" | "NotAccepted" | "NoEnvoy")
+    matches!(reason, "Pending" | "AwaitsCloud" | "NotAllocated" | "NotAccepted" | "NoEnvoy" | "NodeSetMissing")
 }
 
 fn reference(balancer: &TCPLoadBalancer) -> ObjectReference {
