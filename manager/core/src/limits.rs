@@ -27,12 +27,12 @@ pub(crate) struct Claim {
     pub served: u32,
 }
 
-/// Who decides what each gets of the backends that a limit leaves.
+/// Whose word it is what each got of the backends that a limit leaves: who got something keeps it.
 #[derive(Clone, Copy, Debug, PartialEq, Eq)]
 pub(crate) enum Say {
-    /// We do, and go on from what we decided before.
+    /// Ours: we go on from what we decided before.
     Ours,
-    /// A leader does: what a status says counts.
+    /// A leader's: we go on from what a status says, and come to what he came to.
     Leaders,
 }
 
@@ -43,9 +43,11 @@ impl Claim {
     }
 
     /// It runs, and gets what was decided.
-    fn get(&mut self, verdict: &Verdict) {
+    fn get(&mut self, verdict: &Verdict, say: Say) {
         self.has = self.ports.difference(&verdict.withheld).copied().collect();
-        self.served = verdict.backends.unwrap_or(self.backends);
+        if say == Say::Ours {
+            self.served = verdict.backends.unwrap_or(self.backends);
+        }
     }
 }
 
@@ -131,18 +133,18 @@ impl Line {
         if is_within && self.limited.is_none() {
             for rank in fresh.iter().filter(|rank| !rank.waits) {
                 if let Some((claim, verdict)) = self.members.get_mut(rank) {
-                    claim.get(verdict);
+                    claim.get(verdict, say);
                 }
             }
             return Vec::new();
         }
         let none = Quota::default();
-        let (verdicts, used) = self.judge(quota.unwrap_or(&none), say);
+        let (verdicts, used) = self.judge(quota.unwrap_or(&none));
         self.limited = (!is_within).then_some(used);
         let mut changed = Vec::new();
         for ((rank, (claim, said)), verdict) in self.members.iter_mut().zip(verdicts) {
             if !rank.waits {
-                claim.get(&verdict);
+                claim.get(&verdict, say);
             }
             if *said != verdict {
                 changed.push((rank.key.clone(), verdict.clone()));
@@ -153,7 +155,7 @@ impl Line {
     }
 
     /// A verdict on each, in their order, and what they use.
-    fn judge(&self, quota: &Quota, say: Say) -> (Vec<Verdict>, Usage) {
+    fn judge(&self, quota: &Quota) -> (Vec<Verdict>, Usage) {
         let running: Vec<&Claim> =
             self.members.iter().filter(|(rank, _)| !rank.waits).map(|(_, (claim, _))| claim).collect();
         let mut sum = Usage { load_balancers: length(running.len()), ..Usage::default() };
@@ -174,11 +176,7 @@ impl Line {
         };
         let asked: Vec<Backends> = running.iter().zip(&verdicts).map(open).collect();
         let shared = share(quota.endpoints, &asked);
-        for ((verdict, asked), shared) in verdicts.iter_mut().zip(&asked).zip(shared) {
-            let served = match say {
-                Say::Ours => shared,
-                Say::Leaders => asked.served.min(asked.asked),
-            };
+        for ((verdict, asked), served) in verdicts.iter_mut().zip(&asked).zip(shared) {
             verdict.backends = (served < asked.asked).then_some(served);
             verdict.endpoints = quota.endpoints.filter(|_| verdict.backends.is_some());
             sum.endpoints = sum.endpoints.saturating_add(served.saturating_mul(asked.ports));
@@ -357,8 +355,12 @@ mod tests {
         let quota = Quota { endpoints: Some(5), ..Quota::default() };
         line.put(None, rank(false, "a"), claim(&[1], &[1], 10, 10), Say::Leaders);
         assert_eq!(line.decide(Some(&quota), Say::Leaders), []);
-        line.put(Some(&rank(false, "a")), rank(false, "a"), claim(&[1], &[1], 10, 5), Say::Leaders);
-        assert_eq!(line.decide(Some(&quota), Say::Leaders)[0].1.backends, Some(5));
+        line.put(Some(&rank(false, "a")), rank(false, "a"), claim(&[1], &[1], 10, 7), Say::Leaders);
+        assert_eq!(line.decide(Some(&quota), Say::Leaders)[0].1.backends, Some(7), "the limit came later");
+        line.put(Some(&rank(false, "a")), rank(false, "a"), claim(&[1], &[1], 10, 0), Say::Leaders);
+        assert_eq!(line.decide(Some(&quota), Say::Leaders)[0].1.backends, Some(5), "he has not seen the backends yet");
+        let other = Quota { load_balancers: Some(0), ..Quota::default() };
+        assert_eq!(line.decide(Some(&other), Say::Leaders)[0].1.backends, None, "another limit takes no backends");
     }
 
     #[test]

@@ -36,11 +36,7 @@ impl Engine {
         }
         has.retain(|door| ports.contains(door));
         let status = entry.said.as_ref().or(balancer.status.as_ref());
-        let told = status.and_then(|status| status.backends).map(|backends| backends.ready);
-        let served = told.unwrap_or(match say {
-            Say::Ours => 0,
-            Say::Leaders => backends,
-        });
+        let served = status.and_then(|status| status.backends).map_or(0, |told| told.ready);
         line.put(entry.rank.as_ref(), rank.clone(), Claim { ports, has, backends, served }, say);
         entry.rank = Some(rank);
         self.dirt.namespaces.insert(Arc::clone(&key.namespace));
