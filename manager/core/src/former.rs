@@ -31,12 +31,6 @@ impl Former {
         self.by_owner.get(key).into_iter().flatten().copied()
     }
 
-    /// Who had the address last.
-    pub fn owner(&self, address: IpAddr) -> Option<&Key> {
-        let entries = self.by_pool.get(self.pools.get(&address)?)?;
-        entries.iter().find(|(other, _)| *other == address).map(|(_, owner)| owner)
-    }
-
     /// The address is free now, and was his. Where too many are remembered, the tenant that has most loses its oldest: nobody
     /// makes others forgotten.
     pub fn remember(&mut self, pool: &str, address: IpAddr, owner: Key) {

@@ -6,6 +6,7 @@ use std::net::IpAddr;
 use std::sync::Arc;
 
 use k8s_openapi::apimachinery::pkg::apis::meta::v1::ObjectMeta;
+use nave_api::ip_allocation::Owner;
 use nave_api::names::{FLEET_LABEL, POOL_LABEL, RELEASE_FINALIZER};
 use nave_api::tcp_load_balancer::IpFamily;
 use nave_api::{IPAllocation, IPAllocationSpec, TCPLoadBalancer, Tenant};
@@ -74,11 +75,14 @@ impl Engine {
     fn wake_waiting(&self, queue: &mut BTreeSet<Turn>, tried: &BTreeSet<Turn>) {
         let mut called: BTreeSet<Turn> = tried.union(queue).cloned().collect();
         // Whose record was deleted by hand, and who is there to take it again, comes first.
+        let lives = |owner: &Owner| {
+            let key = owner_key(owner)?;
+            let metadata = &self.world.balancers.find(&key)?.metadata;
+            (uid(metadata) == owner.uid).then(|| (born(metadata), key))
+        };
         let is_reclaimed = |address: &IpAddr| {
-            let owner = self.world.records.former.owner(*address);
-            let living =
-                owner.and_then(|owner| Some((born(&self.world.balancers.find(owner)?.metadata), owner.clone())));
-            living.is_some_and(|turn| queue.contains(&turn))
+            let owners = self.dirt.gone.get(address).into_iter().flat_map(|object| &object.spec.owners);
+            owners.filter_map(lives).any(|turn| queue.contains(&turn))
         };
         let reclaimed: BTreeSet<IpAddr> = self.dirt.freed.iter().copied().filter(is_reclaimed).collect();
         let freed = self.dirt.freed.difference(&reclaimed);

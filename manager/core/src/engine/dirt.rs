@@ -1,8 +1,10 @@
 //! What the observations since the last decision touch. Knows names; decides nothing.
 
-use std::collections::BTreeSet;
+use std::collections::{BTreeMap, BTreeSet};
 use std::net::IpAddr;
 use std::sync::Arc;
+
+use nave_api::IPAllocation;
 
 use super::orders::Place;
 use crate::Key;
@@ -29,6 +31,8 @@ pub(super) struct Dirt {
     pub recorded: BTreeSet<IpAddr>,
     /// Addresses that became free.
     pub freed: BTreeSet<IpAddr>,
+    /// Records that are gone, as they were.
+    pub gone: BTreeMap<IpAddr, Arc<IPAllocation>>,
     /// Recorded addresses whose owners or ports changed.
     pub stirred: BTreeSet<IpAddr>,
     /// For whom what is ordered of a provider may be another.

@@ -149,6 +149,8 @@ impl Engine {
         self.dirt.addresses.insert(address);
         if moved.after.is_some() {
             self.dirt.stirred.insert(address);
+        } else if let Some(before) = &moved.before {
+            self.dirt.gone.insert(address, Arc::clone(before));
         }
         let pools = [&moved.before, &moved.after].into_iter().flatten().map(|a| Arc::from(a.spec.pool.as_str()));
         self.dirt.pool_statuses.extend(pools);

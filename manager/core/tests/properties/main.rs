@@ -217,3 +217,31 @@ fn of_two_addresses_that_stays_on_which_the_ports_are_open() {
         Act::Relist,
     ]);
 }
+
+/// Found among two hundred thousand: one made anew under the name of an address's last owner was taken for that owner, robbed of
+/// his record, and came before an older one who waited.
+#[test]
+fn who_is_made_anew_comes_after_the_older_who_wait() {
+    live(&[
+        Act::Put { tenant: 307, name: 2, spec: 90 },
+        Act::Put { tenant: 3, name: 0, spec: 21 },
+        Act::Put { tenant: 144, name: 4, spec: 282 },
+        Act::Settle,
+        Act::Pool { which: 861, spec: 199 },
+        Act::Pool { which: 178, spec: 550 },
+        Act::Tenant { which: 34, spec: 86 },
+        Act::Put { tenant: 1, name: 0, spec: 834 },
+        Act::Settle,
+        Act::Delete { tenant: 480, name: 4 },
+        Act::DeletePool { which: 25 },
+        Act::Delete { tenant: 94, name: 2 },
+        Act::DeleteTenant { which: 299 },
+        Act::Put { tenant: 685, name: 1, spec: 590 },
+        Act::Put { tenant: 452, name: 0, spec: 0 },
+        Act::Connect { which: 0 },
+        Act::Decide,
+        Act::Perform { which: 859 },
+        Act::Put { tenant: 669, name: 4, spec: 231 },
+        Act::Decide,
+    ]);
+}
