@@ -17,6 +17,7 @@ async fn an_agent_that_comes_back_cleans_up_and_in_the_steady_state_nobody_write
     for name in ["stays", "deleted", "forced"] {
         pair.service(name, json!({})).await;
         pair.intent(name).await;
+        pair.held(name).await;
         pair.answer(name, &["203.0.113.7"], "True", "Programmed").await;
         pair.shows(name, &["203.0.113.7"]).await;
     }

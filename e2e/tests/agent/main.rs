@@ -47,11 +47,7 @@ fn a_service_becomes_an_intent_of_its_origin_with_node_ports() {
             matches!(&intent.spec.backends, Backends::Nodes(nodes) if nodes.node_set == "default" && nodes.only.is_none())
         );
         assert_eq!(intent.spec.traffic.unwrap().source_ranges, ["198.51.100.0/24"]);
-        pair.until("our finalizer is on the Service", async || {
-            let finalizers = pair.services().get("made").await.unwrap().finalizers().to_vec();
-            if finalizers == [names::AGENT_FINALIZER] { Ok(()) } else { Err(format!("{finalizers:?}")) }
-        })
-        .await;
+        pair.held("made").await;
     });
 }
 
@@ -118,6 +114,7 @@ fn a_deleted_service_goes_after_the_hub_has_let_go() {
     in_pair(async |pair| {
         pair.service("deleted", json!({})).await;
         pair.intent("deleted").await;
+        pair.held("deleted").await;
         // Somebody in the hub is not done with it yet.
         let hold = json!({"metadata": {"finalizers": ["example.com/hold"]}});
         pair.intents().patch(&intent_name("deleted"), &PatchParams::default(), &Patch::Merge(&hold)).await.unwrap();

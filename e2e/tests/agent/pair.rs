@@ -13,7 +13,7 @@ use k8s_openapi::ByteString;
 use k8s_openapi::api::authentication::v1::{TokenRequest, TokenRequestSpec};
 use k8s_openapi::api::core::v1::{Secret, Service, ServiceAccount};
 use kube::api::{Patch, PatchParams, PostParams};
-use kube::{Api, CustomResourceExt as _};
+use kube::{Api, CustomResourceExt as _, ResourceExt as _};
 use nave_api::{NodeSet, TCPLoadBalancer, names};
 use nave_e2e::agent::HUB_SECRET;
 use nave_e2e::manager::NAMESPACE;
@@ -89,6 +89,15 @@ impl Pair {
         let name = intent_name(name);
         let look = || async { self.intents().get(&name).await.map_err(|error| error.to_string()) };
         wait::until("the intent is there", PATIENCE, look).await.unwrap()
+    }
+
+    /// Waits until our finalizer is on `default/<name>`: the agent asks the hub at the same time, and does not wait for it.
+    pub async fn held(&self, name: &str) {
+        self.until("our finalizer is on the Service", async || {
+            let finalizers = self.services().get(name).await.map_err(|error| error.to_string())?.finalizers().to_vec();
+            if finalizers == [names::AGENT_FINALIZER] { Ok(()) } else { Err(format!("{finalizers:?}")) }
+        })
+        .await;
     }
 
     /// Speaks for the manager. What is no IPv4 address is a name.
