@@ -1,7 +1,6 @@
 //! The accounts under which Nave's programs run, with the rights that the charts give them and no more. Knows where a chart
 //! keeps its rules; knows none of them.
 use std::path::{Path, PathBuf};
-use std::time::Duration;
 
 use k8s_openapi::api::authorization::v1::{ResourceAttributes, SelfSubjectAccessReview, SelfSubjectAccessReviewSpec};
 use kube::Api;
@@ -13,8 +12,8 @@ use crate::control_plane::{ControlPlane, connect};
 use crate::error::{Act, Result};
 use crate::manager::NAMESPACE;
 use crate::wait;
+use crate::wait::PATIENCE;
 
-const PATIENCE: Duration = Duration::from_mins(1);
 const RBAC: &str = "rbac.authorization.k8s.io";
 
 /// A program that has a chart.

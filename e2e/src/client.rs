@@ -8,10 +8,12 @@ use tokio::net::{TcpStream, UdpSocket, UnixStream};
 
 use crate::error::{Act, Error, Result};
 
-/// How long an answer may take.
-const PATIENCE: Duration = Duration::from_secs(5);
+/// How long an answer may take; what is not answered is closed or refused.
+const PATIENCE: Duration = Duration::from_secs(20);
+/// How long the answer to a datagram may take, which may be lost.
+const DATAGRAM: Duration = Duration::from_secs(5);
 
-/// Connects, within five seconds.
+/// Connects, within twenty seconds.
 pub async fn connect(address: SocketAddr) -> Result<TcpStream> {
     let stream = tokio::time::timeout(PATIENCE, TcpStream::connect(address)).await;
     let stream = stream.act(|| format!("connect to {address} in time"))?.act(|| format!("connect to {address}"))?;
@@ -40,7 +42,7 @@ pub async fn ask_udp(address: SocketAddr, datagram: &str) -> Result<String> {
     socket.connect(address).await.act(|| format!("aim at {address}"))?;
     socket.send(datagram.as_bytes()).await.act(|| format!("send to {address}"))?;
     let mut buffer = vec![0; 65_535];
-    let length = tokio::time::timeout(PATIENCE, socket.recv(&mut buffer)).await;
+    let length = tokio::time::timeout(DATAGRAM, socket.recv(&mut buffer)).await;
     let length = length.act(|| format!("hear from {address} in time"))?.act(|| format!("hear from {address}"))?;
     let text = String::from_utf8_lossy(&buffer[..length]);
     match text.split_once('\n') {

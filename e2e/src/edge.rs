@@ -4,14 +4,12 @@ use std::fs;
 use std::net::{IpAddr, SocketAddr};
 use std::path::{Path, PathBuf};
 use std::sync::Arc;
-use std::time::Duration;
 
 use crate::error::{Act, Result};
 use crate::process::{Process, Spec};
 use crate::supervisor::Supervisor;
+use crate::wait::PATIENCE;
 use crate::{client, manager, tools, wait};
-
-const PATIENCE: Duration = Duration::from_mins(1);
 
 /// A running Envoy.
 #[derive(Debug)]
@@ -101,17 +99,11 @@ impl Edge {
 
     /// How often Envoy refused what it was sent.
     pub async fn refusals(&self) -> Result<u64> {
-        self.sum(".update_rejected").await
-    }
-
-    /// How often an update failed besides: a stream that broke counts as well.
-    pub async fn failures(&self) -> Result<u64> {
-        self.sum(".update_failure").await
-    }
-
-    async fn sum(&self, suffix: &str) -> Result<u64> {
         let stats = self.admin("/stats").await?;
-        let counted = stats.lines().filter_map(|line| line.split_once(": ")).filter(|(name, _)| name.ends_with(suffix));
+        let counted = stats
+            .lines()
+            .filter_map(|line| line.split_once(": "))
+            .filter(|(name, _)| name.ends_with(".update_rejected"));
         let read = |(name, value): (&str, &str)| value.trim().parse::<u64>().act(|| format!("read the stat {name}"));
         counted.map(read).sum()
     }

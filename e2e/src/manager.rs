@@ -3,7 +3,6 @@ use std::net::{IpAddr, SocketAddr};
 use std::path::{Path, PathBuf};
 use std::process::Command;
 use std::sync::Arc;
-use std::time::Duration;
 
 use ipnet::IpNet;
 
@@ -11,12 +10,11 @@ use crate::error::Result;
 use crate::ports::Port;
 use crate::process::{Process, Spec};
 use crate::supervisor::Supervisor;
+use crate::wait::PATIENCE;
 use crate::{client, tools, wait};
 
 /// Where the managers live in the hub, and the agent in a spoke.
 pub const NAMESPACE: &str = "nave-system";
-const PATIENCE: Duration = Duration::from_mins(1);
-
 /// What every replica is told.
 #[derive(Clone, Debug)]
 pub struct Options {

@@ -4,6 +4,9 @@ use std::time::{Duration, Instant};
 
 use crate::error::{Error, Result};
 
+/// How long anything may take on a machine that is slow and busy with other tests. What is expected comes in a fraction of it.
+pub const PATIENCE: Duration = Duration::from_mins(3);
+
 /// How often a condition is looked at again.
 const PACE: Duration = Duration::from_millis(25);
 
@@ -11,8 +14,8 @@ const PACE: Duration = Duration::from_millis(25);
 ///
 /// ```no_run
 /// # async fn example(client: kube::Client) -> nave_e2e::Result<()> {
-/// use std::time::Duration;
-/// let version = nave_e2e::wait::until("the API server answers", Duration::from_secs(20), || async {
+/// use nave_e2e::wait;
+/// let version = wait::until("the API server answers", wait::PATIENCE, || async {
 ///     client.apiserver_version().await.map_err(|error| error.to_string())
 /// })
 /// .await?;

@@ -4,14 +4,11 @@
 
 use std::collections::BTreeSet;
 use std::net::IpAddr;
-use std::time::Duration;
 
 use nave_e2e::Protocol::{Tcp, Udp};
 use nave_e2e::lab::{Weight, heaviest};
+use nave_e2e::wait::PATIENCE;
 use nave_e2e::{Lab, wait};
-
-/// How long anything may take on a loaded machine; the death of a node is seen after ten seconds.
-const PATIENCE: Duration = Duration::from_mins(2);
 
 #[tokio::test(flavor = "multi_thread")]
 async fn pods_of_two_spokes_answer_through_the_edge_and_go_on_while_the_hubs_api_is_away() {

@@ -3,23 +3,25 @@
 
 use std::io::{BufRead, BufReader};
 use std::process::{Command, Stdio};
-use std::time::Duration;
 
 use k8s_openapi::api::core::v1::{Namespace, Service, ServiceAccount};
 use kube::Api;
 use kube::api::ListParams;
 use nave_e2e::control_plane::{ControlPlane, Options};
 use nave_e2e::lab::{Spoke, heaviest};
+use nave_e2e::wait::PATIENCE;
 use nave_e2e::{Lab, Protocol, Weight, sweep, wait};
-
-const PATIENCE: Duration = Duration::from_mins(1);
 
 #[tokio::test(flavor = "multi_thread")]
 async fn a_control_plane_answers_runs_its_controllers_and_is_gone_after_its_drop() {
     let plane = ControlPlane::start(Options { audit: true, ..Options::default() }).await.unwrap();
     let (id, dir) = (plane.supervisor().id().to_owned(), plane.supervisor().dir().to_owned());
     let namespaces: Api<Namespace> = Api::all(plane.client());
-    assert!(namespaces.get("default").await.is_ok());
+    wait::until("the default namespace exists", PATIENCE, || async {
+        namespaces.get("default").await.map_err(|error| error.to_string())
+    })
+    .await
+    .unwrap();
     let accounts: Api<ServiceAccount> = Api::namespaced(plane.client(), "default");
     wait::until("the default service account exists", PATIENCE, || async {
         accounts.get("default").await.map_err(|error| error.to_string())

@@ -2,18 +2,15 @@
 //! is refused anything, and a manager cannot write what is not its own.
 #![allow(clippy::unwrap_used, reason = "a test that cannot go on has failed")]
 
-use std::time::Duration;
-
 use k8s_openapi::api::core::v1::{Namespace, Secret};
 use kube::Api;
 use kube::api::{DeleteParams, Patch, PatchParams, PostParams};
 use nave_api::Tenant;
 use nave_e2e::account::{Chart, account};
 use nave_e2e::control_plane::{Options, connect};
+use nave_e2e::wait::PATIENCE;
 use nave_e2e::{ControlPlane, Lab, Protocol, wait};
 use serde_json::{Value, json};
-
-const PATIENCE: Duration = Duration::from_mins(1);
 
 #[tokio::test(flavor = "multi_thread")]
 async fn nobody_is_refused_anything_that_he_asks_for() {

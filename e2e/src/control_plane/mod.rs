@@ -8,7 +8,6 @@ use std::net::{IpAddr, Ipv4Addr};
 use std::os::unix::fs::PermissionsExt;
 use std::path::{Path, PathBuf};
 use std::sync::{Arc, Mutex, PoisonError};
-use std::time::Duration;
 
 use ipnet::IpNet;
 use k8s_openapi::api::authentication::v1::{TokenRequest, TokenRequestSpec};
@@ -23,10 +22,9 @@ use crate::pki::{self, Authority, Login, SigningKey};
 use crate::ports::Port;
 use crate::process::{Process, Spec};
 use crate::supervisor::Supervisor;
+use crate::wait::PATIENCE;
 use crate::{tools, wait};
 
-/// How long a control plane may take to become ready on a loaded machine; three seconds are usual on an idle one.
-const PATIENCE: Duration = Duration::from_secs(90);
 /// A port may be lost to a stranger between finding and binding it: so often are new ones tried.
 const ATTEMPTS: u32 = 3;
 

@@ -1,7 +1,6 @@
 //! The load balancing cluster of a lab: what is set up in it before a spoke may join. Knows Nave's resources by their
 //! published names; knows no manager from inside.
 use std::collections::BTreeMap;
-use std::time::Duration;
 
 use k8s_openapi::ByteString;
 use k8s_openapi::api::core::v1::Secret;
@@ -17,8 +16,7 @@ use crate::error::{Act, Result};
 use crate::manager::{Manager, NAMESPACE};
 use crate::network::{HUB, Plan};
 use crate::wait;
-
-const PATIENCE: Duration = Duration::from_mins(1);
+use crate::wait::PATIENCE;
 
 /// The load balancing cluster.
 pub struct Hub {

@@ -1,7 +1,6 @@
 //! A sample Service with backends that answer, alike in both weights. Knows the sample backend; knows nothing of how a Service
 //! gets its address.
 use std::net::IpAddr;
-use std::time::Duration;
 
 use k8s_openapi::api::core::v1::Service;
 use kube::api::{Api, DeleteParams};
@@ -15,8 +14,7 @@ use crate::error::{Act, Error, Result};
 use crate::image;
 use crate::node::Node;
 use crate::wait;
-
-const PATIENCE: Duration = Duration::from_mins(1);
+use crate::wait::PATIENCE;
 
 /// A sample Service of a spoke.
 pub struct Sample<'spoke> {

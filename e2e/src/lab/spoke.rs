@@ -1,6 +1,5 @@
 //! A user cluster of a lab: its control plane, nodes and agent. Knows what an agent needs to join the hub.
 use std::net::IpAddr;
-use std::time::Duration;
 
 use k8s_openapi::api::core::v1::Service;
 use kube::Api;
@@ -15,8 +14,7 @@ use crate::error::{Error, Result};
 use crate::manager::NAMESPACE;
 use crate::node::Node;
 use crate::wait;
-
-const PATIENCE: Duration = Duration::from_mins(1);
+use crate::wait::PATIENCE;
 
 /// A user cluster.
 pub struct Spoke {

@@ -3,7 +3,6 @@ use std::fs;
 use std::net::IpAddr;
 use std::path::{Path, PathBuf};
 use std::process::Command;
-use std::time::Duration;
 
 use ipnet::IpNet;
 use nix::sys::signal::Signal;
@@ -14,9 +13,8 @@ use crate::error::{Act, Result};
 use crate::network::Namespace;
 use crate::pki::Login;
 use crate::process::{Process, Spec};
+use crate::wait::PATIENCE;
 use crate::{pki, sweep, tools, wait};
-
-const PATIENCE: Duration = Duration::from_mins(1);
 
 /// Where a real node is to be.
 #[derive(Clone, Debug)]

@@ -2,7 +2,6 @@
 use std::collections::BTreeMap;
 use std::net::{IpAddr, SocketAddr};
 use std::sync::{Mutex, PoisonError};
-use std::time::Duration;
 
 use k8s_openapi::api::core::v1::Node as NodeObject;
 use kube::api::{Api, Patch, PatchParams};
@@ -12,9 +11,7 @@ use crate::apply::apply;
 use crate::backend::{Backend, Protocol};
 use crate::error::{Act, Result};
 use crate::wait;
-
-/// A backend that is dropped closes its socket a moment later.
-const PATIENCE: Duration = Duration::from_secs(10);
+use crate::wait::PATIENCE;
 
 #[derive(Debug)]
 pub(super) struct LightNode {

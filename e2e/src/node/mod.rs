@@ -6,7 +6,6 @@ mod full;
 mod light;
 
 use std::net::{IpAddr, SocketAddr};
-use std::time::Duration;
 
 use k8s_openapi::api::core::v1::Node as NodeObject;
 use kube::Api;
@@ -16,13 +15,11 @@ use crate::backend::Protocol;
 use crate::control_plane::ControlPlane;
 use crate::error::{Error, Result};
 use crate::wait;
+use crate::wait::PATIENCE;
 
 use full::FullNode;
 pub(crate) use full::Site;
 use light::LightNode;
-
-/// A kubelet that dies is noticed after about ten seconds; a busy machine takes longer to start one.
-const PATIENCE: Duration = Duration::from_mins(2);
 
 /// One node.
 #[derive(Debug)]

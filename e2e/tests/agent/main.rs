@@ -91,18 +91,9 @@ fn the_hubs_answer_shows_in_the_service_once_programmed_and_stays() {
         let ingress = service.status.unwrap().load_balancer.unwrap().ingress.unwrap();
         assert_eq!(ingress[0].ip_mode.as_deref(), Some("Proxy"));
         assert_eq!(ingress[0].ports.as_ref().unwrap()[0].port, 443);
+        pair.is_told("shown", &["Programmed"]).await;
         pair.answer("shown", &["203.0.113.7"], "False", "NoEnvoy").await;
-        let events: Api<Event> = Api::namespaced(pair.spoke.client(), "default");
-        pair.until("the Service has an Event for each transition", async || {
-            let listed = events.list(&ListParams::default()).await.map_err(|error| error.to_string())?;
-            let about = listed
-                .items
-                .iter()
-                .filter(|event| event.regarding.as_ref().is_some_and(|r| r.name.as_deref() == Some("shown")));
-            let reasons: std::collections::BTreeSet<&str> = about.filter_map(|event| event.reason.as_deref()).collect();
-            if reasons.into_iter().eq(["NoEnvoy", "Programmed"]) { Ok(()) } else { Err(format!("{:?}", listed.items)) }
-        })
-        .await;
+        pair.is_told("shown", &["NoEnvoy", "Programmed"]).await;
         pair.shows("shown", &["203.0.113.7"]).await;
         pair.answer("shown", &[], "False", "NoEnvoy").await;
         pair.shows("shown", &[]).await;

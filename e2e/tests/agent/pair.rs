@@ -1,27 +1,26 @@
 //! A hub without managers and a spoke with an agent: the test speaks for the hub. Knows how to set both up, with the
 //! narrowest rights that the agent can live with; knows no expectation.
 
-use std::collections::BTreeMap;
+use std::collections::{BTreeMap, BTreeSet};
 use std::net::Ipv4Addr;
 use std::path::PathBuf;
 use std::sync::Arc;
-use std::time::Duration;
 
 use base64::Engine as _;
 use base64::engine::general_purpose::STANDARD;
 use k8s_openapi::ByteString;
 use k8s_openapi::api::authentication::v1::{TokenRequest, TokenRequestSpec};
 use k8s_openapi::api::core::v1::{Secret, Service, ServiceAccount};
-use kube::api::{Patch, PatchParams, PostParams};
+use k8s_openapi::api::events::v1::Event;
+use kube::api::{ListParams, Patch, PatchParams, PostParams};
 use kube::{Api, CustomResourceExt as _, ResourceExt as _};
 use nave_api::{NodeSet, TCPLoadBalancer, names};
 use nave_e2e::agent::HUB_SECRET;
 use nave_e2e::manager::NAMESPACE;
+pub use nave_e2e::wait::PATIENCE;
 use nave_e2e::{Agent, ControlPlane, Supervisor, control_plane, wait};
 use serde_json::{Value, json};
 
-/// How long anything may take on a loaded machine; what is expected takes milliseconds.
-pub const PATIENCE: Duration = Duration::from_mins(1);
 /// The tenant's namespace in the hub.
 pub const TENANT: &str = "tenant-shop";
 
@@ -124,6 +123,19 @@ impl Pair {
             let ingress = balancer.and_then(|balancer| balancer.ingress).unwrap_or_default();
             let shown: Vec<String> = ingress.into_iter().filter_map(|entry| entry.ip.or(entry.hostname)).collect();
             if shown == addresses { Ok(()) } else { Err(format!("{shown:?}")) }
+        })
+        .await;
+    }
+
+    /// Waits until the Events of `default/<name>` have exactly these reasons, sorted.
+    pub async fn is_told(&self, name: &str, reasons: &[&str]) {
+        let events: Api<Event> = Api::namespaced(self.spoke.client(), "default");
+        self.until("its Events are told", async || {
+            let listed = events.list(&ListParams::default()).await.map_err(|error| error.to_string())?.items;
+            let of =
+                |event: &&Event| event.regarding.as_ref().and_then(|regarding| regarding.name.as_deref()) == Some(name);
+            let told: BTreeSet<&str> = listed.iter().filter(of).filter_map(|event| event.reason.as_deref()).collect();
+            if told.into_iter().eq(reasons.iter().copied()) { Ok(()) } else { Err(format!("{listed:?}")) }
         })
         .await;
     }

@@ -4,17 +4,15 @@
 
 use std::collections::BTreeMap;
 use std::path::PathBuf;
-use std::time::Duration;
 
 use k8s_openapi::apiextensions_apiserver::pkg::apis::apiextensions::v1::CustomResourceDefinition;
 use kube::api::{Api, DynamicObject, ListParams, Patch, PatchParams, PostParams};
 use kube::core::ApiResource;
 use nave_e2e::control_plane::{ControlPlane, Options};
 use nave_e2e::wait;
+use nave_e2e::wait::PATIENCE;
 use serde::Deserialize;
 use serde_json::{Value, json};
-
-const PATIENCE: Duration = Duration::from_mins(1);
 
 /// A row of bad.yaml.
 #[derive(Debug, Deserialize)]

@@ -17,11 +17,9 @@ use kube::{Api, ResourceExt};
 use nave_api::{IPAllocation, TCPLoadBalancer, names};
 use nave_e2e::Protocol::Tcp;
 use nave_e2e::lab::{Spoke, addresses_of};
+use nave_e2e::wait::PATIENCE;
 use nave_e2e::{Lab, wait};
 use stream::Echo;
-
-/// How long anything may take on a loaded machine.
-const PATIENCE: Duration = Duration::from_mins(1);
 
 #[tokio::test(flavor = "multi_thread")]
 async fn a_manager_that_is_killed_and_restarted_breaks_no_stream_and_moves_no_address() {

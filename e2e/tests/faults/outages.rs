@@ -14,6 +14,7 @@ use nave_e2e::agent::HUB_SECRET;
 use nave_e2e::control_plane::snapshot::Restore;
 use nave_e2e::lab::{Spoke, addresses_of};
 use nave_e2e::manager::NAMESPACE;
+use nave_e2e::wait::PATIENCE;
 use serde_json::json;
 
 use super::stream::Echo;
@@ -141,7 +142,7 @@ async fn an_agent_installed_anew_with_a_new_credential_finds_its_load_balancers_
     let name = names::intent_name("Service", "default", "kept");
     let before = intents.get(&name).await.unwrap();
     let echo = Echo::start(SocketAddr::new(address, 8080)).await.unwrap();
-    assert!(spoke.agent().unwrap().process().terminate(Duration::from_secs(10)).await, "it ends when asked to");
+    assert!(spoke.agent().unwrap().process().terminate(PATIENCE).await, "it ends when asked to");
 
     let old = lab.hub.credential("spoke-1").await.unwrap();
     let secrets: Api<Secret> = Api::namespaced(lab.hub.client(), "tenant-spoke-1");
@@ -179,13 +180,13 @@ async fn restored(how: Restore) {
     let snapshot = lab.hub.plane.snapshot().await.unwrap();
     services(spoke).delete("deleted", &DeleteParams::default()).await.unwrap();
     gone(spoke, "deleted").await;
+    has_nodes(&lab, spoke, &["node-1", "node-2"]).await;
+    Api::<Node>::all(spoke.client()).delete("node-2", &DeleteParams::default()).await.unwrap();
+    has_nodes(&lab, spoke, &["node-1"]).await;
     spoke.sample("made", &[(Tcp, 8080)]).await.unwrap();
     answers(&lab, spoke, "made", 8080).await;
     serve_at(spoke, "edited", 9090).await;
     answers(&lab, spoke, "edited", 9090).await;
-    has_nodes(&lab, spoke, &["node-1", "node-2"]).await;
-    Api::<Node>::all(spoke.client()).delete("node-2", &DeleteParams::default()).await.unwrap();
-    has_nodes(&lab, spoke, &["node-1"]).await;
     let echo = Echo::start(SocketAddr::new(kept, 8080)).await.unwrap();
 
     lab.hub.plane.restore(&snapshot, how).await.unwrap();

@@ -1,16 +1,14 @@
 //! What a hostile tenant tries: one request with its own credential, and what must come of it. Knows how to try; knows no
 //! attempt.
 
-use std::time::Duration;
-
 use http::{Method, Request};
 use kube::client::Body;
 use kube::{Api, Client};
 use nave_api::{ConditionType, TCPLoadBalancer, condition};
 use nave_e2e::wait;
+use nave_e2e::wait::PATIENCE;
 use serde_json::{Value, json};
 
-const PATIENCE: Duration = Duration::from_mins(1);
 const JSON: &str = "application/json";
 const MERGE: &str = "application/merge-patch+json";
 const APPLY: &str = "application/apply-patch+yaml";

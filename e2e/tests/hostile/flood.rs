@@ -21,7 +21,7 @@ pub const QUOTA: usize = 100;
 pub const TAKEN: usize = 2 * QUOTA + 100;
 const AT_ONCE: usize = 32;
 /// How long a quota that is counted at all takes for it.
-const COUNTING: Duration = Duration::from_secs(5);
+const COUNTING: Duration = Duration::from_secs(20);
 const COUNTED: &str = "count/tcploadbalancers.nave.dev";
 
 /// What the API server answered.

@@ -12,7 +12,7 @@ mod secrets;
 mod victim;
 
 use std::net::IpAddr;
-use std::time::{Duration, Instant};
+use std::time::Instant;
 
 use attempt::{Attempt, OWN, VICTIM, bytes, send};
 use http::Method;
@@ -21,6 +21,7 @@ use kube::{Api, Client, ResourceExt};
 use nave_api::ConditionType::Programmed;
 use nave_api::tcp_load_balancer::TCPLoadBalancerStatus;
 use nave_api::{IPAllocation, TCPLoadBalancer, condition};
+use nave_e2e::wait::PATIENCE;
 use nave_e2e::{Lab, Protocol, control_plane, wait};
 use objects::Target;
 use serde_json::{Value, json};
@@ -28,8 +29,6 @@ use victim::{Traffic, belongings};
 
 /// So many attempts there are at least.
 const ATTEMPTS: usize = 40;
-const PATIENCE: Duration = Duration::from_mins(1);
-
 #[tokio::test(flavor = "multi_thread")]
 async fn nothing_that_a_tenant_asks_of_the_api_moves_another() {
     let mut lab = Lab::light().spokes(2).start().await.unwrap();

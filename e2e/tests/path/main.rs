@@ -221,7 +221,6 @@ fn no_envoy_refuses_anything_on_the_way() {
         let sample = lab.spokes[0].sample("unrefused", &[(Tcp, 8080), (Udp, 8080)]).await.unwrap();
         sample.address().await.unwrap();
         sample.delete().await.unwrap();
-        let edge = &lab.hub.edges[0];
-        assert_eq!((edge.refusals().await.unwrap(), edge.failures().await.unwrap()), (0, 0));
+        assert_eq!(lab.hub.edges[0].refusals().await.unwrap(), 0);
     });
 }

@@ -10,13 +10,11 @@ use k8s_openapi::api::core::v1::Service;
 use kube::Api;
 use kube::api::DeleteParams;
 use nave_e2e::lab::Spoke;
+pub use nave_e2e::wait::PATIENCE;
 use nave_e2e::{Lab, wait};
 use serde_json::json;
 use tokio::runtime::Runtime;
 use tokio::sync::OnceCell;
-
-/// How long anything may take on a loaded machine; what is expected takes milliseconds.
-pub const PATIENCE: Duration = Duration::from_mins(1);
 
 // Clients live on the runtime that made them: all tests use one.
 static RUNTIME: LazyLock<Runtime> = LazyLock::new(|| Runtime::new().expect("a runtime"));

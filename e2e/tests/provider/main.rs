@@ -5,19 +5,16 @@
 
 mod cloud;
 
-use std::time::Duration;
-
 use k8s_openapi::api::core::v1::Service;
 use kube::Api;
 use kube::api::DeleteParams;
-use nave_api::{ConditionType, IPAllocation, TCPLoadBalancer, condition, names};
+use nave_api::{ConditionType, IPAllocation, IPPool, TCPLoadBalancer, condition, names};
 use nave_e2e::Protocol::{Tcp, Udp};
+use nave_e2e::wait::PATIENCE;
 use nave_e2e::{Lab, wait};
 use serde_json::{Value, json};
 
 use cloud::Cloud;
-
-const PATIENCE: Duration = Duration::from_mins(1);
 
 /// A lab whose default pool is given by a cloud, with Envoy ports that no other lab on this machine uses.
 async fn lab(per: &str) -> (Lab, Cloud) {
@@ -31,6 +28,12 @@ async fn lab(per: &str) -> (Lab, Cloud) {
     let pool =
         json!({"apiVersion": "nave.dev/v1alpha1", "kind": "IPPool", "metadata": {"name": "cloud"}, "spec": spec});
     lab.hub.apply(&pool).await.unwrap();
+    let pools: Api<IPPool> = Api::all(lab.hub.client());
+    eventually("the manager knows the cloud's pool", async || {
+        let status = pools.get("cloud").await.map_err(|error| error.to_string())?.status.unwrap_or_default();
+        if condition::is_true(&status.conditions, ConditionType::Ready) { Ok(()) } else { Err(format!("{status:?}")) }
+    })
+    .await;
     (lab, cloud)
 }
 
@@ -109,8 +112,11 @@ async fn a_cloud_gives_each_load_balancer_an_address_and_takes_it_back() {
         service.map(drop).ok_or_else(|| "there is none".to_owned())
     })
     .await;
-    let address = web.address().await.unwrap();
-    eventually("it answers again", async || lab.ask(address, 8080).await.map(drop).map_err(|e| format!("{e:?}"))).await;
+    eventually("it answers again", async || {
+        let address = web.address().await.map_err(|error| format!("{error:?}"))?;
+        lab.ask(address, 8080).await.map(drop).map_err(|error| format!("{error:?}"))
+    })
+    .await;
 
     web.delete().await.unwrap();
     eventually("the Service and the record are gone", async || {

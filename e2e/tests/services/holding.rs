@@ -1,7 +1,9 @@
 //! The finalizer: there while a Service is a load balancer, gone when the hub has let go.
 
+use kube::Api;
 use kube::api::{DeleteParams, Patch, PatchParams};
-use nave_api::names::AGENT_FINALIZER;
+use nave_api::IPAllocation;
+use nave_api::names::{AGENT_FINALIZER, allocation_name};
 use nave_e2e::Protocol::Tcp;
 use serde_json::json;
 
@@ -22,6 +24,12 @@ fn a_service_is_held_as_long_as_it_is_a_load_balancer_and_comes_back_as_one() {
             web.shows_nothing().await;
             web.has_no_intent().await;
             web.answers(address, Tcp, 8080, false).await;
+            let records: Api<IPAllocation> = Api::all(lab.hub.client());
+            eventually("the address is free", async || {
+                let record = records.get_opt(&allocation_name(address)).await.map_err(|error| error.to_string())?;
+                record.map_or(Ok(()), |record| Err(format!("{:?}", record.spec)))
+            })
+            .await;
             web.put(json!({"type": "LoadBalancer", "ports": [tcp(8080)]})).await;
             let again = web.address().await;
             assert_eq!(again, address, "while it is free, its last owner gets it again");

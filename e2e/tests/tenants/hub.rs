@@ -3,7 +3,6 @@
 
 use std::collections::BTreeMap;
 use std::net::Ipv4Addr;
-use std::time::Duration;
 
 use k8s_openapi::api::authorization::v1::{ResourceAttributes, SelfSubjectAccessReview, SelfSubjectAccessReviewSpec};
 use k8s_openapi::api::core::v1::Secret;
@@ -13,10 +12,10 @@ use kube::core::{ApiResource, GroupVersionKind};
 use kube::{Api, Client, ResourceExt};
 use nave_api::{Condition, ConditionType, Tenant, condition, names};
 use nave_e2e::control_plane::{self, ControlPlane};
+use nave_e2e::wait::PATIENCE;
 use nave_e2e::{Chart, Manager, Supervisor, account, apply, manager, wait};
 use serde_json::{Value, json};
 
-const PATIENCE: Duration = Duration::from_secs(90);
 /// Who the manager is in the audit log.
 const WHO: &str = "system:serviceaccount:nave-system:nave-manager";
 
@@ -132,11 +131,16 @@ impl Hub {
         versions
     }
 
-    /// What the manager wrote so far, in order: verb, kind and name, from the API server's own log.
+    /// What the manager wrote so far, in the order in which it asked: verb, kind and name, from the API server's own log.
     pub(crate) fn writes(&self) -> Vec<String> {
         let log = self.plane.audit().unwrap();
         let entries = log.lines().filter_map(|line| serde_json::from_str::<Value>(line).ok());
-        entries.filter(|entry| entry["user"]["username"] == WHO).filter_map(|entry| write(&entry)).collect()
+        let mut writes: Vec<(String, String)> = entries
+            .filter(|entry| entry["user"]["username"] == WHO)
+            .filter_map(|entry| Some((entry["requestReceivedTimestamp"].as_str()?.to_owned(), write(&entry)?)))
+            .collect();
+        writes.sort_by(|(one, _), (other, _)| one.cmp(other));
+        writes.into_iter().map(|(_, write)| write).collect()
     }
 }
 

@@ -65,6 +65,11 @@ async fn a_credential_opens_the_tenants_own_room_and_nothing_else() {
     hub.admitted("shop").await;
     hub.admitted("other").await;
     let agent = hub.agent("shop").await;
+    eventually("the API server knows the account's rights", async || {
+        let known = can(&agent, "create", "nave.dev", "tcploadbalancers", "", "tenant-shop").await;
+        if known { Ok(()) } else { Err("not yet".to_owned()) }
+    })
+    .await;
     for (allowed, verb, group, resource, name, namespace) in RIGHTS {
         let answer = can(&agent, verb, group, resource, name, namespace).await;
         assert_eq!(answer, allowed, "{verb} {resource}.{group} {name} in {namespace:?}");
