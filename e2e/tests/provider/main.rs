@@ -5,11 +5,12 @@
 
 mod cloud;
 
-use k8s_openapi::api::core::v1::Service;
+use k8s_openapi::api::core::v1::{ResourceQuota, Service};
 use kube::Api;
 use kube::api::DeleteParams;
 use nave_api::{ConditionType, IPAllocation, IPPool, TCPLoadBalancer, condition, names};
 use nave_e2e::Protocol::{Tcp, Udp};
+use nave_e2e::manager::NAMESPACE;
 use nave_e2e::wait::PATIENCE;
 use nave_e2e::{Lab, wait};
 use serde_json::{Value, json};
@@ -28,13 +29,22 @@ async fn lab(per: &str) -> (Lab, Cloud) {
     let pool =
         json!({"apiVersion": "nave.dev/v1alpha1", "kind": "IPPool", "metadata": {"name": "cloud"}, "spec": spec});
     lab.hub.apply(&pool).await.unwrap();
-    let pools: Api<IPPool> = Api::all(lab.hub.client());
-    eventually("the manager knows the cloud's pool", async || {
-        let status = pools.get("cloud").await.map_err(|error| error.to_string())?.status.unwrap_or_default();
-        if condition::is_true(&status.conditions, ConditionType::Ready) { Ok(()) } else { Err(format!("{status:?}")) }
-    })
-    .await;
+    says(&lab, "Ready").await;
     (lab, cloud)
+}
+
+/// Waits until the pool is Ready for this reason; its message.
+async fn says(lab: &Lab, reason: &str) -> String {
+    let pools: Api<IPPool> = Api::all(lab.hub.client());
+    wait::until(&format!("the cloud's pool says {reason}"), PATIENCE, || async {
+        let status = pools.get("cloud").await.map_err(|error| error.to_string())?.status.unwrap_or_default();
+        match condition::find(&status.conditions, ConditionType::Ready) {
+            Some(ready) if ready.reason == reason => Ok(ready.message.clone()),
+            other => Err(format!("{other:?}")),
+        }
+    })
+    .await
+    .unwrap_or_else(|error| panic!("{error:?}"))
 }
 
 async fn eventually(what: &str, look: impl AsyncFn() -> Result<(), String>) {
@@ -124,6 +134,41 @@ async fn a_cloud_gives_each_load_balancer_an_address_and_takes_it_back() {
             (None, None) => Ok(()),
             (service, record) => Err(format!("{service:?}, {record:?}")),
         }
+    })
+    .await;
+}
+
+#[tokio::test(flavor = "multi_thread")]
+async fn an_order_that_the_hub_refuses_is_told_and_goes_on_when_it_may() {
+    let (lab, _cloud) = lab("LoadBalancer").await;
+    quota(&lab, 0).await;
+    let web = lab.spokes[0].sample("web", &[(Tcp, 8080)]).await.unwrap();
+    let message = says(&lab, "OrderRefused").await;
+    assert!(message.contains("nave-cloud-") && message.contains("exceeded quota: clouds"), "{message}");
+    let is = async |wanted: &str| match allocated(&lab, "web").await {
+        now if now == wanted => Ok(()),
+        now => Err(now),
+    };
+    eventually("the load balancer says it, too", async || is("False/OrderRefused").await).await;
+    quota(&lab, 1).await;
+    let address = web.address().await.unwrap();
+    assert!(lab.ask(address, 8080).await.unwrap().starts_with("spoke-1/web on node-"));
+    says(&lab, "Ready").await;
+    eventually("the load balancer says nothing of it any more", async || is("True/Allocated").await).await;
+}
+
+/// So many load balancers may the hub order of its cloud.
+async fn quota(lab: &Lab, services: u32) {
+    let hard = json!({"services.loadbalancers": services.to_string()});
+    let metadata = json!({"name": "clouds", "namespace": NAMESPACE});
+    let quota = json!({"apiVersion": "v1", "kind": "ResourceQuota", "metadata": metadata, "spec": {"hard": hard}});
+    lab.hub.apply(&quota).await.unwrap();
+    let quotas: Api<ResourceQuota> = Api::namespaced(lab.hub.client(), NAMESPACE);
+    eventually("the quota is in force", async || {
+        let quota = quotas.get("clouds").await.map_err(|error| error.to_string())?;
+        let status = quota.status.unwrap_or_default();
+        let is_counted = status.used.is_some() && status.hard == quota.spec.and_then(|spec| spec.hard);
+        if is_counted { Ok(()) } else { Err(format!("{:?} {:?}", status.hard, status.used)) }
     })
     .await;
 }

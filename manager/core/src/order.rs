@@ -71,6 +71,21 @@ pub struct Delivery {
     pub hostnames: Vec<String>,
 }
 
+/// An order that a provider does not take, as long as it says the same.
+#[derive(Clone, Debug, PartialEq, Eq)]
+pub struct Refusal {
+    /// The order's name.
+    pub id: String,
+    /// The order's pool.
+    pub pool: String,
+    /// The order's load balancer.
+    pub owner: Option<Key>,
+    /// The digest of the order.
+    pub digest: String,
+    /// What the provider says, for the hub's administrators.
+    pub message: String,
+}
+
 /// The name of the order of a pool for this load balancer, or for all.
 pub(crate) fn id(pool: &str, owner: Option<&Key>) -> String {
     hub_service_name(pool, owner.map(|key| (&*key.namespace, &*key.name)))

@@ -152,6 +152,10 @@ pub(crate) enum Shortage {
     Pending,
     /// The hub's cloud has yet to give them.
     AwaitsCloud,
+    /// The hub's cloud does not take what is ordered for it.
+    OrderRefused {
+        pool: String,
+    },
     /// Something else is wrong with it.
     NotAccepted,
     InvalidAddress {
@@ -194,6 +198,7 @@ impl Shortage {
         match self {
             Self::Pending => "Pending",
             Self::AwaitsCloud => "AwaitsCloud",
+            Self::OrderRefused { .. } => "OrderRefused",
             Self::NotAccepted => "NotAccepted",
             Self::InvalidAddress { .. } => "InvalidAddress",
             Self::PoolNotOpen { .. } => "PoolNotOpen",
@@ -214,6 +219,10 @@ impl fmt::Display for Shortage {
         match self {
             Self::Pending => f.write_str("its addresses are being recorded"),
             Self::AwaitsCloud => f.write_str("waits for the hub's cloud to give an address"),
+            Self::OrderRefused { pool } => write!(
+                f,
+                "the hub's cloud does not take what is ordered for it: ask the hub's administrators, whom the condition Ready of IPPool {pool} tells why"
+            ),
             Self::NotAccepted => f.write_str("no address is given to what is not accepted"),
             Self::InvalidAddress { text } => write!(f, "\"{text}\" in spec.address.requested is no IP address"),
             Self::PoolNotOpen { pool } => {

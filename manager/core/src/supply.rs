@@ -1,14 +1,16 @@
-//! What providers deliver, and what of it was ordered or withdrawn and is not seen yet. Knows orders by name; decides nothing.
+//! What providers deliver, what of it was ordered or withdrawn and is not seen yet, and which orders they refuse. Knows orders by name; decides nothing.
 
 use std::collections::{BTreeMap, BTreeSet};
 
-use crate::Delivery;
+use crate::{Delivery, Refusal};
 
 /// All deliveries.
 #[derive(Debug, Default)]
 pub(crate) struct Supply {
     by_id: BTreeMap<String, Delivery>,
     said: BTreeMap<String, Saying>,
+    /// Orders that are not taken, by name.
+    refusals: BTreeMap<String, Refusal>,
     /// How many addresses and names each pool was given.
     counts: BTreeMap<String, u32>,
     listed: bool,
@@ -45,6 +47,10 @@ impl Supply {
         };
         if is_as_said {
             self.said.remove(id);
+        }
+        let is_taken = |delivery: &Delivery| self.refusals.get(id).is_some_and(|r| r.digest == delivery.digest);
+        if now.as_ref().is_some_and(is_taken) {
+            self.refusals.remove(id);
         }
         let before = match &now {
             Some(delivery) => self.by_id.insert(id.to_owned(), delivery.clone()),
@@ -92,12 +98,44 @@ impl Supply {
         self.by_id.contains_key(id) || self.said.contains_key(id)
     }
 
-    pub fn ordered(&mut self, id: &str, digest: String) {
+    /// It is ordered like that; whether it was refused when it was ordered otherwise.
+    pub fn ordered(&mut self, id: &str, digest: String) -> bool {
+        let is_mended = self.refusals.get(id).is_some_and(|refusal| refusal.digest != digest);
+        if is_mended {
+            self.refusals.remove(id);
+        }
         self.said.insert(id.to_owned(), Saying::Order { digest });
+        is_mended
     }
 
     pub fn withdrawn(&mut self, id: &str) {
         self.said.insert(id.to_owned(), Saying::Withdraw);
+    }
+
+    /// An order is not taken; whether that is news. What is not ordered any more is none.
+    pub fn refused(&mut self, refusal: Refusal) -> bool {
+        let is_this = |saying: &Saying| matches!(saying, Saying::Order { digest } if *digest == refusal.digest);
+        let is_wanted = self.said.get(&refusal.id).is_some_and(is_this);
+        let is_news = is_wanted && self.refusals.get(&refusal.id) != Some(&refusal);
+        if is_news {
+            self.refusals.insert(refusal.id.clone(), refusal);
+        }
+        is_news
+    }
+
+    /// Nobody orders it any more; whether it was refused.
+    pub fn forget_refusal(&mut self, id: &str) -> bool {
+        self.refusals.remove(id).is_some()
+    }
+
+    /// Why the order of this name is not taken.
+    pub fn refusal(&self, id: &str) -> Option<&Refusal> {
+        self.refusals.get(id)
+    }
+
+    /// The orders of a pool that are not taken.
+    pub fn refusals(&self, pool: &str) -> impl Iterator<Item = &Refusal> {
+        self.refusals.values().filter(move |refusal| refusal.pool == pool)
     }
 
     /// Forgets what was said of this one.

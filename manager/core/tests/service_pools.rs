@@ -2,7 +2,7 @@
 
 mod support;
 
-use nave_manager_core::{Delivery, Key, Seen, Step};
+use nave_manager_core::{Delivery, Key, Refusal, Seen, Step};
 use serde_json::{Value, json};
 use support::hub::Hub;
 use support::objects::{balancer, fleet, nodes, pool, tenant};
@@ -399,4 +399,59 @@ fn an_address_that_its_pool_lost_stays_closed_to_the_ports_of_the_nodes_and_is_n
     hub.delete_balancer(OTHER, "web");
     hub.settle();
     assert!(!closed(&hub), "it is nobody's");
+}
+
+/// The hub's API refuses all that is ordered now.
+fn refuse(hub: &mut Hub, message: &str) {
+    for step in hub.decide() {
+        if let Step::Order(order) = step {
+            let (digest, message) = (order.digest(), message.to_owned());
+            let refusal = Refusal { id: order.id, pool: order.pool, owner: order.owner, digest, message };
+            hub.engine.observe(Seen::Refused(refusal));
+        } else {
+            hub.perform(&step);
+        }
+    }
+    hub.settle();
+}
+
+#[test]
+fn an_order_that_is_refused_is_told_to_both_sides_until_it_is_mended() {
+    for per in ["LoadBalancer", "Fleet"] {
+        let mut hub = hub(&json!({"per": per}));
+        hub.balancer(balancer(NS, "web", &json!({})));
+        let steps = hub.decide();
+        steps.iter().for_each(|step| hub.perform(step));
+        refuse(&mut hub, "metadata.annotations: no key");
+        assert_eq!(hub.condition(NS, "web", "Allocated"), "False/OrderRefused", "{per}");
+        assert_eq!(hub.addresses(NS, "web"), Vec::<String>::new());
+        let status = hub.pools[&Key::cluster("cloud")].status.clone().expect("a status");
+        assert_eq!(status.conditions[0].reason, "OrderRefused");
+        assert!(status.conditions[0].message.contains("metadata.annotations: no key"), "{status:?}");
+
+        hub.pool(pool("cloud", &json!({"source": {"service": {"per": per, "annotations": {"size": "small"}}}})));
+        hub.settle();
+        assert_eq!(hub.condition(NS, "web", "Allocated"), "True/Allocated", "{per}");
+        assert_eq!(hub.addresses(NS, "web").len(), 1);
+        assert_eq!(hub.pools[&Key::cluster("cloud")].status.clone().expect("a status").conditions[0].reason, "Ready");
+    }
+}
+
+#[test]
+fn an_edit_that_is_refused_leaves_the_address_and_says_so() {
+    let mut hub = per_balancer();
+    hub.balancer(balancer(NS, "web", &json!({})));
+    hub.settle();
+    hub.pool(pool(
+        "cloud",
+        &json!({"source": {"service": {"envoyPorts": {"low": 20000, "high": 20002}, "annotations": {"no key": "x"}}}}),
+    ));
+    refuse(&mut hub, "metadata.annotations: no key");
+    assert_eq!(hub.condition(NS, "web", "Allocated"), "True/OrderRefused");
+    assert_eq!(hub.addresses(NS, "web"), ["192.0.2.1"]);
+    assert_eq!(hub.condition(NS, "web", "Programmed"), "True/Programmed");
+    hub.delete_balancer(NS, "web");
+    hub.settle();
+    assert_eq!(hub.pools[&Key::cluster("cloud")].status.clone().expect("a status").conditions[0].reason, "Ready");
+    assert!(hub.allocations.is_empty(), "{:?}", hub.allocations);
 }

@@ -234,6 +234,10 @@ impl Shared {
                     tokio::time::sleep(NEWS).await;
                     return self.inbox.send(Input::Failed(Box::new(step)));
                 }
+                Written::Refused(why) => {
+                    self.learn(vec![why]);
+                    pauses.next().unwrap_or(CALL)
+                }
                 Written::NotNow => pauses.next().unwrap_or(CALL),
             };
             tokio::select! {

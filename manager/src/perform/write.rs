@@ -5,7 +5,7 @@ use std::sync::Arc;
 use kube::api::{DeleteParams, Patch, PatchParams, PostParams, Preconditions};
 use kube::{Api, Client};
 use nave_api::{Fleet, IPAllocation, IPPool, TCPLoadBalancer, Tenant, names};
-use nave_manager_core::{Key, Seen, Step};
+use nave_manager_core::{Key, Order, Refusal, Seen, Step};
 use serde::Serialize;
 use serde_json::{Value, json};
 
@@ -26,6 +26,8 @@ pub(super) enum Written {
     Hopeless,
     /// Not now; perhaps later.
     NotNow,
+    /// It is refused as it is; this says so. Perhaps not later.
+    Refused(Input),
 }
 
 /// Writes to the hub's API.
@@ -71,7 +73,10 @@ impl Writer {
             }
             Step::Order(order) => match self.providers.order(order).await {
                 Ok(()) => Written::Done,
-                Err(error) => not_now("order an address", &order.id, &error),
+                Err(error) => match (refusal(order, &error), not_now("order an address", &order.id, &error)) {
+                    (Some(refusal), _) => Written::Refused(Input::Seen(Box::new(Seen::Refused(refusal)))),
+                    (None, not_now) => not_now,
+                },
             },
             Step::Withdraw { id } => match self.providers.withdraw(id).await {
                 Ok(Ending::Begun) => Written::Done,
@@ -186,8 +191,26 @@ where
     }
 }
 
+/// What the API says of an order that it refuses for what it says, or for who gives it. An API that is away or busy refuses
+/// nothing.
+fn refusal(order: &Order, error: &kube::Error) -> Option<Refusal> {
+    let kube::Error::Api(status) = error else { return None };
+    let Order { id, pool, source: _, fleet: _, owner, uid: _, ports: _ } = order;
+    [BAD_REQUEST, FORBIDDEN, NOT_FOUND, TOO_LARGE, INVALID].contains(&status.code).then(|| Refusal {
+        id: id.clone(),
+        pool: pool.clone(),
+        owner: owner.clone(),
+        digest: order.digest(),
+        message: status.message.chars().take(MESSAGE).collect(),
+    })
+}
+
+/// So many characters of what the API says are shown.
+const MESSAGE: usize = 400;
 /// Whose the fields are that the engine decides; other rooms write other fields of the same objects.
 const MANAGER: &str = "nave-manager/engine";
+const BAD_REQUEST: u16 = 400;
+const FORBIDDEN: u16 = 403;
 const NOT_FOUND: u16 = 404;
 const CONFLICT: u16 = 409;
 const TOO_LARGE: u16 = 413;

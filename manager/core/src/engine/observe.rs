@@ -50,6 +50,12 @@ impl Engine {
             Seen::Delivery(id, now) => {
                 self.world.supply.note(&id, now).iter().for_each(|moved| self.delivery_moved(moved));
             }
+            Seen::Refused(refusal) => {
+                let (pool, owner) = (refusal.pool.clone(), refusal.owner.clone());
+                if self.world.supply.refused(refusal) {
+                    self.supply_moved(&pool, owner.as_ref());
+                }
+            }
             Seen::HubNetworks(networks) => {
                 self.hub_networks_moved(networks);
             }

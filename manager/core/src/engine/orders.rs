@@ -11,7 +11,7 @@ use nave_api::ip_pool::ServicePer;
 use super::Engine;
 use crate::Key;
 use crate::key::uid;
-use crate::order::{Delivery, Order, OrderedPort, id};
+use crate::order::{Delivery, Order, OrderedPort, Refusal, id};
 use crate::pool::{Pool, everywhere, is_everywhere};
 use crate::records::{find_owner, owner_key};
 use crate::step::Step;
@@ -26,13 +26,18 @@ impl Engine {
         for delivery in before.iter().chain(now) {
             self.dirt.orders.insert((delivery.pool.as_str().into(), delivery.owner.clone()));
             self.dirt.addresses.insert(everywhere(&delivery.pool));
-            self.dirt.pool_statuses.insert(delivery.pool.as_str().into());
-            match &delivery.owner {
-                Some(owner) => drop(self.dirt.statuses.insert(owner.clone())),
-                None => self.dirt.statuses.extend(self.owners_in(&delivery.pool)),
-            }
+            self.supply_moved(&delivery.pool, delivery.owner.as_ref());
         }
         self.delivered_moved(before.as_ref(), now.as_ref());
+    }
+
+    /// There is something else to say of what a provider does for this owner, or for all of the pool.
+    pub(super) fn supply_moved(&mut self, pool: &str, owner: Option<&Key>) {
+        self.dirt.pool_statuses.insert(pool.into());
+        match owner {
+            Some(owner) => drop(self.dirt.statuses.insert(owner.clone())),
+            None => self.dirt.statuses.extend(self.owners_in(pool)),
+        }
     }
 
     /// What was recorded in a pool whose addresses a cloud gives, or who has it, changed.
@@ -75,13 +80,19 @@ impl Engine {
                 Wanted::This(order) => {
                     let digest = order.digest();
                     if has != Some(&digest) {
-                        self.world.supply.ordered(&id, digest);
+                        if self.world.supply.ordered(&id, digest) {
+                            self.supply_moved(&pool, owner.as_ref());
+                        }
                         steps.push(Step::Order(*order));
                     }
                 }
                 Wanted::AsItIs => {}
                 Wanted::Nothing => {
-                    if has.is_some() {
+                    let has = has.is_some();
+                    if self.world.supply.forget_refusal(&id) {
+                        self.supply_moved(&pool, owner.as_ref());
+                    }
+                    if has {
                         self.world.supply.withdrawn(&id);
                         steps.push(Step::Withdraw { id });
                     }
@@ -173,6 +184,17 @@ impl Engine {
     /// Whether a cloud may still send traffic for this owner to the ports that are recorded for him.
     pub(super) fn is_delivered(&self, address: IpAddr, pool: &str, owner: &Key) -> bool {
         is_everywhere(address) && self.world.supply.may_deliver(&id(pool, Some(owner)))
+    }
+
+    /// Why a provider does not take what is ordered for a load balancer.
+    pub(super) fn refusal(&self, key: &Key, balancer: &TCPLoadBalancer) -> Option<&Refusal> {
+        let own = self.world.records.of(key, uid(&balancer.metadata)).filter(|(address, _)| is_everywhere(*address));
+        let mut pools = own.map(|(_, object)| object.spec.pool.as_str());
+        let refusal = |pool: &str| {
+            let supply = &self.world.supply;
+            supply.refusal(&id(pool, Some(key))).or_else(|| supply.refusal(&id(pool, None)))
+        };
+        pools.find_map(refusal)
     }
 
     /// What was delivered for a load balancer that is recorded in this pool.

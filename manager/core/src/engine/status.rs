@@ -13,6 +13,7 @@ use super::Engine;
 use super::serve::{Entry, Programmed};
 use crate::key::uid;
 use crate::ledger::Standing;
+use crate::order::Refusal;
 use crate::pool::is_everywhere;
 use crate::ports::Door;
 use crate::problem::{Problem, Shortage};
@@ -73,8 +74,13 @@ impl Engine {
         let problems = entry.all_problems();
         let accepted = accepted(&problems);
         let awaits_cloud = || addresses.is_empty() && self.is_ordered(key, balancer);
-        let shortage = entry.shortage.clone().or_else(|| awaits_cloud().then_some(Shortage::AwaitsCloud));
-        let allocated = self.allocated(shortage.as_ref(), &addresses);
+        let refusal = self.refusal(key, balancer);
+        let waits = || match refusal {
+            Some(refusal) => Shortage::OrderRefused { pool: refusal.pool.clone() },
+            None => Shortage::AwaitsCloud,
+        };
+        let shortage = entry.shortage.clone().or_else(|| awaits_cloud().then(waits));
+        let allocated = self.allocated(shortage.as_ref(), &addresses, refusal);
         let is_settled_so_far = entry.shortage != Some(Shortage::Pending);
         let stopped = problems.into_iter().find(|problem| problem.stops_service()).cloned();
         let (programmed, patience) = match stopped {
@@ -127,7 +133,7 @@ impl Engine {
         self.world.records.of(key, uid(&balancer.metadata)).any(|(address, _)| is_everywhere(address))
     }
 
-    fn allocated(&self, shortage: Option<&Shortage>, addresses: &[Address]) -> Verdict {
+    fn allocated(&self, shortage: Option<&Shortage>, addresses: &[Address], refusal: Option<&Refusal>) -> Verdict {
         let kind = ConditionType::Allocated;
         if let Some(shortage) = shortage {
             return Verdict::fails(kind, shortage.reason(), shortage.to_string());
@@ -138,7 +144,10 @@ impl Engine {
         };
         let orphans: Vec<&Address> = addresses.iter().filter(|address| !self.is_offered(address)).collect();
         if orphans.is_empty() {
-            return Verdict::holds(kind, "Allocated", listed(addresses.iter().collect()));
+            let all = listed(addresses.iter().collect());
+            let Some(Refusal { pool, .. }) = refusal else { return Verdict::holds(kind, "Allocated", all) };
+            let refused = Shortage::OrderRefused { pool: pool.clone() };
+            return Verdict::holds(kind, refused.reason(), format!("{all} as it was ordered before: {refused}"));
         }
         let message = format!("{}: the pool gives it no longer; it is served until it is let go", listed(orphans));
         Verdict::holds(kind, "Orphaned", message)
