@@ -420,8 +420,9 @@ fn an_order_that_is_refused_is_told_to_both_sides_until_it_is_mended() {
     for per in ["LoadBalancer", "Fleet"] {
         let mut hub = hub(&json!({"per": per}));
         hub.balancer(balancer(NS, "web", &json!({})));
-        let steps = hub.decide();
-        steps.iter().for_each(|step| hub.perform(step));
+        for step in hub.decide() {
+            hub.perform(&step);
+        }
         refuse(&mut hub, "metadata.annotations: no key");
         assert_eq!(hub.condition(NS, "web", "Allocated"), "False/OrderRefused", "{per}");
         assert_eq!(hub.addresses(NS, "web"), Vec::<String>::new());
