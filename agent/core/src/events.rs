@@ -9,7 +9,7 @@ use crate::{Key, Problem};
 /// The longest note that an Event takes.
 const LONGEST: usize = 1000;
 /// Reasons that say no more than that something is on its way, or that another condition says why not.
-const QUIET: [&str; 3] = ["Pending", "NotAccepted", "NotAllocated"];
+const QUIET: [&str; 5] = ["Pending", "NotAccepted", "NotAllocated", "NodeSetMissing", "AwaitsCloud"];
 
 /// Normal or Warning.
 #[derive(Clone, Copy, Debug, PartialEq, Eq, PartialOrd, Ord)]

@@ -103,9 +103,9 @@ async fn in_order(hub: &Hub, last: &[&str]) {
     // The log has a line when the request has ended, which may be after its effect is seen.
     eventually("one after the other is in the log", async || {
         let writes = hub.writes();
-        let mut rest = writes.iter();
-        let missing = order.iter().find(|what| !rest.any(|write| write.starts_with(**what)));
-        missing.map_or(Ok(()), |what| Err(format!("{what} is not next in {writes:#?}")))
+        let last: Vec<_> = order.iter().map(|what| writes.iter().rposition(|write| write.starts_with(what))).collect();
+        let is_so = last.iter().all(Option::is_some) && last.is_sorted();
+        if is_so { Ok(()) } else { Err(format!("{last:?} of {writes:#?}")) }
     })
     .await;
 }

@@ -26,7 +26,7 @@ mod supply;
 pub use compile::{of_stat_prefix, stat_prefix};
 pub use engine::Engine;
 pub use key::Key;
-pub use order::{Delivery, Order, OrderedPort, Refusal};
+pub use order::{Answer, Delivery, Order, OrderedPort};
 pub use seen::{Role, Seen, Settings, Sight};
 pub use step::{Announcement, Outcome, Step, Tone};
 

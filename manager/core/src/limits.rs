@@ -32,7 +32,7 @@ pub(crate) struct Claim {
 pub(crate) enum Say {
     /// Ours: we go on from what we decided before.
     Ours,
-    /// A leader's: we go on from what a status says, and come to what he came to.
+    /// A leader's: whenever something changes, we go on from what a status says, and come to what he came to.
     Leaders,
 }
 
@@ -43,11 +43,9 @@ impl Claim {
     }
 
     /// It runs, and gets what was decided.
-    fn get(&mut self, verdict: &Verdict, say: Say) {
+    fn get(&mut self, verdict: &Verdict) {
         self.has = self.ports.difference(&verdict.withheld).copied().collect();
-        if say == Say::Ours {
-            self.served = verdict.backends.unwrap_or(self.backends);
-        }
+        self.served = verdict.backends.unwrap_or(self.backends);
     }
 }
 
@@ -127,13 +125,13 @@ impl Line {
 
     /// Decides anew; returns the verdicts that changed. Costs nothing for the others where all that is asked for is within the
     /// limits.
-    pub fn decide(&mut self, quota: Option<&Quota>, say: Say) -> Vec<(Key, Verdict)> {
+    pub fn decide(&mut self, quota: Option<&Quota>) -> Vec<(Key, Verdict)> {
         let is_within = quota.is_none_or(|quota| exceeded(quota, &self.asked).is_none());
         let fresh = std::mem::take(&mut self.fresh);
         if is_within && self.limited.is_none() {
             for rank in fresh.iter().filter(|rank| !rank.waits) {
                 if let Some((claim, verdict)) = self.members.get_mut(rank) {
-                    claim.get(verdict, say);
+                    claim.get(verdict);
                 }
             }
             return Vec::new();
@@ -144,7 +142,7 @@ impl Line {
         let mut changed = Vec::new();
         for ((rank, (claim, said)), verdict) in self.members.iter_mut().zip(verdicts) {
             if !rank.waits {
-                claim.get(&verdict, say);
+                claim.get(&verdict);
             }
             if *said != verdict {
                 changed.push((rank.key.clone(), verdict.clone()));
@@ -272,7 +270,7 @@ mod tests {
     }
 
     fn decided(line: &mut Line, quota: &Quota) -> Vec<(String, Verdict)> {
-        line.decide(Some(quota), Say::Ours).into_iter().map(|(key, verdict)| (key.name.to_string(), verdict)).collect()
+        line.decide(Some(quota)).into_iter().map(|(key, verdict)| (key.name.to_string(), verdict)).collect()
     }
 
     #[test]
@@ -354,13 +352,13 @@ mod tests {
         let mut line = Line::default();
         let quota = Quota { endpoints: Some(5), ..Quota::default() };
         line.put(None, rank(false, "a"), claim(&[1], &[1], 10, 10), Say::Leaders);
-        assert_eq!(line.decide(Some(&quota), Say::Leaders), []);
+        assert_eq!(line.decide(Some(&quota)), []);
         line.put(Some(&rank(false, "a")), rank(false, "a"), claim(&[1], &[1], 10, 7), Say::Leaders);
-        assert_eq!(line.decide(Some(&quota), Say::Leaders)[0].1.backends, Some(7), "the limit came later");
+        assert_eq!(line.decide(Some(&quota))[0].1.backends, Some(7), "the limit came later");
         line.put(Some(&rank(false, "a")), rank(false, "a"), claim(&[1], &[1], 10, 0), Say::Leaders);
-        assert_eq!(line.decide(Some(&quota), Say::Leaders)[0].1.backends, Some(5), "he has not seen the backends yet");
+        assert_eq!(line.decide(Some(&quota))[0].1.backends, Some(5), "he has not seen the backends yet");
         let other = Quota { load_balancers: Some(0), ..Quota::default() };
-        assert_eq!(line.decide(Some(&other), Say::Leaders)[0].1.backends, None, "another limit takes no backends");
+        assert_eq!(line.decide(Some(&other))[0].1.backends, None, "another limit takes no backends");
     }
 
     #[test]

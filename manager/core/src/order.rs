@@ -1,6 +1,7 @@
 //! What is ordered of a provider, who gives addresses that are not ours, and what it has delivered. Knows load balancers and
 //! ports; knows no cloud.
 
+use std::collections::BTreeSet;
 use std::net::IpAddr;
 
 use nave_api::ip_pool::Source;
@@ -69,21 +70,30 @@ pub struct Delivery {
     pub addresses: Vec<IpAddr>,
     /// Names that it was given instead of addresses, or beside them.
     pub hostnames: Vec<String>,
+    /// The ports that it has, as clients find them.
+    pub ports: BTreeSet<(Protocol, u16)>,
 }
 
-/// An order that a provider does not take, as long as it says the same.
+impl Delivery {
+    /// What is delivered by an order of which nothing came.
+    pub(crate) fn none(id: &str, pool: String, owner: Option<Key>) -> Self {
+        let (uid, digest) = (String::new(), String::new());
+        let (addresses, hostnames, ports) = (Vec::new(), Vec::new(), BTreeSet::new());
+        Self { id: id.to_owned(), pool, owner, uid, digest, addresses, hostnames, ports }
+    }
+}
+
+/// What a provider says of an order.
 #[derive(Clone, Debug, PartialEq, Eq)]
-pub struct Refusal {
+pub struct Answer {
     /// The order's name.
     pub id: String,
     /// The order's pool.
     pub pool: String,
-    /// The order's load balancer.
-    pub owner: Option<Key>,
     /// The digest of the order.
     pub digest: String,
-    /// What the provider says, for the hub's administrators.
-    pub message: String,
+    /// Why it is not taken, for the hub's administrators; nothing where it is.
+    pub refusal: Option<String>,
 }
 
 /// The name of the order of a pool for this load balancer, or for all.

@@ -151,9 +151,7 @@ pub(crate) enum Shortage {
     /// They are being recorded.
     Pending,
     /// The hub's cloud has yet to give them.
-    AwaitsCloud,
-    /// The hub's cloud does not take what is ordered for it.
-    OrderRefused {
+    AwaitsCloud {
         pool: String,
     },
     /// Something else is wrong with it.
@@ -197,8 +195,7 @@ impl Shortage {
     pub fn reason(&self) -> &'static str {
         match self {
             Self::Pending => "Pending",
-            Self::AwaitsCloud => "AwaitsCloud",
-            Self::OrderRefused { .. } => "OrderRefused",
+            Self::AwaitsCloud { .. } => "AwaitsCloud",
             Self::NotAccepted => "NotAccepted",
             Self::InvalidAddress { .. } => "InvalidAddress",
             Self::PoolNotOpen { .. } => "PoolNotOpen",
@@ -218,10 +215,9 @@ impl fmt::Display for Shortage {
     fn fmt(&self, f: &mut fmt::Formatter<'_>) -> fmt::Result {
         match self {
             Self::Pending => f.write_str("its addresses are being recorded"),
-            Self::AwaitsCloud => f.write_str("waits for the hub's cloud to give an address"),
-            Self::OrderRefused { pool } => write!(
+            Self::AwaitsCloud { pool } => write!(
                 f,
-                "the hub's cloud does not take what is ordered for it: ask the hub's administrators, whom the condition Ready of IPPool {pool} tells why"
+                "waits for the hub's cloud to give an address with its ports; where that lasts, the condition Ready of IPPool {pool} says more"
             ),
             Self::NotAccepted => f.write_str("no address is given to what is not accepted"),
             Self::InvalidAddress { text } => write!(f, "\"{text}\" in spec.address.requested is no IP address"),

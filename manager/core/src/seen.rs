@@ -4,7 +4,7 @@ use ipnet::IpNet;
 use nave_api::{Fleet, IPAllocation, IPPool, NodeSet, TCPLoadBalancer, Tenant};
 use nave_xds::report::Report;
 
-use crate::{Delivery, Key, Refusal};
+use crate::{Answer, Delivery, Key};
 
 /// What does not change while the engine lives.
 #[derive(Clone, Debug, Default)]
@@ -46,8 +46,8 @@ pub enum Seen {
     Deliveries(Vec<Delivery>),
     /// What is delivered by the order of this name now, if anything.
     Delivery(String, Option<Delivery>),
-    /// An order is not taken.
-    Refused(Refusal),
+    /// A provider takes an order, or does not.
+    Answered(Answer),
     /// The networks of the hub's nodes, pods and services, all that are known now.
     HubNetworks(Vec<IpNet>),
     /// An Envoy's word. Stream numbers must be unique over all replicas whose reports come here.

@@ -2,7 +2,7 @@
 
 use std::collections::{BTreeMap, BTreeSet};
 
-use crate::{Delivery, Refusal};
+use crate::{Answer, Delivery, Key};
 
 /// All deliveries.
 #[derive(Debug, Default)]
@@ -10,7 +10,7 @@ pub(crate) struct Supply {
     by_id: BTreeMap<String, Delivery>,
     said: BTreeMap<String, Saying>,
     /// Orders that are not taken, by name.
-    refusals: BTreeMap<String, Refusal>,
+    refusals: BTreeMap<String, Answer>,
     /// How many addresses and names each pool was given.
     counts: BTreeMap<String, u32>,
     listed: bool,
@@ -20,7 +20,7 @@ pub(crate) struct Supply {
 #[derive(Clone, Debug, PartialEq, Eq)]
 enum Saying {
     Order { digest: String },
-    Withdraw,
+    Withdraw { pool: String, owner: Option<Key> },
 }
 
 impl Supply {
@@ -42,16 +42,10 @@ impl Supply {
                 Some(delivery) => delivery.digest == *digest,
                 None => self.by_id.contains_key(id),
             },
-            Some(Saying::Withdraw) => now.is_none(),
+            Some(Saying::Withdraw { .. }) => now.is_none(),
             None => false,
         };
-        if is_as_said {
-            self.said.remove(id);
-        }
-        let is_taken = |delivery: &Delivery| self.refusals.get(id).is_some_and(|r| r.digest == delivery.digest);
-        if now.as_ref().is_some_and(is_taken) {
-            self.refusals.remove(id);
-        }
+        let said = if is_as_said { self.said.remove(id) } else { None };
         let before = match &now {
             Some(delivery) => self.by_id.insert(id.to_owned(), delivery.clone()),
             None => self.by_id.remove(id),
@@ -64,7 +58,12 @@ impl Supply {
             let count = self.counts.entry(now.pool.clone()).or_default();
             *count = count.saturating_add(given(now));
         }
-        (is_as_said || before != now).then_some((before, now))
+        // What was withdrawn before it was delivered is over, too.
+        let never = match said {
+            Some(Saying::Withdraw { pool, owner }) if before.is_none() => Some(Delivery::none(id, pool, owner)),
+            Some(_) | None => None,
+        };
+        (is_as_said || before != now).then_some((before.or(never), now))
     }
 
     pub fn is_listed(&self) -> bool {
@@ -88,7 +87,7 @@ impl Supply {
     pub fn digest(&self, id: &str) -> Option<&str> {
         match self.said.get(id) {
             Some(Saying::Order { digest }) => Some(digest),
-            Some(Saying::Withdraw) => None,
+            Some(Saying::Withdraw { .. }) => None,
             None => self.by_id.get(id).map(|delivery| delivery.digest.as_str()),
         }
     }
@@ -98,44 +97,34 @@ impl Supply {
         self.by_id.contains_key(id) || self.said.contains_key(id)
     }
 
-    /// It is ordered like that; whether it was refused when it was ordered otherwise.
-    pub fn ordered(&mut self, id: &str, digest: String) -> bool {
-        let is_mended = self.refusals.get(id).is_some_and(|refusal| refusal.digest != digest);
-        if is_mended {
-            self.refusals.remove(id);
-        }
+    pub fn ordered(&mut self, id: &str, digest: String) {
         self.said.insert(id.to_owned(), Saying::Order { digest });
-        is_mended
     }
 
-    pub fn withdrawn(&mut self, id: &str) {
-        self.said.insert(id.to_owned(), Saying::Withdraw);
+    /// It is to end; the owner is for whom it was ordered.
+    pub fn withdrawn(&mut self, id: &str, pool: &str, owner: Option<&Key>) {
+        self.said.insert(id.to_owned(), Saying::Withdraw { pool: pool.to_owned(), owner: owner.cloned() });
+        self.refusals.remove(id);
     }
 
-    /// An order is not taken; whether that is news. What is not ordered any more is none.
-    pub fn refused(&mut self, refusal: Refusal) -> bool {
-        let is_this = |saying: &Saying| matches!(saying, Saying::Order { digest } if *digest == refusal.digest);
-        let is_wanted = self.said.get(&refusal.id).is_some_and(is_this);
-        let is_news = is_wanted && self.refusals.get(&refusal.id) != Some(&refusal);
+    /// What is said of the order that is wanted; whether that is news. Words that change from one try to the next are none.
+    pub fn answered(&mut self, answer: Answer) -> bool {
+        let is_this = |saying: &Saying| matches!(saying, Saying::Order { digest } if *digest == answer.digest);
+        if answer.refusal.is_none() {
+            return self.digest(&answer.id) == Some(&answer.digest) && self.refusals.remove(&answer.id).is_some();
+        }
+        let is_known = self.refusals.get(&answer.id).is_some_and(|known| known.digest == answer.digest);
+        let is_news = !is_known && self.said.get(&answer.id).is_some_and(is_this);
         if is_news {
-            self.refusals.insert(refusal.id.clone(), refusal);
+            self.refusals.insert(answer.id.clone(), answer);
         }
         is_news
     }
 
-    /// Nobody orders it any more; whether it was refused.
-    pub fn forget_refusal(&mut self, id: &str) -> bool {
-        self.refusals.remove(id).is_some()
-    }
-
-    /// Why the order of this name is not taken.
-    pub fn refusal(&self, id: &str) -> Option<&Refusal> {
-        self.refusals.get(id)
-    }
-
-    /// The orders of a pool that are not taken.
-    pub fn refusals(&self, pool: &str) -> impl Iterator<Item = &Refusal> {
-        self.refusals.values().filter(move |refusal| refusal.pool == pool)
+    /// The names of the orders of a pool that are refused, and why.
+    pub fn refusals(&self, pool: &str) -> impl Iterator<Item = (&str, &str)> {
+        let all = self.refusals.values().filter(move |answer| answer.pool == pool);
+        all.filter_map(|answer| Some((answer.id.as_str(), answer.refusal.as_deref()?)))
     }
 
     /// Forgets what was said of this one.
@@ -151,6 +140,7 @@ impl Supply {
     /// Forgets everything that was said.
     pub fn forget_all(&mut self) {
         self.said.clear();
+        self.refusals.clear();
     }
 }
 

@@ -2,7 +2,7 @@
 
 mod support;
 
-use nave_manager_core::{Key, Seen, Sight};
+use nave_manager_core::{Engine, Key, Role, Seen, Settings, Sight, Step};
 use serde_json::{Value, json};
 use support::hub::Hub;
 use support::objects::{balancer, fleet, nodes, pool, tenant};
@@ -162,4 +162,32 @@ fn an_address_whose_record_is_deleted_by_hand_goes_back_to_who_lives() {
     hub.settle();
     assert_eq!(hub.addresses(NS, "web"), ["203.0.113.0"]);
     assert_eq!(hub.condition(OTHER, "older", "Allocated"), "False/PoolExhausted");
+}
+
+/// A follower sees what there is now; whether it serves what the leader does.
+fn follow(follower: &mut Engine, hub: &Hub) -> bool {
+    hub.lists().into_iter().for_each(|seen| follower.observe(seen));
+    assert_eq!(follower.settle(Role::Follower, hub.time()).steps, []);
+    follower.resources("default") == hub.served["default"].values().cloned().collect::<Vec<_>>()
+}
+
+#[test]
+fn who_follows_serves_what_the_leader_serves_whatever_came_late() {
+    let mut hub = hub(&json!({"endpoints": 15}), &addresses("203.0.113.0/29"));
+    let mut follower = Engine::new(Settings::default());
+    for name in ["a", "b"] {
+        hub.balancer(balancer(NS, name, &on(&[80])));
+    }
+    hub.settle();
+    assert!(follow(&mut follower, &hub));
+    hub.node_set(nodes(NS, "default", &NODES));
+    follow(&mut follower, &hub); // the statuses speak of two nodes still
+    hub.settle();
+    assert!(follow(&mut follower, &hub));
+    hub.balancer(balancer(NS, "b", &on(&[80, 81])));
+    hub.settle();
+    assert!(follow(&mut follower, &hub), "nobody loses what he has");
+    follower.replan();
+    let steps = follower.settle(Role::Leader, hub.time()).steps;
+    assert!(!steps.iter().any(|step| matches!(step, Step::WriteLoadBalancerStatus { .. })), "{steps:?}");
 }

@@ -2,7 +2,7 @@
 
 mod support;
 
-use nave_manager_core::{Role, Step};
+use nave_manager_core::{Key, Role, Seen, Sight, Step};
 use serde_json::json;
 use support::hub::Hub;
 use support::objects::{balancer, fleet, nodes, pool, tenant};
@@ -212,6 +212,23 @@ fn over_quota_is_the_newest_and_never_what_runs() {
     hub.delete_balancer(NS, "b-older");
     hub.settle();
     assert_eq!(hub.condition(NS, "a-newer", "Programmed"), "True/Programmed");
+}
+
+#[test]
+fn nobody_is_sent_to_a_load_balancer_before_its_nodes_are_known() {
+    let mut hub = hub();
+    hub.tenant(tenant("news", &json!({"backends": {"allow": ["10.0.0.0/8"]}})));
+    hub.balancer(balancer("tenant-news", "web", &json!({})));
+    hub.settle();
+    assert_eq!(hub.condition("tenant-news", "web", "Allocated"), "True/Allocated");
+    assert_eq!(hub.condition("tenant-news", "web", "Programmed"), "False/NotAccepted");
+    hub.node_set(nodes("tenant-news", "default", &[("n1", "10.20.0.1")]));
+    hub.settle();
+    assert_eq!(hub.condition("tenant-news", "web", "Programmed"), "True/Programmed");
+    hub.engine.observe(Seen::NodeSets(Sight::Gone(Key::new("tenant-news", "default"))));
+    hub.settle();
+    assert_eq!(hub.condition("tenant-news", "web", "Accepted"), "False/NodeSetMissing");
+    assert_eq!(hub.condition("tenant-news", "web", "Programmed"), "True/Programmed", "what was shown once stays");
 }
 
 #[test]

@@ -2,7 +2,9 @@
 
 mod support;
 
-use nave_manager_core::{Delivery, Key, Refusal, Seen, Step};
+use std::collections::BTreeSet;
+
+use nave_manager_core::{Answer, Delivery, Key, Order, Seen, Step};
 use serde_json::{Value, json};
 use support::hub::Hub;
 use support::objects::{balancer, fleet, nodes, pool, tenant};
@@ -317,6 +319,7 @@ fn what_was_ordered_and_is_not_as_ordered_is_ordered_again() {
         digest: digest.into(),
         addresses: Vec::new(),
         hostnames: Vec::new(),
+        ports: BTreeSet::new(),
     };
     let orders = |hub: &mut Hub| hub.decide().iter().filter(|step| matches!(step, Step::Order(_))).count();
     hub.engine.observe(Seen::Delivery(order.id.clone(), Some(delivery("somebody's"))));
@@ -401,58 +404,130 @@ fn an_address_that_its_pool_lost_stays_closed_to_the_ports_of_the_nodes_and_is_n
     assert!(!closed(&hub), "it is nobody's");
 }
 
-/// The hub's API refuses all that is ordered now.
-fn refuse(hub: &mut Hub, message: &str) {
+/// The hub's API refuses all that is ordered now; what that is.
+fn refuse(hub: &mut Hub, words: &str) -> Vec<Order> {
+    let mut refused = Vec::new();
     for step in hub.decide() {
-        if let Step::Order(order) = step {
-            let (digest, message) = (order.digest(), message.to_owned());
-            let refusal = Refusal { id: order.id, pool: order.pool, owner: order.owner, digest, message };
-            hub.engine.observe(Seen::Refused(refusal));
-        } else {
-            hub.perform(&step);
+        match step {
+            Step::Order(order) => refused.push(order),
+            step => hub.perform(&step),
         }
     }
+    for order in &refused {
+        let (id, pool, digest) = (order.id.clone(), order.pool.clone(), order.digest());
+        hub.engine.observe(Seen::Answered(Answer { id, pool, digest, refusal: Some(words.to_owned()) }));
+    }
     hub.settle();
+    refused
+}
+
+fn record_first(hub: &mut Hub) {
+    for step in hub.decide() {
+        hub.perform(&step);
+    }
+}
+
+/// Why the pool is ready, and in which words.
+fn pool_says(hub: &Hub) -> (String, String) {
+    let status = hub.pools[&Key::cluster("cloud")].status.clone().unwrap_or_default();
+    status.conditions.into_iter().map(|condition| (condition.reason, condition.message)).next().unwrap_or_default()
 }
 
 #[test]
-fn an_order_that_is_refused_is_told_to_both_sides_until_it_is_mended() {
+fn an_order_that_is_refused_shows_on_its_pool_until_it_is_taken() {
     for per in ["LoadBalancer", "Fleet"] {
         let mut hub = hub(&json!({"per": per}));
         hub.balancer(balancer(NS, "web", &json!({})));
-        for step in hub.decide() {
-            hub.perform(&step);
+        record_first(&mut hub);
+        let orders = refuse(&mut hub, "exceeded quota");
+        assert_eq!(hub.condition(NS, "web", "Allocated"), "False/AwaitsCloud", "{per}");
+        let (reason, words) = pool_says(&hub);
+        assert!(
+            reason == "OrderRefused" && words.contains("exceeded quota") && words.contains(&orders[0].id),
+            "{words}"
+        );
+        // It is tried again.
+        for order in &orders {
+            hub.order(order);
         }
-        refuse(&mut hub, "metadata.annotations: no key");
-        assert_eq!(hub.condition(NS, "web", "Allocated"), "False/OrderRefused", "{per}");
-        assert_eq!(hub.addresses(NS, "web"), Vec::<String>::new());
-        let status = hub.pools[&Key::cluster("cloud")].status.clone().expect("a status");
-        assert_eq!(status.conditions[0].reason, "OrderRefused");
-        assert!(status.conditions[0].message.contains("metadata.annotations: no key"), "{status:?}");
-
-        hub.pool(pool("cloud", &json!({"source": {"service": {"per": per, "annotations": {"size": "small"}}}})));
         hub.settle();
         assert_eq!(hub.condition(NS, "web", "Allocated"), "True/Allocated", "{per}");
-        assert_eq!(hub.addresses(NS, "web").len(), 1);
-        assert_eq!(hub.pools[&Key::cluster("cloud")].status.clone().expect("a status").conditions[0].reason, "Ready");
+        assert_eq!(pool_says(&hub).0, "Ready", "{per}");
     }
 }
 
 #[test]
-fn an_edit_that_is_refused_leaves_the_address_and_says_so() {
+fn an_order_that_is_refused_and_then_another_one_is_told_until_one_is_taken() {
     let mut hub = per_balancer();
+    let source =
+        |annotation: &str| json!({"envoyPorts": {"low": 20000, "high": 20002}, "annotations": {annotation: "x"}});
+    let change =
+        |hub: &mut Hub, annotation: &str| hub.pool(pool("cloud", &json!({"source": {"service": source(annotation)}})));
     hub.balancer(balancer(NS, "web", &json!({})));
     hub.settle();
-    hub.pool(pool(
-        "cloud",
-        &json!({"source": {"service": {"envoyPorts": {"low": 20000, "high": 20002}, "annotations": {"no key": "x"}}}}),
-    ));
-    refuse(&mut hub, "metadata.annotations: no key");
-    assert_eq!(hub.condition(NS, "web", "Allocated"), "True/OrderRefused");
-    assert_eq!(hub.addresses(NS, "web"), ["192.0.2.1"]);
-    assert_eq!(hub.condition(NS, "web", "Programmed"), "True/Programmed");
+    for annotation in ["one", "two"] {
+        change(&mut hub, annotation);
+        refuse(&mut hub, annotation);
+        assert_eq!(pool_says(&hub).0, "OrderRefused");
+        assert!(pool_says(&hub).1.ends_with(annotation), "{}", pool_says(&hub).1);
+        assert_eq!(hub.condition(NS, "web", "Allocated"), "True/Allocated", "what was ordered before stays");
+        assert_eq!(hub.condition(NS, "web", "Programmed"), "True/Programmed");
+    }
+    change(&mut hub, "three");
+    hub.settle();
+    assert_eq!(pool_says(&hub).0, "Ready");
+}
+
+#[test]
+fn who_joins_an_address_is_shown_it_when_the_cloud_has_his_ports() {
+    let mut hub = hub(&json!({"per": "Fleet"}));
+    hub.balancer(balancer(NS, "web", &json!({})));
+    hub.settle();
+    let address = hub.addresses(NS, "web");
+    hub.balancer(balancer(OTHER, "dns", &json!({"ports": [{"port": 53, "protocol": "UDP", "backendPort": 30053}]})));
+    record_first(&mut hub);
+    let orders = refuse(&mut hub, "exceeded quota");
+    assert_eq!(hub.addresses(OTHER, "dns"), Vec::<String>::new());
+    assert_eq!(hub.condition(OTHER, "dns", "Allocated"), "False/AwaitsCloud");
+    assert_eq!(hub.condition(OTHER, "dns", "Programmed"), "False/NotAllocated");
+    assert_eq!(hub.addresses(NS, "web"), address);
+    for order in &orders {
+        hub.order(order);
+    }
+    hub.settle();
+    assert_eq!(hub.addresses(OTHER, "dns"), address);
+    assert_eq!(hub.condition(OTHER, "dns", "Programmed"), "True/Programmed");
+}
+
+#[test]
+fn what_was_refused_and_is_wanted_no_more_keeps_nothing() {
+    let mut hub = per_balancer();
+    hub.balancer(balancer(NS, "web", &json!({})));
+    record_first(&mut hub);
+    refuse(&mut hub, "exceeded quota");
     hub.delete_balancer(NS, "web");
     hub.settle();
-    assert_eq!(hub.pools[&Key::cluster("cloud")].status.clone().expect("a status").conditions[0].reason, "Ready");
     assert!(hub.allocations.is_empty(), "{:?}", hub.allocations);
+    assert_eq!(pool_says(&hub).0, "Ready");
+
+    hub.balancer(balancer(NS, "web", &json!({})));
+    record_first(&mut hub);
+    let orders = refuse(&mut hub, "exceeded quota");
+    hub.delete_pool("cloud");
+    let steps = hub.decide();
+    assert!(
+        steps.contains(&Step::Withdraw { id: orders[0].id.clone() }),
+        "nobody was given anything of it: {steps:#?}"
+    );
+}
+
+#[test]
+fn what_was_refused_is_forgotten_with_the_lead() {
+    let mut hub = per_balancer();
+    hub.balancer(balancer(NS, "web", &json!({})));
+    record_first(&mut hub);
+    refuse(&mut hub, "exceeded quota");
+    hub.engine.replan();
+    hub.settle();
+    assert_eq!((hub.addresses(NS, "web").len(), pool_says(&hub).0), (1, "Ready".to_owned()));
 }

@@ -5,7 +5,7 @@ use std::sync::Arc;
 use kube::api::{DeleteParams, Patch, PatchParams, PostParams, Preconditions};
 use kube::{Api, Client};
 use nave_api::{Fleet, IPAllocation, IPPool, TCPLoadBalancer, Tenant, names};
-use nave_manager_core::{Key, Order, Refusal, Seen, Step};
+use nave_manager_core::{Answer, Key, Order, Seen, Step};
 use serde::Serialize;
 use serde_json::{Value, json};
 
@@ -72,9 +72,9 @@ impl Writer {
                 self.status(&Api::<Fleet>::all(self.client.clone()), name, uid, status).await
             }
             Step::Order(order) => match self.providers.order(order).await {
-                Ok(()) => Written::Done,
-                Err(error) => match (refusal(order, &error), not_now("order an address", &order.id, &error)) {
-                    (Some(refusal), _) => Written::Refused(Input::Seen(Box::new(Seen::Refused(refusal)))),
+                Ok(()) => Written::Learnt(vec![answer(order, None)]),
+                Err(error) => match (refusal(&error), not_now("order an address", &order.id, &error)) {
+                    (Some(words), _) => Written::Refused(answer(order, Some(words))),
                     (None, not_now) => not_now,
                 },
             },
@@ -191,18 +191,16 @@ where
     }
 }
 
-/// What the API says of an order that it refuses for what it says, or for who gives it. An API that is away or busy refuses
-/// nothing.
-fn refusal(order: &Order, error: &kube::Error) -> Option<Refusal> {
+/// What the API says of what it refuses for what it says, or for who says it. An API that is away or busy refuses nothing.
+fn refusal(error: &kube::Error) -> Option<String> {
     let kube::Error::Api(status) = error else { return None };
-    let Order { id, pool, source: _, fleet: _, owner, uid: _, ports: _ } = order;
-    [BAD_REQUEST, FORBIDDEN, NOT_FOUND, TOO_LARGE, INVALID].contains(&status.code).then(|| Refusal {
-        id: id.clone(),
-        pool: pool.clone(),
-        owner: owner.clone(),
-        digest: order.digest(),
-        message: status.message.chars().take(MESSAGE).collect(),
-    })
+    let is_final = [BAD_REQUEST, FORBIDDEN, NOT_FOUND, TOO_LARGE, INVALID].contains(&status.code);
+    is_final.then(|| status.message.chars().take(MESSAGE).collect())
+}
+
+fn answer(order: &Order, refusal: Option<String>) -> Input {
+    let (id, pool, digest) = (order.id.clone(), order.pool.clone(), order.digest());
+    Input::Seen(Box::new(Seen::Answered(Answer { id, pool, digest, refusal })))
 }
 
 /// So many characters of what the API says are shown.

@@ -15,6 +15,7 @@ use nave_api::names::{
     FLEET_LABEL, MANAGER_MANAGER, ORDER_ANNOTATION, ORDERED_SPEC_ANNOTATION, OWNER_ANNOTATION, OWNER_UID_ANNOTATION,
     POOL_LABEL,
 };
+use nave_api::tcp_load_balancer::Protocol;
 use nave_manager_core::{Delivery, Key, Order, Seen};
 use serde_json::{Value, json};
 use sha2::{Digest, Sha256};
@@ -165,14 +166,24 @@ fn delivery(service: &Service) -> Delivery {
         digest: annotation(ORDER_ANNOTATION).filter(|_| is_as_ordered).unwrap_or_default(),
         addresses: given.iter().filter_map(address).collect(),
         hostnames: given.iter().filter(|i| address(i).is_none()).filter_map(|i| i.hostname.clone()).collect(),
+        ports: service.spec.iter().flat_map(|spec| spec.ports.iter().flatten()).filter_map(door).collect(),
     }
+}
+
+/// A port as clients find it, if it is one of ours.
+fn door(port: &ServicePort) -> Option<(Protocol, u16)> {
+    let protocol = match port.protocol.as_deref() {
+        Some("TCP") | None => Protocol::Tcp,
+        Some("UDP") => Protocol::Udp,
+        Some(_) => return None,
+    };
+    Some((protocol, u16::try_from(port.port).ok()?))
 }
 
 #[cfg(test)]
 mod tests {
     use super::*;
     use nave_api::ip_pool::Source;
-    use nave_api::tcp_load_balancer::Protocol;
     use nave_manager_core::OrderedPort;
 
     fn source() -> ServiceSource {
@@ -205,6 +216,7 @@ mod tests {
             digest: order.digest(),
             addresses: Vec::new(),
             hostnames: Vec::new(),
+            ports: [(Protocol::Tcp, 80), (Protocol::Udp, 80)].into(),
         };
         assert_eq!(delivery(&service(&source(), &order)), expected);
     }

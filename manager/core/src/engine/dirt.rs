@@ -31,7 +31,7 @@ pub(super) struct Dirt {
     pub recorded: BTreeSet<IpAddr>,
     /// Addresses that became free.
     pub freed: BTreeSet<IpAddr>,
-    /// Records that are gone, as they were.
+    /// Records that are gone and were not let go by us, as they were.
     pub gone: BTreeMap<IpAddr, Arc<IPAllocation>>,
     /// Recorded addresses whose owners or ports changed.
     pub stirred: BTreeSet<IpAddr>,

@@ -50,10 +50,10 @@ impl Engine {
             Seen::Delivery(id, now) => {
                 self.world.supply.note(&id, now).iter().for_each(|moved| self.delivery_moved(moved));
             }
-            Seen::Refused(refusal) => {
-                let (pool, owner) = (refusal.pool.clone(), refusal.owner.clone());
-                if self.world.supply.refused(refusal) {
-                    self.supply_moved(&pool, owner.as_ref());
+            Seen::Answered(answer) => {
+                let pool: Arc<str> = answer.pool.as_str().into();
+                if self.world.supply.answered(answer) {
+                    self.dirt.pool_statuses.insert(pool);
                 }
             }
             Seen::HubNetworks(networks) => {
@@ -132,6 +132,10 @@ impl Engine {
     }
 
     fn allocation_moved(&mut self, moved: &Moved<IPAllocation>) {
+        let object = moved.after.as_ref().or(moved.before.as_ref());
+        let is_let_go = object
+            .and_then(|object| crate::records::place(object))
+            .is_some_and(|address| self.world.records.is_leaving(address));
         let Some(noted) = self.world.records.note(moved) else { return };
         let address = noted.address;
         self.dirt.recorded.insert(address);
@@ -155,7 +159,7 @@ impl Engine {
         self.dirt.addresses.insert(address);
         if moved.after.is_some() {
             self.dirt.stirred.insert(address);
-        } else if let Some(before) = &moved.before {
+        } else if let Some(before) = moved.before.as_ref().filter(|_| !is_let_go) {
             self.dirt.gone.insert(address, Arc::clone(before));
         }
         let pools = [&moved.before, &moved.after].into_iter().flatten().map(|a| Arc::from(a.spec.pool.as_str()));

@@ -11,7 +11,7 @@ use nave_api::ip_pool::ServicePer;
 use super::Engine;
 use crate::Key;
 use crate::key::uid;
-use crate::order::{Delivery, Order, OrderedPort, Refusal, id};
+use crate::order::{Delivery, Order, OrderedPort, id};
 use crate::pool::{Pool, everywhere, is_everywhere};
 use crate::records::{find_owner, owner_key};
 use crate::step::Step;
@@ -26,18 +26,13 @@ impl Engine {
         for delivery in before.iter().chain(now) {
             self.dirt.orders.insert((delivery.pool.as_str().into(), delivery.owner.clone()));
             self.dirt.addresses.insert(everywhere(&delivery.pool));
-            self.supply_moved(&delivery.pool, delivery.owner.as_ref());
+            self.dirt.pool_statuses.insert(delivery.pool.as_str().into());
+            match &delivery.owner {
+                Some(owner) => drop(self.dirt.statuses.insert(owner.clone())),
+                None => self.dirt.statuses.extend(self.owners_in(&delivery.pool)),
+            }
         }
         self.delivered_moved(before.as_ref(), now.as_ref());
-    }
-
-    /// There is something else to say of what a provider does for this owner, or for all of the pool.
-    pub(super) fn supply_moved(&mut self, pool: &str, owner: Option<&Key>) {
-        self.dirt.pool_statuses.insert(pool.into());
-        match owner {
-            Some(owner) => drop(self.dirt.statuses.insert(owner.clone())),
-            None => self.dirt.statuses.extend(self.owners_in(pool)),
-        }
     }
 
     /// What was recorded in a pool whose addresses a cloud gives, or who has it, changed.
@@ -65,7 +60,7 @@ impl Engine {
         }
     }
 
-    fn owners_in(&self, pool: &str) -> BTreeSet<Key> {
+    pub(super) fn owners_in(&self, pool: &str) -> BTreeSet<Key> {
         let object = self.world.records.find(everywhere(pool));
         object.into_iter().flat_map(|object| &object.spec.owners).filter_map(owner_key).collect()
     }
@@ -80,20 +75,15 @@ impl Engine {
                 Wanted::This(order) => {
                     let digest = order.digest();
                     if has != Some(&digest) {
-                        if self.world.supply.ordered(&id, digest) {
-                            self.supply_moved(&pool, owner.as_ref());
-                        }
+                        self.world.supply.ordered(&id, digest);
                         steps.push(Step::Order(*order));
                     }
                 }
                 Wanted::AsItIs => {}
                 Wanted::Nothing => {
-                    let has = has.is_some();
-                    if self.world.supply.forget_refusal(&id) {
-                        self.supply_moved(&pool, owner.as_ref());
-                    }
-                    if has {
-                        self.world.supply.withdrawn(&id);
+                    if has.is_some() {
+                        self.world.supply.withdrawn(&id, &pool, owner.as_ref());
+                        self.dirt.pool_statuses.insert(Arc::clone(&pool));
                         steps.push(Step::Withdraw { id });
                     }
                 }
@@ -111,8 +101,9 @@ impl Engine {
         };
         let Some((space, service)) = self.world.pools.find(pool).and_then(|space| Some((space, space.service()?)))
         else {
-            // Who has an address of a pool that is gone keeps it.
-            return if ports.is_empty() { Wanted::Nothing } else { Wanted::AsItIs };
+            // Who has an address of a pool that is gone keeps it; who was to get one gets none.
+            let is_delivered = self.world.supply.find(&id(pool, owner)).is_some();
+            return if ports.is_empty() || !is_delivered { Wanted::Nothing } else { Wanted::AsItIs };
         };
         // What another pool is in the way of, or another fleet serves, is left as it was ordered: Envoys elsewhere may have
         // given the ports to others.
@@ -184,17 +175,6 @@ impl Engine {
     /// Whether a cloud may still send traffic for this owner to the ports that are recorded for him.
     pub(super) fn is_delivered(&self, address: IpAddr, pool: &str, owner: &Key) -> bool {
         is_everywhere(address) && self.world.supply.may_deliver(&id(pool, Some(owner)))
-    }
-
-    /// Why a provider does not take what is ordered for a load balancer.
-    pub(super) fn refusal(&self, key: &Key, balancer: &TCPLoadBalancer) -> Option<&Refusal> {
-        let own = self.world.records.of(key, uid(&balancer.metadata)).filter(|(address, _)| is_everywhere(*address));
-        let mut pools = own.map(|(_, object)| object.spec.pool.as_str());
-        let refusal = |pool: &str| {
-            let supply = &self.world.supply;
-            supply.refusal(&id(pool, Some(key))).or_else(|| supply.refusal(&id(pool, None)))
-        };
-        pools.find_map(refusal)
     }
 
     /// What was delivered for a load balancer that is recorded in this pool.

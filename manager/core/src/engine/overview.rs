@@ -13,7 +13,6 @@ use nave_api::{Condition, Fleet, FleetStatus, IPPool, IPPoolStatus};
 
 use super::{Engine, last};
 use crate::key::uid;
-use crate::order::Refusal;
 use crate::pool::Pool;
 use crate::step::{Announcement, Step, Tone};
 use crate::{Key, Timestamp};
@@ -45,7 +44,7 @@ impl Engine {
         let before = last(&mut self.said.pools, name, uid, object.status.as_ref()).unwrap_or(&none);
         let tally = self.world.records.tally(name);
         let was = condition::find(&before.conditions, ConditionType::Ready).map(|c| c.reason.as_str());
-        let refusals: Vec<&Refusal> = self.world.supply.refusals(name).collect();
+        let refusals: Vec<(&str, &str)> = self.world.supply.refusals(name).collect();
         let verdict = ready(pool, was, &refusals);
         let status = IPPoolStatus {
             total: pool.service().is_none().then(|| pool.total().to_string()),
@@ -160,14 +159,14 @@ const NEARLY_FULL: &str = "NearlyFull";
 const FULL: &str = "Full";
 
 /// Whether a pool gives addresses, and whether it soon will not. What counts is the part for those who ask for no address.
-fn ready(pool: &Pool, was: Option<&str>, refusals: &[&Refusal]) -> Verdict {
+fn ready(pool: &Pool, was: Option<&str>, refusals: &[(&str, &str)]) -> Verdict {
     let kind = ConditionType::Ready;
     if let Some(problem) = &pool.problem {
         return Verdict::fails(kind, problem.reason(), problem.to_string());
     }
-    if let [Refusal { id, message, .. }, others @ ..] = refusals {
+    if let ([(id, words), others @ ..], true) = (refusals, pool.service().is_some()) {
         let more = if others.is_empty() { String::new() } else { format!("; {} more are refused", others.len()) };
-        return Verdict::holds(kind, "OrderRefused", format!("the hub does not take Service {id}: {message}{more}"));
+        return Verdict::holds(kind, "OrderRefused", format!("the hub does not take Service {id}: {words}{more}"));
     }
     if pool.service().is_some() {
         return Verdict::holds(kind, READY, "the hub's cloud gives the addresses");

@@ -79,10 +79,9 @@ impl Engine {
         let tenant = self.world.tenant(namespace);
         let quota = tenant.and_then(|tenant| tenant.spec.quota.as_ref());
         let name = tenant.and_then(|tenant| tenant.metadata.name.clone()).unwrap_or_default();
-        let say = self.say();
         let Some(line) = self.lines.get_mut(namespace) else { return Vec::new() };
         let mut turned = Vec::new();
-        for (key, Verdict { refused, withheld, ports, backends, endpoints }) in line.decide(quota, say) {
+        for (key, Verdict { refused, withheld, ports, backends, endpoints }) in line.decide(quota) {
             let Some(entry) = self.entries.get_mut(&key) else { continue };
             let refused = refused.map(|(field, limit)| Problem::Quota { tenant: name.clone(), field, limit });
             let kept_back = (!withheld.is_empty()).then(|| Problem::PortsWithheld {

@@ -7,16 +7,16 @@ use k8s_openapi::apimachinery::pkg::apis::meta::v1::{Condition, Time};
 use kube::Resource;
 use nave_api::condition::{self, ConditionType, Verdict};
 use nave_api::tcp_load_balancer::{Address, AddressPort, BackendCount, IpFamily};
-use nave_api::{TCPLoadBalancer, TCPLoadBalancerStatus};
+use nave_api::{IPAllocation, TCPLoadBalancer, TCPLoadBalancerStatus};
 
 use super::Engine;
-use super::serve::{Entry, Programmed};
+use super::serve::{Entry, Programmed, has_shown_addresses};
 use crate::key::uid;
 use crate::ledger::Standing;
-use crate::order::Refusal;
 use crate::pool::is_everywhere;
 use crate::ports::Door;
 use crate::problem::{Problem, Shortage};
+use crate::records::find_owner;
 use crate::step::{Announcement, Step, Tone};
 use crate::{Key, Timestamp};
 
@@ -73,14 +73,12 @@ impl Engine {
         let addresses = self.addresses(key, balancer);
         let problems = entry.all_problems();
         let accepted = accepted(&problems);
-        let awaits_cloud = || addresses.is_empty() && self.is_ordered(key, balancer);
-        let refusal = self.refusal(key, balancer);
-        let waits = || match refusal {
-            Some(refusal) => Shortage::OrderRefused { pool: refusal.pool.clone() },
-            None => Shortage::AwaitsCloud,
+        let awaits_cloud = || {
+            let pool = self.ordered_of(key, balancer).filter(|_| addresses.is_empty())?;
+            Some(Shortage::AwaitsCloud { pool: pool.to_owned() })
         };
-        let shortage = entry.shortage.clone().or_else(|| awaits_cloud().then(waits));
-        let allocated = self.allocated(shortage.as_ref(), &addresses, refusal);
+        let shortage = entry.shortage.clone().or_else(awaits_cloud);
+        let allocated = self.allocated(shortage.as_ref(), &addresses);
         let is_settled_so_far = entry.shortage != Some(Shortage::Pending);
         let stopped = problems.into_iter().find(|problem| problem.stops_service()).cloned();
         let (programmed, patience) = match stopped {
@@ -106,7 +104,7 @@ impl Engine {
         own.flat_map(|(address, object)| {
             let open = self.world.open_ports(object, key, balancer);
             if is_everywhere(address) {
-                return self.delivered_addresses(&object.spec.pool, key, &open);
+                return self.delivered_addresses(&object.spec.pool, key, balancer, &open);
             }
             let ports = open.into_iter().map(|((protocol, _), port)| AddressPort { protocol, port });
             vec![shown(address.to_string(), Some(IpFamily::of(address)), &object.spec.pool, ports.collect())]
@@ -114,26 +112,41 @@ impl Engine {
         .collect()
     }
 
-    /// The addresses that a cloud gave, with the ports that clients find on them.
-    fn delivered_addresses(&self, pool: &str, key: &Key, open: &[(Door, u16)]) -> Vec<Address> {
+    /// The addresses that a cloud gave, with the ports that clients find on them. None where its load balancer has none of
+    /// the ports, which are ordered and may be refused; what was shown once stays.
+    fn delivered_addresses(
+        &self,
+        pool: &str,
+        key: &Key,
+        balancer: &TCPLoadBalancer,
+        open: &[(Door, u16)],
+    ) -> Vec<Address> {
         let Some(delivery) = self.delivered(pool, key) else { return Vec::new() };
         let is_its_own = delivery.owner.is_some();
         let port = |((protocol, own), recorded): &(Door, u16)| AddressPort {
             protocol: *protocol,
             port: if is_its_own { *own } else { *recorded },
         };
-        let ports: Vec<AddressPort> = open.iter().map(port).collect();
+        let is_there = |port: &AddressPort| delivery.ports.contains(&(port.protocol, port.port));
+        let ports: Vec<AddressPort> = open.iter().map(port).filter(is_there).collect();
+        if ports.is_empty() && !has_shown_addresses(balancer) {
+            return Vec::new();
+        }
         let addresses = delivery.addresses.iter().map(|address| (address.to_string(), Some(IpFamily::of(*address))));
         let names = delivery.hostnames.iter().map(|name| (name.clone(), None));
         addresses.chain(names).map(|(value, family)| shown(value, family, pool, ports.clone())).collect()
     }
 
-    /// Whether an address is ordered for it.
-    fn is_ordered(&self, key: &Key, balancer: &TCPLoadBalancer) -> bool {
-        self.world.records.of(key, uid(&balancer.metadata)).any(|(address, _)| is_everywhere(address))
+    /// The pool of whose provider an address is ordered for it.
+    fn ordered_of(&self, key: &Key, balancer: &TCPLoadBalancer) -> Option<&str> {
+        let mut own = self.world.records.of_name(key);
+        let is_its_own = |object: &IPAllocation| find_owner(object, key, uid(&balancer.metadata)).is_some();
+        own.find_map(|(address, object)| {
+            (is_everywhere(address) && is_its_own(object)).then_some(object.spec.pool.as_str())
+        })
     }
 
-    fn allocated(&self, shortage: Option<&Shortage>, addresses: &[Address], refusal: Option<&Refusal>) -> Verdict {
+    fn allocated(&self, shortage: Option<&Shortage>, addresses: &[Address]) -> Verdict {
         let kind = ConditionType::Allocated;
         if let Some(shortage) = shortage {
             return Verdict::fails(kind, shortage.reason(), shortage.to_string());
@@ -144,10 +157,7 @@ impl Engine {
         };
         let orphans: Vec<&Address> = addresses.iter().filter(|address| !self.is_offered(address)).collect();
         if orphans.is_empty() {
-            let all = listed(addresses.iter().collect());
-            let Some(Refusal { pool, .. }) = refusal else { return Verdict::holds(kind, "Allocated", all) };
-            let refused = Shortage::OrderRefused { pool: pool.clone() };
-            return Verdict::holds(kind, refused.reason(), format!("{all} as it was ordered before: {refused}"));
+            return Verdict::holds(kind, "Allocated", listed(addresses.iter().collect()));
         }
         let message = format!("{}: the pool gives it no longer; it is served until it is let go", listed(orphans));
         Verdict::holds(kind, "Orphaned", message)

@@ -3,7 +3,7 @@
 use std::collections::BTreeMap;
 use std::net::IpAddr;
 
-use nave_manager_core::{Delivery, Order, Seen};
+use nave_manager_core::{Answer, Delivery, Order, Seen};
 
 use super::Hub;
 
@@ -33,6 +33,7 @@ fn delivery(order: &Order, addresses: &[IpAddr]) -> Delivery {
         digest: order.digest(),
         addresses: addresses.to_vec(),
         hostnames: Vec::new(),
+        ports: order.ports.iter().map(|port| (port.protocol, port.port)).collect(),
     }
 }
 
@@ -42,6 +43,8 @@ impl Hub {
         self.cloud.leaving.retain(|id| *id != order.id);
         self.cloud.orders.insert(order.id.clone(), (order.clone(), addresses));
         self.show_delivery(&order.id);
+        let (id, pool, digest) = (order.id.clone(), order.pool.clone(), order.digest());
+        self.engine.observe(Seen::Answered(Answer { id, pool, digest, refusal: None }));
     }
 
     pub fn withdraw(&mut self, id: &str) {
