@@ -46,6 +46,10 @@ impl Supply {
             None => false,
         };
         let said = if is_as_said { self.said.remove(id) } else { None };
+        let is_refused = |now: &Delivery| self.refusals.get(id).is_some_and(|answer| answer.digest == now.digest);
+        if now.as_ref().is_some_and(is_refused) {
+            self.refusals.remove(id);
+        }
         let before = match &now {
             Some(delivery) => self.by_id.insert(id.to_owned(), delivery.clone()),
             None => self.by_id.remove(id),
@@ -121,6 +125,20 @@ impl Supply {
         is_news
     }
 
+    /// Whether somebody may still try to order under this name, or to withdraw it, though nothing is delivered.
+    pub fn is_tried(&self, id: &str) -> bool {
+        self.refusals.contains_key(id) || matches!(self.said.get(id), Some(Saying::Withdraw { .. }))
+    }
+
+    /// For whom something is to end that is not delivered: what came and went unseen ends by no delivery.
+    pub fn unseen_ends(&self) -> impl Iterator<Item = (&str, Option<&Key>)> {
+        let unseen = self.said.iter().filter(|(id, _)| !self.by_id.contains_key(*id));
+        unseen.filter_map(|(_, saying)| match saying {
+            Saying::Withdraw { pool, owner } => Some((pool.as_str(), owner.as_ref())),
+            Saying::Order { .. } => None,
+        })
+    }
+
     /// The names of the orders of a pool that are refused, and why.
     pub fn refusals(&self, pool: &str) -> impl Iterator<Item = (&str, &str)> {
         let all = self.refusals.values().filter(move |answer| answer.pool == pool);
@@ -132,9 +150,9 @@ impl Supply {
         self.said.remove(id);
     }
 
-    /// Forgets what was said of deliveries that differ from it still: what was ordered may have been changed unseen.
-    pub fn forget_differing(&mut self) {
-        self.said.retain(|id, saying| !(matches!(saying, Saying::Order { .. }) && self.by_id.contains_key(id)));
+    /// Forgets what was ordered and has not come: it may have been changed, or deleted, unseen.
+    pub fn forget_orders(&mut self) {
+        self.said.retain(|_, saying| matches!(saying, Saying::Withdraw { .. }));
     }
 
     /// Forgets everything that was said.

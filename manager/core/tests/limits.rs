@@ -191,3 +191,34 @@ fn who_follows_serves_what_the_leader_serves_whatever_came_late() {
     let steps = follower.settle(Role::Leader, hub.time()).steps;
     assert!(!steps.iter().any(|step| matches!(step, Step::WriteLoadBalancerStatus { .. })), "{steps:?}");
 }
+
+#[test]
+fn who_follows_comes_to_what_the_leader_says_in_whatever_order_it_is_heard() {
+    let mut hub = hub(&json!({"endpoints": 20}), &addresses("203.0.113.0/29"));
+    let to = |name: &str, count: u8| {
+        let addresses: Vec<String> = (1..=count).map(|n| format!("10.20.1.{n}")).collect();
+        balancer(NS, name, &json!({"backends": {"endpoints": [{"addresses": addresses}]}}))
+    };
+    let mut follower = Engine::new(Settings::default());
+    for name in ["a", "b"] {
+        hub.balancer(to(name, 8));
+    }
+    hub.settle();
+    assert!(follow(&mut follower, &hub));
+    let now = |hub: &Hub, name: &str| hub.balancers[&Key::new(NS, name)].clone();
+    let mut edits = Vec::new();
+    for name in ["a", "b"] {
+        hub.balancer(to(name, 15));
+        edits.push(now(&hub, name));
+        hub.settle();
+    }
+    let served = |hub: &Hub, name: &str| now(hub, name).status.and_then(|s| s.backends).map(|backends| backends.ready);
+    assert_eq!((served(&hub, "a"), served(&hub, "b")), (Some(12), Some(8)));
+    for batch in [edits, vec![now(&hub, "b")], vec![now(&hub, "a")]] {
+        for object in batch {
+            follower.observe(Seen::LoadBalancers(Sight::One(object)));
+        }
+        follower.settle(Role::Follower, hub.time());
+    }
+    assert_eq!(follower.resources("default"), hub.served["default"].values().cloned().collect::<Vec<_>>());
+}

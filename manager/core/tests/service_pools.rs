@@ -531,3 +531,88 @@ fn what_was_refused_is_forgotten_with_the_lead() {
     hub.settle();
     assert_eq!((hub.addresses(NS, "web").len(), pool_says(&hub).0), (1, "Ready".to_owned()));
 }
+
+/// A pool of two Envoy ports, of which one load balancer with the ports 80 and 443 has both.
+fn both_taken() -> Hub {
+    let mut hub = hub(&json!({"envoyPorts": {"low": 20000, "high": 20001}}));
+    hub.balancer(balancer(
+        NS,
+        "web",
+        &json!({"ports": [{"port": 80, "backendPort": 1}, {"port": 443, "backendPort": 2}]}),
+    ));
+    hub.settle();
+    assert_eq!(hub.cloud_serves(), ["192.0.2.1 80/TCP->20000 443/TCP->20001"]);
+    hub
+}
+
+#[test]
+fn a_port_that_an_edit_drops_is_nobody_elses_before_the_cloud_has_dropped_it() {
+    let mut hub = both_taken();
+    hub.balancer(balancer(NS, "web", &json!({})));
+    let orders = refuse(&mut hub, "exceeded quota");
+    assert_eq!(orders.len(), 1);
+    hub.balancer(balancer(OTHER, "web", &json!({})));
+    hub.settle();
+    assert_eq!(hub.addresses(OTHER, "web"), Vec::<String>::new(), "443 of the first still leads to the port");
+    assert_eq!(listeners(&hub), ["listener tcp/0.0.0.0/20000"], "and to nothing");
+    hub.order(&orders[0]);
+    hub.settle();
+    assert_eq!(hub.cloud_serves(), ["192.0.2.1 80/TCP->20000", "192.0.2.2 80/TCP->20001"]);
+}
+
+#[test]
+fn a_port_that_is_left_of_a_pool_that_is_gone_is_nobody_elses() {
+    let mut hub = both_taken();
+    hub.delete_pool("cloud");
+    hub.settle();
+    hub.balancer(balancer(NS, "web", &json!({})));
+    hub.pool(pool(
+        "next",
+        &json!({"source": {"service": {"envoyPorts": {"low": 20000, "high": 20001}}}, "use": {"default": true}}),
+    ));
+    hub.settle();
+    hub.balancer(balancer(OTHER, "web", &json!({})));
+    hub.settle();
+    assert_eq!(hub.cloud_serves(), ["192.0.2.1 80/TCP->20000 443/TCP->20001"], "what the cloud has stays");
+    assert_eq!(hub.addresses(OTHER, "web"), Vec::<String>::new());
+}
+
+#[test]
+fn who_waits_for_a_cloud_whose_pool_is_gone_gets_another_address() {
+    let mut hub = per_balancer();
+    hub.balancer(balancer(NS, "web", &json!({})));
+    record_first(&mut hub);
+    refuse(&mut hub, "exceeded quota");
+    hub.delete_pool("cloud");
+    hub.settle();
+    assert_eq!(hub.condition(NS, "web", "Allocated"), "False/NoPool");
+    hub.pool(pool("public", &json!({"addresses": {"include": ["203.0.113.0/30"]}})));
+    hub.settle();
+    assert_eq!(hub.addresses(NS, "web"), ["203.0.113.0"]);
+    assert_eq!(hub.allocations.len(), 1, "{:?}", hub.allocations);
+}
+
+#[test]
+fn who_moves_to_a_clouds_address_is_shown_it_with_ports_alone() {
+    let mut hub = hub(&json!({"per": "Fleet"}));
+    hub.pool(pool("public", &json!({"addresses": {"include": ["203.0.113.0/30"]}})));
+    hub.balancer(balancer(NS, "web", &json!({"address": {"pool": "cloud"}})));
+    let dns = |pool: &str| {
+        let ports = json!([{"port": 53, "protocol": "UDP", "backendPort": 30053}]);
+        balancer(OTHER, "dns", &json!({"address": {"pool": pool}, "ports": ports}))
+    };
+    hub.balancer(dns("public"));
+    hub.settle();
+    assert_eq!(hub.addresses(OTHER, "dns"), ["203.0.113.0"]);
+    hub.balancer(dns("cloud"));
+    record_first(&mut hub);
+    let orders = refuse(&mut hub, "exceeded quota");
+    let ports = |hub: &Hub| {
+        let status = hub.balancers[&Key::new(OTHER, "dns")].status.clone().unwrap_or_default();
+        status.addresses.iter().map(|address| address.ports.len()).collect::<Vec<_>>()
+    };
+    assert!(!ports(&hub).contains(&0), "{:?}", hub.addresses(OTHER, "dns"));
+    hub.order(&orders[0]);
+    hub.settle();
+    assert_eq!((hub.addresses(OTHER, "dns"), ports(&hub)), (hub.addresses(NS, "web"), vec![1]));
+}

@@ -19,7 +19,6 @@ use super::waiting::{Await, Turn};
 use crate::hold::Hold;
 use crate::key::{born, uid};
 use crate::pool::{Pool, is_everywhere};
-use crate::ports::assign;
 use crate::problem::Shortage;
 use crate::records::{Flight, owner_key, record_name};
 use crate::step::Step;
@@ -185,9 +184,11 @@ impl Engine {
         let space = self.world.pools.find(pool);
         let fleet = space.filter(|_| is_everywhere(address)).map(|space| space.spec().fleet());
         let mut object = left.unwrap_or_else(|| made(address, pool, fleet));
-        if let Some(range) = space.filter(|space| space.counts_ports()) {
+        if space.is_some_and(Pool::counts_ports) {
             let taken = self.world.taken_ports(address, pool, Some(&object), key);
-            owner.ports = assign(&ports, &[], range.port_range(), &taken).0;
+            let before = object.spec.owners.iter().find(|other| owner_key(other).as_ref() == Some(key));
+            let has = before.map(|before| before.ports.clone()).unwrap_or_default();
+            owner.ports = self.world.owned_ports((address, pool), key, &ports, &has, &taken);
         }
         Hold::clear(&mut object);
         object.spec.owners.retain(|other| owner_key(other).as_ref() != Some(key));

@@ -141,7 +141,7 @@ impl Engine {
     /// What is under way goes on: steps that wait to be performed are not decided a second time.
     pub fn compare(&mut self) {
         self.said = Said::default();
-        self.world.supply.forget_differing();
+        self.world.supply.forget_orders();
         self.review_orders();
         self.entries.values_mut().for_each(Entry::forget_said);
         for (key, _) in self.world.balancers.iter() {

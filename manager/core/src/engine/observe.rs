@@ -14,7 +14,7 @@ use crate::Key;
 use crate::backends::places::{Namer, ends};
 use crate::ledger::Touched;
 use crate::pool::is_everywhere;
-use crate::seen::Seen;
+use crate::seen::{Role, Seen};
 use crate::shelf::Moved;
 
 impl Engine {
@@ -111,6 +111,7 @@ impl Engine {
             after.as_ref().and_then(|balancer| balancer.status.as_ref()?.backends).map(|backends| backends.ready);
         if told.is_some_and(|told| self.entries.get(key).is_some_and(|entry| entry.ready != told)) {
             self.dirt.balancers.insert(key.clone());
+            self.limits_told(&key.namespace);
         }
         // Which of several addresses stays is also a matter of what people were told.
         if self.world.records.of_name(key).nth(1).is_some() {
@@ -127,6 +128,21 @@ impl Engine {
             self.dirt.addresses.insert(address);
             if is_everywhere(address) {
                 self.ordering_moved(&object.spec.pool, [key.clone()]);
+            }
+        }
+    }
+
+    /// Who follows goes by what the statuses say of a limit, which is about several at once.
+    fn limits_told(&mut self, namespace: &Arc<str>) {
+        let quota = self.world.tenant(namespace).and_then(|tenant| tenant.spec.quota.as_ref());
+        if self.role == Role::Leader || quota.is_none_or(|quota| quota.endpoints.is_none()) {
+            return;
+        }
+        for other in self.world.by_namespace.get(namespace).into_iter().flatten() {
+            let status = self.world.balancers.find(other).and_then(|balancer| balancer.status.as_ref());
+            let told = status.and_then(|status| status.backends).map(|backends| backends.ready);
+            if told.zip(self.entries.get(other)).is_some_and(|(told, entry)| entry.ready != told) {
+                self.dirt.balancers.insert(other.clone());
             }
         }
     }

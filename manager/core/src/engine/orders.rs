@@ -46,7 +46,8 @@ impl Engine {
     pub(super) fn review_orders(&mut self) {
         let delivered =
             self.world.supply.iter().map(|delivery| (delivery.pool.as_str().into(), delivery.owner.clone()));
-        self.dirt.orders.extend(delivered);
+        let ending = self.world.supply.unseen_ends();
+        self.dirt.orders.extend(ending.map(|(pool, owner)| (pool.into(), owner.cloned())).chain(delivered));
         let pools: Vec<Arc<str>> = self
             .world
             .pools
@@ -81,7 +82,7 @@ impl Engine {
                 }
                 Wanted::AsItIs => {}
                 Wanted::Nothing => {
-                    if has.is_some() {
+                    if has.is_some() || (self.world.supply.is_tried(&id) && self.world.supply.find(&id).is_none()) {
                         self.world.supply.withdrawn(&id, &pool, owner.as_ref());
                         self.dirt.pool_statuses.insert(Arc::clone(&pool));
                         steps.push(Step::Withdraw { id });

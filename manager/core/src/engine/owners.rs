@@ -13,7 +13,7 @@ use super::drafts::Drafts;
 use crate::hold::Hold;
 use crate::key::{born, uid};
 use crate::pool::is_everywhere;
-use crate::ports::{Door, assign, covers};
+use crate::ports::{Door, covers};
 use crate::records::{Flight, KIND, owner_key, place};
 use crate::step::Step;
 use crate::{Key, Timestamp};
@@ -119,7 +119,6 @@ impl Engine {
     /// The owners that live and want the address still, each with the ports that it should have.
     fn living(&self, object: &IPAllocation, address: IpAddr, drafts: &Drafts) -> Vec<Owner> {
         let mut next = object.clone();
-        let range = self.world.port_range(address, &object.spec.pool);
         let counts_ports = self.world.counts_ports(object);
         let mut at = 0;
         while let Some(owner) = next.spec.owners.get(at) {
@@ -144,8 +143,9 @@ impl Engine {
                 whole.ports = if covers(&owner.ports, &wanted) {
                     owner.ports.clone()
                 } else {
-                    let taken = self.world.taken_ports(address, &object.spec.pool, Some(&next), &key);
-                    assign(&wanted, &owner.ports, range, &taken).0
+                    let place = (address, object.spec.pool.as_str());
+                    let taken = self.world.taken_ports(address, place.1, Some(&next), &key);
+                    self.world.owned_ports(place, &key, &wanted, &owner.ports, &taken)
                 };
             }
             next.spec.owners[at] = whole;

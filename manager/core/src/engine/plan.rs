@@ -15,6 +15,7 @@ use super::world::World;
 use crate::Key;
 use crate::hold::Hold;
 use crate::key::uid;
+use crate::order::id;
 use crate::pool::choose::{Applicant, admits, candidates};
 use crate::pool::{Pool, everywhere, is_everywhere};
 use crate::ports::{Door, Taken, assign, covers};
@@ -125,7 +126,14 @@ impl Search<'_> {
     }
 
     fn fits_record(&self, address: IpAddr) -> bool {
-        self.world.records.find(address).is_some_and(|object| self.request.fits(address, &object.spec.pool))
+        let fits = |pool: &str| self.request.fits(address, pool) && (!is_everywhere(address) || self.may_come(pool));
+        self.world.records.find(address).is_some_and(|object| fits(&object.spec.pool))
+    }
+
+    /// Whether a cloud has given an address by this pool, or may still: nothing comes of a pool that is gone.
+    fn may_come(&self, pool: &str) -> bool {
+        let gives = self.world.pools.find(pool).is_some_and(|pool| pool.service().is_some());
+        gives || [Some(self.key), None].into_iter().any(|owner| self.world.supply.find(&id(pool, owner)).is_some())
     }
 
     /// The families that it still wants beside what it has and what is on the way.

@@ -10,7 +10,7 @@ use nave_api::tcp_load_balancer::{Address, AddressPort, BackendCount, IpFamily};
 use nave_api::{IPAllocation, TCPLoadBalancer, TCPLoadBalancerStatus};
 
 use super::Engine;
-use super::serve::{Entry, Programmed, has_shown_addresses};
+use super::serve::{Entry, Programmed};
 use crate::key::uid;
 use crate::ledger::Standing;
 use crate::pool::is_everywhere;
@@ -129,7 +129,8 @@ impl Engine {
         };
         let is_there = |port: &AddressPort| delivery.ports.contains(&(port.protocol, port.port));
         let ports: Vec<AddressPort> = open.iter().map(port).filter(is_there).collect();
-        if ports.is_empty() && !has_shown_addresses(balancer) {
+        let mut before = balancer.status.iter().flat_map(|status| &status.addresses);
+        if ports.is_empty() && !before.any(|address| address.pool == pool) {
             return Vec::new();
         }
         let addresses = delivery.addresses.iter().map(|address| (address.to_string(), Some(IpFamily::of(*address))));

@@ -5,6 +5,7 @@ use std::net::IpAddr;
 use std::sync::Arc;
 
 use ipnet::IpNet;
+use nave_api::ip_allocation::OwnedPort;
 use nave_api::ip_pool::PortRange;
 use nave_api::names::{FLEET_LABEL, tenant_of};
 use nave_api::tcp_load_balancer::Backends;
@@ -16,8 +17,9 @@ use crate::backends::places::{Namer, Places, ends};
 use crate::backends::{Policy, Reach};
 use crate::key::uid;
 use crate::ledger::Ledger;
+use crate::order::id;
 use crate::pool::{Pool, Pools, is_everywhere};
-use crate::ports::{Door, Taken, wanted};
+use crate::ports::{Door, Taken, assign, wanted};
 use crate::records::{Records, find_owner, place, taken_by_others};
 use crate::seen::Settings;
 use crate::shelf::Shelf;
@@ -146,6 +148,30 @@ impl World {
             Some(pool) => pool.port_range(),
             None => is_everywhere(address).then_some(PortRange { low: 1, high: 0 }),
         }
+    }
+
+    /// The ports of an owner on this address: what he has already of those that he wants, others as there is room, and those
+    /// that he wants no more while a cloud's load balancer still leads to them: nobody else gets them before.
+    pub fn owned_ports(
+        &self,
+        (address, pool): (IpAddr, &str),
+        key: &Key,
+        wanted: &BTreeSet<Door>,
+        has: &[OwnedPort],
+        taken: &Taken,
+    ) -> Vec<OwnedPort> {
+        let mut ports = assign(wanted, has, self.port_range(address, pool), taken).0;
+        let delivery = self.supply.find(&id(pool, Some(key))).filter(|_| is_everywhere(address));
+        let is_delivered =
+            |port: &OwnedPort| delivery.is_some_and(|d| d.ports.contains(&(port.protocol, port.wanted())));
+        for port in has {
+            let is_free = !ports.iter().any(|other| (other.protocol, other.port) == (port.protocol, port.port));
+            if is_free && !wanted.contains(&(port.protocol, port.wanted())) && is_delivered(port) {
+                ports.push(*port);
+            }
+        }
+        ports.sort();
+        ports
     }
 
     /// The ports that a load balancer asks for and may have.

@@ -17,7 +17,7 @@ use nave_api::ip_allocation::Owner;
 use nave_api::tcp_load_balancer::{AddressRequest, FamilyPolicy, IpFamily};
 use nave_api::tenant::TenantState;
 use nave_api::{IPAllocation, TCPLoadBalancer, Tenant};
-use nave_manager_core::{Engine, Key, Role, Seen, Settings, Sight, Step};
+use nave_manager_core::{Engine, Key, Order, Role, Seen, Settings, Sight, Step};
 use nave_xds::resource::ResourceType;
 use serde_json::json;
 
@@ -125,8 +125,9 @@ impl History {
         }
         for (uid, (had, asked)) in &self.owned {
             if let Some((has, asks)) = now.get(uid).filter(|(_, asks)| asks == asked) {
-                // More than it asks for may go again.
-                let keeps = has.is_superset(had) || has.len() >= families(asks.as_ref());
+                // More than it asks for may go again, and what a cloud never gave by a pool that is gone.
+                let is_kept = |place: &String| has.contains(place) || !self.may_come(uid, place);
+                let keeps = had.iter().all(is_kept) || has.len() >= families(asks.as_ref());
                 assert!(keeps, "law 5: {uid} had {had:?}, has {has:?}");
             }
         }
@@ -152,6 +153,14 @@ impl History {
             }
             _ => false,
         })
+    }
+
+    /// Whether the place is an address, or a cloud's that there is or that has given something.
+    fn may_come(&self, uid: &str, place: &str) -> bool {
+        let has_ordered = |order: &Order| order.pool == place && (order.uid == uid || order.owner.is_none());
+        place.contains(['.', ':'])
+            || self.hub.pools.contains_key(&Key::cluster(place))
+            || self.hub.cloud.orders.values().any(|(order, _)| has_ordered(order))
     }
 
     fn recorded(&self, uid: &str) -> BTreeSet<String> {
