@@ -27,10 +27,15 @@ impl Engine {
             self.dirt.orders.insert((delivery.pool.as_str().into(), delivery.owner.clone()));
             self.dirt.addresses.insert(everywhere(&delivery.pool));
             self.dirt.pool_statuses.insert(delivery.pool.as_str().into());
-            match &delivery.owner {
-                Some(owner) => drop(self.dirt.statuses.insert(owner.clone())),
-                None => self.dirt.statuses.extend(self.owners_in(&delivery.pool)),
+            let owners = match &delivery.owner {
+                Some(owner) => [owner.clone()].into(),
+                None => self.owners_in(&delivery.pool),
+            };
+            // Whether a place in a pool that is gone is worth keeping.
+            if before.is_none() || now.is_none() {
+                self.dirt.wanting.extend(owners.iter().cloned());
             }
+            self.dirt.statuses.extend(owners);
         }
         self.delivered_moved(before.as_ref(), now.as_ref());
     }

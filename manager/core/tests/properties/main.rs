@@ -245,3 +245,30 @@ fn who_is_made_anew_comes_after_the_older_who_wait() {
         Act::Decide,
     ]);
 }
+
+/// Found among a hundred thousand: what a cloud delivered of a pool that was gone was seen by who looked at everything anew alone.
+#[test]
+fn what_comes_late_of_a_pool_that_is_gone_is_seen_at_once() {
+    live(&[
+        Act::Put { tenant: 521, name: 0, spec: 225 },
+        Act::Pool { which: 511, spec: 499 },
+        Act::Settle,
+        Act::Pool { which: 446, spec: 394 },
+        Act::Put { tenant: 33, name: 0, spec: 374 },
+        Act::Disconnect { which: 0 },
+        Act::Decide,
+        Act::Perform { which: 315 },
+        Act::Put { tenant: 0, name: 0, spec: 0 },
+        Act::Decide,
+        Act::DeletePool { which: 145 },
+        Act::Compare,
+        Act::Nodes { tenant: 0, count: 0 },
+        Act::Nodes { tenant: 0, count: 0 },
+        Act::Put { tenant: 0, name: 0, spec: 0 },
+        Act::Nodes { tenant: 0, count: 0 },
+        Act::Nodes { tenant: 0, count: 0 },
+        Act::Decide,
+        Act::Wait { seconds: 0 },
+        Act::Put { tenant: 0, name: 0, spec: 0 },
+    ]);
+}
