@@ -14,6 +14,7 @@ use std::net::IpAddr;
 
 use nave_api::condition::{self, ConditionType};
 use nave_api::ip_allocation::Owner;
+use nave_api::ip_pool::Source;
 use nave_api::tcp_load_balancer::{AddressRequest, FamilyPolicy, IpFamily};
 use nave_api::tenant::TenantState;
 use nave_api::{IPAllocation, TCPLoadBalancer, Tenant};
@@ -158,8 +159,9 @@ impl History {
     /// Whether the place is an address, or a cloud's that there is or that has given something.
     fn may_come(&self, uid: &str, place: &str) -> bool {
         let has_ordered = |order: &Order| order.pool == place && (order.uid == uid || order.owner.is_none());
+        let pool = self.hub.pools.get(&Key::cluster(place));
         place.contains(['.', ':'])
-            || self.hub.pools.contains_key(&Key::cluster(place))
+            || pool.is_some_and(|pool| matches!(pool.spec.source, Source::Service(_)))
             || self.hub.cloud.orders.values().any(|(order, _)| has_ordered(order))
     }
 
