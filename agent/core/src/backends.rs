@@ -6,7 +6,7 @@ use std::str::FromStr;
 
 use k8s_openapi::api::core::v1::{LoadBalancerIngress, Service};
 use nave_api::names;
-use nave_api::tcp_load_balancer::{Backends, Endpoint, EndpointPort, NodeBackends, Protocol};
+use nave_api::tcp_load_balancer::{Backends, Endpoint, EndpointPort, NodeBackends};
 
 use crate::places::Places;
 use crate::slices::{self, Slice};
@@ -135,13 +135,4 @@ fn provider(service: &Service, ways: &Ways) -> Vec<Endpoint> {
         written.chain(resolved.copied()).filter(|a| !ways.given.has_address(*a)).collect();
     let addresses: Vec<String> = addresses.iter().map(IpAddr::to_string).take(ADDRESSES).collect();
     if addresses.is_empty() { Vec::new() } else { vec![Endpoint { addresses, ports: Vec::new() }] }
-}
-
-/// The protocol as Kubernetes writes it, when it is one that we serve.
-pub fn protocol(text: Option<&str>) -> Option<Protocol> {
-    match text {
-        None | Some("TCP") => Some(Protocol::Tcp),
-        Some("UDP") => Some(Protocol::Udp),
-        Some(_) => None,
-    }
 }

@@ -4,10 +4,10 @@ use std::collections::BTreeSet;
 
 use k8s_openapi::api::core::v1::{Service, ServicePort};
 use k8s_openapi::apimachinery::pkg::util::intstr::IntOrString;
-use nave_api::tcp_load_balancer::Port;
+use nave_api::tcp_load_balancer::{Port, Protocol};
 
 use crate::Problem;
-use crate::backends::{self, Mode};
+use crate::backends::Mode;
 
 /// A load balancer has at most so many ports.
 const MOST: usize = 100;
@@ -38,7 +38,7 @@ fn translate(port: &ServicePort, mode: Mode) -> Result<Port, Problem> {
         let protocol = port.protocol.clone().unwrap_or_default();
         Problem::UnsupportedProtocol { protocol, port: port.port }
     };
-    let protocol = backends::protocol(port.protocol.as_deref()).ok_or_else(unserved)?;
+    let protocol = Protocol::of_service(port.protocol.as_deref()).ok_or_else(unserved)?;
     let without = || Problem::NoNodePort { port: port.port };
     let number = |number: i32| u16::try_from(number).ok().filter(|number| *number > 0);
     // The API server admits 1 to 65535 alone.

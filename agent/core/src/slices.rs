@@ -7,7 +7,7 @@ use k8s_openapi::api::discovery::v1::{Endpoint, EndpointPort, EndpointSlice};
 use kube::ResourceExt;
 use nave_api::tcp_load_balancer::Protocol;
 
-use crate::{Key, backends};
+use crate::Key;
 
 const SERVICE: &str = "kubernetes.io/service-name";
 
@@ -57,7 +57,7 @@ impl Slice {
 fn port(port: &EndpointPort) -> Option<Port> {
     let name = port.name.clone().filter(|name| !name.is_empty());
     let number = u16::try_from(port.port?).ok().filter(|port| *port > 0)?;
-    Some(Port { name, protocol: backends::protocol(port.protocol.as_deref()), port: number })
+    Some(Port { name, protocol: Protocol::of_service(port.protocol.as_deref()), port: number })
 }
 
 fn pod(endpoint: &Endpoint) -> Option<Pod> {

@@ -93,6 +93,15 @@ impl Protocol {
             Self::Udp => "UDP",
         }
     }
+
+    /// Reads a Service's `ports[].protocol`, whose default is TCP; nothing when it is none that we serve.
+    pub fn of_service(text: Option<&str>) -> Option<Self> {
+        match text {
+            None | Some("TCP") => Some(Self::Tcp),
+            Some("UDP") => Some(Self::Udp),
+            Some(_) => None,
+        }
+    }
 }
 
 /// One port to open.

@@ -80,6 +80,15 @@ async fn allocated(lab: &Lab, name: &str) -> String {
     found.map(|condition| format!("{}/{}", condition.status, condition.reason)).unwrap_or_default()
 }
 
+/// Waits until it says that it waits for the cloud.
+async fn awaits_cloud(lab: &Lab, name: &str) {
+    eventually("it waits for the cloud and says so", async || match allocated(lab, name).await.as_str() {
+        "False/AwaitsCloud" => Ok(()),
+        other => Err(other.to_owned()),
+    })
+    .await;
+}
+
 #[tokio::test(flavor = "multi_thread")]
 async fn a_cloud_gives_each_load_balancer_an_address_and_takes_it_back() {
     let (lab, cloud) = lab("LoadBalancer").await;
@@ -145,11 +154,7 @@ async fn an_order_that_the_hub_refuses_is_told_and_goes_on_when_it_may() {
     let web = lab.spokes[0].sample("web", &[(Tcp, 8080)]).await.unwrap();
     let message = says(&lab, "OrderRefused").await;
     assert!(message.contains("nave-cloud-") && message.contains("exceeded quota: clouds"), "{message}");
-    eventually("it waits for the cloud and says so", async || match allocated(&lab, "web").await.as_str() {
-        "False/AwaitsCloud" => Ok(()),
-        other => Err(other.to_owned()),
-    })
-    .await;
+    awaits_cloud(&lab, "web").await;
     quota(&lab, 1).await;
     let address = web.address().await.unwrap();
     assert!(lab.ask(address, 8080).await.unwrap().starts_with("spoke-1/web on node-"));
@@ -177,11 +182,7 @@ async fn a_slow_cloud_and_a_manager_killed_lose_nothing_and_give_nothing_away() 
     let (lab, cloud) = lab("LoadBalancer").await;
     cloud.pause(true).await;
     let web = lab.spokes[0].sample("web", &[(Tcp, 8080), (Udp, 8080)]).await.unwrap();
-    eventually("it waits for the cloud and says so", async || match allocated(&lab, "web").await.as_str() {
-        "False/AwaitsCloud" => Ok(()),
-        other => Err(other.to_owned()),
-    })
-    .await;
+    awaits_cloud(&lab, "web").await;
     lab.hub.managers[0].process().kill();
     lab.hub.managers[0].process().restart().unwrap();
     lab.hub.managers[0].ready().await.unwrap();

@@ -51,6 +51,11 @@ impl Order {
         let digits: Vec<String> = hash.finalize().iter().take(16).map(|byte| format!("{byte:02x}")).collect();
         digits.concat()
     }
+
+    /// What a provider says of it: why he does not take it, or nothing where he does.
+    pub fn answered(&self, refusal: Option<String>) -> Answer {
+        Answer { id: self.id.clone(), pool: self.pool.clone(), digest: self.digest(), refusal }
+    }
 }
 
 /// What a provider delivers by an order, as the world shows it.

@@ -66,6 +66,8 @@ pub(crate) struct Noted {
     pub owners: BTreeSet<Key>,
     pub taken: bool,
     pub freed: bool,
+    /// Whether it was being released.
+    pub let_go: bool,
 }
 
 /// The load balancer that an owner stands for.
@@ -96,7 +98,7 @@ impl Records {
         if record_name(address, &object.spec.pool) != *key.name {
             return None;
         }
-        let was_taken = self.is_taken(address);
+        let (was_taken, let_go) = (self.is_taken(address), self.is_leaving(address));
         let known = self.by_address.remove(&address);
         let mut owners = BTreeSet::new();
         if let Some(known) = &known {
@@ -120,7 +122,7 @@ impl Records {
         let promised = self.land(address, after.as_deref());
         owners.extend(promised);
         let is_taken = self.is_taken(address);
-        Some(Noted { address, owners, taken: !was_taken && is_taken, freed: was_taken && !is_taken })
+        Some(Noted { address, owners, taken: !was_taken && is_taken, freed: was_taken && !is_taken, let_go })
     }
 
     pub fn find(&self, address: IpAddr) -> Option<&Arc<IPAllocation>> {

@@ -1,4 +1,5 @@
-//! What providers deliver, what of it was ordered or withdrawn and is not seen yet, and which orders they refuse. Knows orders by name; decides nothing.
+//! What providers deliver, what of it was ordered or withdrawn and is not seen yet, and which orders they refuse. Knows orders
+//! by name; decides nothing.
 
 use std::collections::{BTreeMap, BTreeSet};
 
@@ -127,7 +128,8 @@ impl Supply {
 
     /// Whether somebody may still try to order under this name, or to withdraw it, though nothing is delivered.
     pub fn is_tried(&self, id: &str) -> bool {
-        self.refusals.contains_key(id) || matches!(self.said.get(id), Some(Saying::Withdraw { .. }))
+        let is_said = || matches!(self.said.get(id), Some(Saying::Withdraw { .. }));
+        !self.by_id.contains_key(id) && (self.refusals.contains_key(id) || is_said())
     }
 
     /// For whom something is to end that is not delivered: what came and went unseen ends by no delivery.

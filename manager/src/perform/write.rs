@@ -5,7 +5,7 @@ use std::sync::Arc;
 use kube::api::{DeleteParams, Patch, PatchParams, PostParams, Preconditions};
 use kube::{Api, Client};
 use nave_api::{Fleet, IPAllocation, IPPool, TCPLoadBalancer, Tenant, names};
-use nave_manager_core::{Answer, Key, Order, Seen, Step};
+use nave_manager_core::{Key, Order, Seen, Step};
 use serde::Serialize;
 use serde_json::{Value, json};
 
@@ -73,10 +73,10 @@ impl Writer {
             }
             Step::Order(order) => match self.providers.order(order).await {
                 Ok(()) => Written::Learnt(vec![answer(order, None)]),
-                Err(error) => match (refusal(&error), not_now("order an address", &order.id, &error)) {
-                    (Some(words), _) => Written::Refused(answer(order, Some(words))),
-                    (None, not_now) => not_now,
-                },
+                Err(error) => {
+                    let not_now = not_now("order an address", &order.id, &error);
+                    refusal(&error).map_or(not_now, |words| Written::Refused(answer(order, Some(words))))
+                }
             },
             Step::Withdraw { id } => match self.providers.withdraw(id).await {
                 Ok(Ending::Begun) => Written::Done,
@@ -199,8 +199,7 @@ fn refusal(error: &kube::Error) -> Option<String> {
 }
 
 fn answer(order: &Order, refusal: Option<String>) -> Input {
-    let (id, pool, digest) = (order.id.clone(), order.pool.clone(), order.digest());
-    Input::Seen(Box::new(Seen::Answered(Answer { id, pool, digest, refusal })))
+    Input::Seen(Box::new(Seen::Answered(order.answered(refusal))))
 }
 
 /// So many characters of what the API says are shown.

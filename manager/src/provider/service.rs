@@ -172,12 +172,7 @@ fn delivery(service: &Service) -> Delivery {
 
 /// A port as clients find it, if it is one of ours.
 fn door(port: &ServicePort) -> Option<(Protocol, u16)> {
-    let protocol = match port.protocol.as_deref() {
-        Some("TCP") | None => Protocol::Tcp,
-        Some("UDP") => Protocol::Udp,
-        Some(_) => return None,
-    };
-    Some((protocol, u16::try_from(port.port).ok()?))
+    Some((Protocol::of_service(port.protocol.as_deref())?, u16::try_from(port.port).ok()?))
 }
 
 #[cfg(test)]

@@ -185,10 +185,7 @@ impl Engine {
         let fleet = space.filter(|_| is_everywhere(address)).map(|space| space.spec().fleet());
         let mut object = left.unwrap_or_else(|| made(address, pool, fleet));
         if space.is_some_and(Pool::counts_ports) {
-            let taken = self.world.taken_ports(address, pool, Some(&object), key);
-            let before = object.spec.owners.iter().find(|other| owner_key(other).as_ref() == Some(key));
-            let has = before.map(|before| before.ports.clone()).unwrap_or_default();
-            owner.ports = self.world.owned_ports((address, pool), key, &ports, &has, &taken);
+            owner.ports = self.world.owned_ports(address, pool, &object, key, &ports);
         }
         Hold::clear(&mut object);
         object.spec.owners.retain(|other| owner_key(other).as_ref() != Some(key));

@@ -107,9 +107,7 @@ impl Engine {
             self.dirt.balancers.insert(key.clone());
         }
         // Of the backends that a limit leaves, a follower uses as many as the leader says.
-        let told =
-            after.as_ref().and_then(|balancer| balancer.status.as_ref()?.backends).map(|backends| backends.ready);
-        if told.is_some_and(|told| self.entries.get(key).is_some_and(|entry| entry.ready != told)) {
+        if self.is_told_otherwise(key) {
             self.dirt.balancers.insert(key.clone());
             self.limits_told(&key.namespace);
         }
@@ -138,20 +136,19 @@ impl Engine {
         if self.role == Role::Leader || quota.is_none_or(|quota| quota.endpoints.is_none()) {
             return;
         }
-        for other in self.world.by_namespace.get(namespace).into_iter().flatten() {
-            let status = self.world.balancers.find(other).and_then(|balancer| balancer.status.as_ref());
-            let told = status.and_then(|status| status.backends).map(|backends| backends.ready);
-            if told.zip(self.entries.get(other)).is_some_and(|(told, entry)| entry.ready != told) {
-                self.dirt.balancers.insert(other.clone());
-            }
-        }
+        let all = self.world.by_namespace.get(namespace).into_iter().flatten();
+        let told: Vec<Key> = all.filter(|key| self.is_told_otherwise(key)).cloned().collect();
+        self.dirt.balancers.extend(told);
+    }
+
+    /// Whether its status speaks of another number of backends than it has here.
+    fn is_told_otherwise(&self, key: &Key) -> bool {
+        let balancer = self.world.balancers.find(key);
+        let told = balancer.and_then(|balancer| balancer.status.as_ref()?.backends).map(|backends| backends.ready);
+        told.zip(self.entries.get(key)).is_some_and(|(told, entry)| entry.ready != told)
     }
 
     fn allocation_moved(&mut self, moved: &Moved<IPAllocation>) {
-        let object = moved.after.as_ref().or(moved.before.as_ref());
-        let is_let_go = object
-            .and_then(|object| crate::records::place(object))
-            .is_some_and(|address| self.world.records.is_leaving(address));
         let Some(noted) = self.world.records.note(moved) else { return };
         let address = noted.address;
         self.dirt.recorded.insert(address);
@@ -175,7 +172,7 @@ impl Engine {
         self.dirt.addresses.insert(address);
         if moved.after.is_some() {
             self.dirt.stirred.insert(address);
-        } else if let Some(before) = moved.before.as_ref().filter(|_| !is_let_go) {
+        } else if let Some(before) = moved.before.as_ref().filter(|_| !noted.let_go) {
             self.dirt.gone.insert(address, Arc::clone(before));
         }
         let pools = [&moved.before, &moved.after].into_iter().flatten().map(|a| Arc::from(a.spec.pool.as_str()));

@@ -53,20 +53,16 @@ impl Engine {
             self.world.supply.iter().map(|delivery| (delivery.pool.as_str().into(), delivery.owner.clone()));
         let ending = self.world.supply.unseen_ends();
         self.dirt.orders.extend(ending.map(|(pool, owner)| (pool.into(), owner.cloned())).chain(delivered));
-        let pools: Vec<Arc<str>> = self
-            .world
-            .pools
-            .iter()
-            .filter(|(_, pool)| pool.service().is_some())
-            .map(|(name, _)| Arc::clone(name))
-            .collect();
-        for pool in pools {
+        // Of pools that are gone, too.
+        let recorded: Vec<String> =
+            self.world.records.everywhere().map(|(_, object)| object.spec.pool.clone()).collect();
+        for pool in recorded {
             let owners = self.owners_in(&pool);
             self.ordering_moved(&pool, owners);
         }
     }
 
-    pub(super) fn owners_in(&self, pool: &str) -> BTreeSet<Key> {
+    fn owners_in(&self, pool: &str) -> BTreeSet<Key> {
         let object = self.world.records.find(everywhere(pool));
         object.into_iter().flat_map(|object| &object.spec.owners).filter_map(owner_key).collect()
     }
@@ -87,7 +83,7 @@ impl Engine {
                 }
                 Wanted::AsItIs => {}
                 Wanted::Nothing => {
-                    if has.is_some() || (self.world.supply.is_tried(&id) && self.world.supply.find(&id).is_none()) {
+                    if has.is_some() || self.world.supply.is_tried(&id) {
                         self.world.supply.withdrawn(&id, &pool, owner.as_ref());
                         self.dirt.pool_statuses.insert(Arc::clone(&pool));
                         steps.push(Step::Withdraw { id });

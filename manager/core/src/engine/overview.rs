@@ -164,12 +164,12 @@ fn ready(pool: &Pool, was: Option<&str>, refusals: &[(&str, &str)]) -> Verdict {
     if let Some(problem) = &pool.problem {
         return Verdict::fails(kind, problem.reason(), problem.to_string());
     }
-    if let ([(id, words), others @ ..], true) = (refusals, pool.service().is_some()) {
+    if pool.service().is_some() {
+        let [(id, words), others @ ..] = refusals else {
+            return Verdict::holds(kind, READY, "the hub's cloud gives the addresses");
+        };
         let more = if others.is_empty() { String::new() } else { format!("; {} more are refused", others.len()) };
         return Verdict::holds(kind, "OrderRefused", format!("the hub does not take Service {id}: {words}{more}"));
-    }
-    if pool.service().is_some() {
-        return Verdict::holds(kind, READY, "the hub's cloud gives the addresses");
     }
     let (total, free) = pool.dynamic_counts();
     if total > 0 && free == 0 {

@@ -143,9 +143,7 @@ impl Engine {
                 whole.ports = if covers(&owner.ports, &wanted) {
                     owner.ports.clone()
                 } else {
-                    let place = (address, object.spec.pool.as_str());
-                    let taken = self.world.taken_ports(address, place.1, Some(&next), &key);
-                    self.world.owned_ports(place, &key, &wanted, &owner.ports, &taken)
+                    self.world.owned_ports(address, &object.spec.pool, &next, &key, &wanted)
                 };
             }
             next.spec.owners[at] = whole;

@@ -29,9 +29,6 @@ impl Engine {
                 self.dirt.addresses.extend(&addresses);
                 self.dirt.recorded.extend(&addresses);
                 self.touch_owners(&addresses);
-                // What was ordered of a pool that is gone, too.
-                let owners = self.owners_in(&name);
-                self.ordering_moved(&name, owners);
                 self.dirt.pool_statuses.insert(name);
             }
             if was_cloud || is_cloud || changed.included != Spans::default() {

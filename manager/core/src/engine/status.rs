@@ -7,7 +7,7 @@ use k8s_openapi::apimachinery::pkg::apis::meta::v1::{Condition, Time};
 use kube::Resource;
 use nave_api::condition::{self, ConditionType, Verdict};
 use nave_api::tcp_load_balancer::{Address, AddressPort, BackendCount, IpFamily};
-use nave_api::{IPAllocation, TCPLoadBalancer, TCPLoadBalancerStatus};
+use nave_api::{TCPLoadBalancer, TCPLoadBalancerStatus};
 
 use super::Engine;
 use super::serve::{Entry, Programmed};
@@ -16,7 +16,6 @@ use crate::ledger::Standing;
 use crate::pool::is_everywhere;
 use crate::ports::Door;
 use crate::problem::{Problem, Shortage};
-use crate::records::find_owner;
 use crate::step::{Announcement, Step, Tone};
 use crate::{Key, Timestamp};
 
@@ -74,8 +73,9 @@ impl Engine {
         let problems = entry.all_problems();
         let accepted = accepted(&problems);
         let awaits_cloud = || {
-            let pool = self.ordered_of(key, balancer).filter(|_| addresses.is_empty())?;
-            Some(Shortage::AwaitsCloud { pool: pool.to_owned() })
+            let mut own = self.world.records.of(key, uid(&balancer.metadata)).filter(|_| addresses.is_empty());
+            let (_, object) = own.find(|(address, _)| is_everywhere(*address))?;
+            Some(Shortage::AwaitsCloud { pool: object.spec.pool.clone() })
         };
         let shortage = entry.shortage.clone().or_else(awaits_cloud);
         let allocated = self.allocated(shortage.as_ref(), &addresses);
@@ -136,15 +136,6 @@ impl Engine {
         let addresses = delivery.addresses.iter().map(|address| (address.to_string(), Some(IpFamily::of(*address))));
         let names = delivery.hostnames.iter().map(|name| (name.clone(), None));
         addresses.chain(names).map(|(value, family)| shown(value, family, pool, ports.clone())).collect()
-    }
-
-    /// The pool of whose provider an address is ordered for it.
-    fn ordered_of(&self, key: &Key, balancer: &TCPLoadBalancer) -> Option<&str> {
-        let mut own = self.world.records.of_name(key);
-        let is_its_own = |object: &IPAllocation| find_owner(object, key, uid(&balancer.metadata)).is_some();
-        own.find_map(|(address, object)| {
-            (is_everywhere(address) && is_its_own(object)).then_some(object.spec.pool.as_str())
-        })
     }
 
     fn allocated(&self, shortage: Option<&Shortage>, addresses: &[Address]) -> Verdict {

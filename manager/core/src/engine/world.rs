@@ -20,7 +20,7 @@ use crate::ledger::Ledger;
 use crate::order::id;
 use crate::pool::{Pool, Pools, is_everywhere};
 use crate::ports::{Door, Taken, assign, wanted};
-use crate::records::{Records, find_owner, place, taken_by_others};
+use crate::records::{Records, find_owner, owner_key, place, taken_by_others};
 use crate::seen::Settings;
 use crate::shelf::Shelf;
 use crate::supply::Supply;
@@ -150,17 +150,20 @@ impl World {
         }
     }
 
-    /// The ports of an owner on this address: what he has already of those that he wants, others as there is room, and those
+    /// The ports of the owner of this name on this address: what he has already of those that he wants, others as there is room, and those
     /// that he wants no more while a cloud's load balancer still leads to them: nobody else gets them before.
     pub fn owned_ports(
         &self,
-        (address, pool): (IpAddr, &str),
+        address: IpAddr,
+        pool: &str,
+        object: &IPAllocation,
         key: &Key,
         wanted: &BTreeSet<Door>,
-        has: &[OwnedPort],
-        taken: &Taken,
     ) -> Vec<OwnedPort> {
-        let mut ports = assign(wanted, has, self.port_range(address, pool), taken).0;
+        let before = object.spec.owners.iter().find(|owner| owner_key(owner).as_ref() == Some(key));
+        let has = before.map(|owner| owner.ports.as_slice()).unwrap_or_default();
+        let taken = self.taken_ports(address, pool, Some(object), key);
+        let mut ports = assign(wanted, has, self.port_range(address, pool), &taken).0;
         let delivery = self.supply.find(&id(pool, Some(key))).filter(|_| is_everywhere(address));
         let is_delivered =
             |port: &OwnedPort| delivery.is_some_and(|d| d.ports.contains(&(port.protocol, port.wanted())));

@@ -3,7 +3,7 @@
 use std::collections::BTreeMap;
 use std::net::IpAddr;
 
-use nave_manager_core::{Answer, Delivery, Order, Seen};
+use nave_manager_core::{Delivery, Order, Seen};
 
 use super::Hub;
 
@@ -43,8 +43,7 @@ impl Hub {
         self.cloud.leaving.retain(|id| *id != order.id);
         self.cloud.orders.insert(order.id.clone(), (order.clone(), addresses));
         self.show_delivery(&order.id);
-        let (id, pool, digest) = (order.id.clone(), order.pool.clone(), order.digest());
-        self.engine.observe(Seen::Answered(Answer { id, pool, digest, refusal: None }));
+        self.engine.observe(Seen::Answered(order.answered(None)));
     }
 
     pub fn withdraw(&mut self, id: &str) {
