@@ -24,6 +24,7 @@ pub type Metadata<K> = Decoded<PartialObjectMeta<K>>;
 
 /// An object of an API server's answer.
 #[derive(Clone, Debug, PartialEq)]
+#[allow(clippy::large_enum_variant, reason = "every kind has metadata, which is what is large in both")]
 pub enum Decoded<K> {
     /// It could be read.
     Object(K),
@@ -42,6 +43,7 @@ pub struct Unreadable {
 
 impl<K> Decoded<K> {
     /// The object, or why there is none.
+    #[allow(clippy::result_large_err, reason = "it is as large as an object: both have metadata")]
     pub fn read(self) -> Result<K, Unreadable> {
         match self {
             Self::Object(object) => Ok(object),

@@ -1,7 +1,6 @@
 //! Which objects cannot be read now: counted for a metric, and logged, each at most once a minute. Knows kinds by name; decides
 //! nothing.
 
-use std::borrow::Cow;
 use std::collections::{BTreeMap, BTreeSet};
 use std::sync::{Arc, Mutex, MutexGuard, PoisonError};
 use std::time::{Duration, Instant};
@@ -67,16 +66,22 @@ impl Unreadables {
         self.lock().iter().map(|(kind, of)| (kind.clone(), of.present.len())).collect()
     }
 
-    fn seen(&self, kind: &Cow<'_, str>, unreadable: &Unreadable) {
+    fn seen(&self, kind: &str, unreadable: &Unreadable) {
         let now = Instant::now();
         let name = name(unreadable);
         let mut all = self.lock();
-        let present = &mut all.entry(kind.to_string()).or_default().present;
+        let present = &mut all.entry(kind.to_owned()).or_default().present;
         if present.get(&name).is_some_and(|logged| now.duration_since(*logged) < AGAIN) {
             return;
         }
         let (namespace, name_only) = &name;
-        tracing::warn!(%kind, namespace, name = name_only, why = unreadable.why, "an object cannot be read: it stays as it was");
+        tracing::warn!(
+            kind,
+            namespace,
+            name = name_only,
+            why = unreadable.why,
+            "an object cannot be read: it stays as it was"
+        );
         present.insert(name, now);
     }
 

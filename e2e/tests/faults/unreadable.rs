@@ -86,8 +86,8 @@ async fn what_a_tenant_writes_that_cannot_be_read_stops_no_other_tenant() {
 
 /// What must not move: the addresses of Services, and who has which in the hub.
 async fn belongings(lab: &Lab) -> Value {
-    let hub = lab.hub.client();
-    let services = raw(&lab.spokes[0].client(), Method::GET, "/api/v1/namespaces/default/services", &Value::Null);
+    let (hub, spoke) = (lab.hub.client(), lab.spokes[0].client());
+    let services = raw(&spoke, Method::GET, "/api/v1/namespaces/default/services", &Value::Null);
     let services = services.await.unwrap()["items"].as_array().unwrap().clone();
     let services: Vec<Value> = services
         .iter()

@@ -3,6 +3,7 @@
 
 mod support;
 
+use nave_api::IPAllocation;
 use nave_manager_core::{Key, Kind};
 use serde_json::json;
 use support::hub::Hub;
@@ -29,15 +30,18 @@ fn hub() -> Hub {
 fn all_that_web_depends_on(hub: &Hub) -> Vec<(&'static str, Key)> {
     let [namespace, name] = WEB;
     let address = hub.addresses(namespace, name).remove(0);
-    let record = hub.allocations.iter().find(|(_, object)| object.spec.address.as_deref() == Some(&*address));
-    vec![
+    let is_its = |object: &IPAllocation| object.spec.address.as_deref() == Some(&*address);
+    let records = hub.allocations.iter().filter(|(_, object)| is_its(object));
+    let records: Vec<_> = records.map(|(key, _)| ("IPAllocation", key.clone())).collect();
+    assert_eq!(records.len(), 1, "its address is recorded");
+    let others = [
         ("TCPLoadBalancer", Key::new(namespace, name)),
         ("IPPool", Key::cluster("public")),
         ("Tenant", Key::cluster("shop")),
         ("NodeSet", Key::new(namespace, "default")),
-        ("IPAllocation", record.expect("its address is recorded").0.clone()),
         ("Fleet", Key::cluster("default")),
-    ]
+    ];
+    others.into_iter().chain(records).collect()
 }
 
 /// What must be as it was.

@@ -51,19 +51,19 @@ impl Resource for HubService {
     type DynamicType = ();
     type Scope = NamespaceResourceScope;
 
-    fn kind(_: &()) -> Cow<'_, str> {
+    fn kind((): &()) -> Cow<'_, str> {
         Service::KIND.into()
     }
 
-    fn group(_: &()) -> Cow<'_, str> {
+    fn group((): &()) -> Cow<'_, str> {
         Service::GROUP.into()
     }
 
-    fn version(_: &()) -> Cow<'_, str> {
+    fn version((): &()) -> Cow<'_, str> {
         Service::VERSION.into()
     }
 
-    fn plural(_: &()) -> Cow<'_, str> {
+    fn plural((): &()) -> Cow<'_, str> {
         Service::URL_PATH_SEGMENT.into()
     }
 
@@ -174,15 +174,15 @@ fn service(source: &ServiceSource, order: &Order) -> Service {
 /// Takes out the ports that somebody else has put into a Service of ours: applying leaves to each what is his. Ours stay as they
 /// are shown, with the node ports that they were given.
 fn without_others(wanted: &Service, shown: &HubService) -> Option<Value> {
-    fn ports(spec: &Option<ServiceSpec>) -> impl Iterator<Item = &ServicePort> {
-        spec.iter().flat_map(|spec| spec.ports.iter().flatten())
+    fn ports(spec: Option<&ServiceSpec>) -> impl Iterator<Item = &ServicePort> {
+        spec.into_iter().flat_map(|spec| spec.ports.iter().flatten())
     }
     let ours = |port: &&ServicePort| {
-        ports(&wanted.spec).any(|ours| (ours.port, &ours.protocol) == (port.port, &port.protocol))
+        ports(wanted.spec.as_ref()).any(|ours| (ours.port, &ours.protocol) == (port.port, &port.protocol))
     };
-    let kept: Vec<&ServicePort> = ports(&shown.spec).filter(ours).collect();
+    let kept: Vec<&ServicePort> = ports(shown.spec.as_ref()).filter(ours).collect();
     let version = &shown.metadata.resource_version;
-    (kept.len() < ports(&shown.spec).count())
+    (kept.len() < ports(shown.spec.as_ref()).count())
         .then(|| json!({"metadata": {"resourceVersion": version}, "spec": {"ports": kept}}))
 }
 

@@ -49,7 +49,7 @@ impl View {
         let controller = Controller::for_stream(stream, tenants);
         let labelled = || Config::default().labels(TENANT_LABEL);
         let named = || Config::default().fields(&format!("metadata.name={AGENT}"));
-        let (namespaces, stream) = follow(watches, labelled(), named_only);
+        let (namespaces, stream) = follow(watches, labelled(), |unreadable| Some(named_only(unreadable)));
         let controller = controller.watches_stream(stream, |namespace: Namespace| tenant(&namespace.name_any()));
         let (accounts, controller) = watch(watches, named(), controller);
         let (roles, controller) = watch(watches, named(), controller);
@@ -112,8 +112,8 @@ fn ending(unreadable: ObjectMeta) -> Option<Tenant> {
 }
 
 /// Of a namespace nothing counts but its metadata.
-fn named_only(unreadable: ObjectMeta) -> Option<Namespace> {
-    Some(Namespace { metadata: unreadable, ..Namespace::default() })
+fn named_only(unreadable: ObjectMeta) -> Namespace {
+    Namespace { metadata: unreadable, ..Namespace::default() }
 }
 
 /// A store of a kind, and the stream that fills it and names what was touched. An object that cannot be read is what `instead`

@@ -67,48 +67,48 @@ impl World {
             self.forget(key);
             return Decision { plan: self.clean_up(key), ..nothing };
         };
-        let mut decision = self.decide_on(key, service);
+        let mut decision = self.decide_on(key, &service);
         if unreadable {
             decision.plan.leave_spoke_alone();
         }
         decision
     }
 
-    fn decide_on(&mut self, key: &Key, service: Service) -> Decision {
-        let going = self.policy.leaving || ownership::is_deleted(&service);
-        let claim = if going { Claim::None } else { ownership::claim(&service, &self.policy) };
+    fn decide_on(&mut self, key: &Key, service: &Service) -> Decision {
+        let going = self.policy.leaving || ownership::is_deleted(service);
+        let claim = if going { Claim::None } else { ownership::claim(service, &self.policy) };
         let mode = match claim {
             Claim::None => {
                 self.forget(key);
-                return Decision { plan: self.disclaim(key, &service), notices: Vec::new() };
+                return Decision { plan: self.disclaim(key, service), notices: Vec::new() };
             }
             Claim::Whole(mode) | Claim::Beside(mode) => mode,
         };
-        self.want_names(key, &service, mode);
-        let (mut intent, mut problems) = intent::intent(&service, mode, &self.ways(key));
+        self.want_names(key, service, mode);
+        let (mut intent, mut problems) = intent::intent(service, mode, &self.ways(key));
         self.keep_unknown_backends(key, intent.as_mut());
         let plan = match intent {
             Some(_) if self.tenancy == Tenancy::There && self.unreadable_intent(key).is_some() => {
                 problems.extend(self.unreadable_intent(key).map(|why| Problem::UnreadableIntent { why }));
-                Plan::Together(self.verdict(key, &service, &problems, true).into_iter().collect())
+                Plan::Together(self.verdict(key, service, &problems, true).into_iter().collect())
             }
             Some(intent) if self.tenancy == Tenancy::There => {
-                let (mut steps, current) = self.keep(key, &service, intent);
-                let cloud = claim == Claim::Whole(mode) && ownership::is_held_by_cloud(&service);
+                let (mut steps, current) = self.keep(key, service, intent);
+                let cloud = claim == Claim::Whole(mode) && ownership::is_held_by_cloud(service);
                 problems.extend(cloud.then_some(Problem::CloudHolds));
-                steps.extend(self.verdict(key, &service, &problems, true));
+                steps.extend(self.verdict(key, service, &problems, true));
                 let present = match claim {
-                    Claim::Whole(_) => self.show(key, &service, current, &mut problems).into_iter().collect(),
-                    Claim::Beside(_) | Claim::None => self.say(key, &service, current),
+                    Claim::Whole(_) => self.show(key, service, current, &mut problems).into_iter().collect(),
+                    Claim::Beside(_) | Claim::None => self.say(key, service, current),
                 };
                 steps.extend(present);
                 Plan::Together(steps)
             }
             None if self.tenancy == Tenancy::There => {
-                let verdict = self.verdict(key, &service, &problems, false);
-                Plan::InTurn(verdict.into_iter().chain(self.let_go(key, &service)).collect())
+                let verdict = self.verdict(key, service, &problems, false);
+                Plan::InTurn(verdict.into_iter().chain(self.let_go(key, service)).collect())
             }
-            Some(_) | None => Plan::InTurn(self.let_go(key, &service)),
+            Some(_) | None => Plan::InTurn(self.let_go(key, service)),
         };
         let uid = service.uid().unwrap_or_default();
         Decision { plan, notices: self.tell(key, &uid, problems) }

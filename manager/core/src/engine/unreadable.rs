@@ -58,13 +58,13 @@ pub(super) struct Kept {
 }
 
 impl Kept {
-    fn put(&mut self, key: &Key, keep: Keep) {
-        let before = if keep == Keep::default() {
+    fn put(&mut self, key: &Key, keep: &Keep) {
+        let before = if *keep == Keep::default() {
             self.by_balancer.remove(key).unwrap_or_default()
         } else {
             self.by_balancer.insert(key.clone(), keep.clone()).unwrap_or_default()
         };
-        self.changed |= before != keep;
+        self.changed |= before != *keep;
     }
 
     /// All that is kept, where that is something else than was said last.
@@ -156,7 +156,9 @@ impl Engine {
             was || self.world.frozen_by(key, balancer).is_some()
         });
         let frozen: Vec<Key> = frozen.map(|(key, _)| key.clone()).collect();
-        frozen.iter().for_each(|key| self.dirt.balancer(key));
+        for key in &frozen {
+            self.dirt.balancer(key);
+        }
     }
 
     /// Whether the load balancer's condition says that it cannot be read.
@@ -168,7 +170,7 @@ impl Engine {
     /// Notes what Envoys keep of the load balancer, since nobody can say what it is.
     pub(super) fn keep(&mut self, key: &Key) {
         let keep = self.kept_of(key);
-        self.kept.put(key, keep);
+        self.kept.put(key, &keep);
     }
 
     fn kept_of(&self, key: &Key) -> Keep {
