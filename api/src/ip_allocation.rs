@@ -40,9 +40,9 @@ pub struct IPAllocationSpec {
     #[x_kube(validation = Rule::new("isIP(self)").message("address is an IPv4 or IPv6 address"))]
     #[x_kube(validation = Rule::new("self == oldSelf").message("the address of an allocation never changes: it is the allocation"))]
     pub address: Option<String>,
-    /// The pool it comes from. Immutable.
+    /// The pool it comes from. It changes when that pool is gone, or includes the address no longer, and another pool of the
+    /// same fleet includes it that is open to the owners. Without an address it never changes: the allocation is named after it.
     #[schemars(length(min = 1, max = 63))]
-    #[x_kube(validation = Rule::new("self == oldSelf").message("an allocation stays in its pool"))]
     pub pool: String,
     /// The group it moves with, fixed at allocation. Absent: it is announced by nobody of ours.
     #[serde(default, skip_serializing_if = "Option::is_none")]

@@ -31,6 +31,8 @@ use matching::Match;
     printcolumn(name = "Hostname", type_ = "string", json_path = ".status.hostname"),
     printcolumn(name = "Address", type_ = "string", json_path = ".status.addresses[0].value"),
     printcolumn(name = "Programmed", type_ = "string", json_path = ".status.conditions[?(@.type=='Programmed')].status"),
+    printcolumn(name = "Reason", type_ = "string", json_path = ".status.conditions[?(@.status!='True')].reason", priority = 1, description = "Of the first condition that is not True: Accepted, Allocated, Programmed. Empty where all are"),
+    printcolumn(name = "Message", type_ = "string", json_path = ".status.conditions[?(@.status!='True')].message", priority = 1, description = "Of the same condition"),
     printcolumn(name = "Age", type_ = "date", json_path = ".metadata.creationTimestamp")
 )]
 #[serde(rename_all = "camelCase")]

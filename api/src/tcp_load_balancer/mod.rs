@@ -33,7 +33,8 @@ use crate::rules;
     printcolumn(name = "Port", type_ = "integer", json_path = ".spec.ports[0].port", description = "The first port; a column holds one value"),
     printcolumn(name = "Backends", type_ = "integer", json_path = ".status.backends.ready"),
     printcolumn(name = "Programmed", type_ = "string", json_path = ".status.conditions[?(@.type=='Programmed')].status"),
-    printcolumn(name = "Reason", type_ = "string", json_path = ".status.conditions[?(@.type=='Programmed')].reason", priority = 1),
+    printcolumn(name = "Reason", type_ = "string", json_path = ".status.conditions[?(@.status!='True')].reason", priority = 1, description = "Of the first condition that is not True: Accepted, Allocated, Programmed. Empty where all are"),
+    printcolumn(name = "Message", type_ = "string", json_path = ".status.conditions[?(@.status!='True')].message", priority = 1, description = "Of the same condition"),
     printcolumn(name = "Age", type_ = "date", json_path = ".metadata.creationTimestamp")
 )]
 #[serde(rename_all = "camelCase")]
