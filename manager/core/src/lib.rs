@@ -11,6 +11,7 @@ mod former;
 pub mod fuzz;
 mod hold;
 mod key;
+mod lacking;
 mod ledger;
 mod limits;
 mod order;

@@ -7,6 +7,7 @@ use std::sync::Arc;
 use nave_api::tcp_load_balancer::IpFamily;
 
 use crate::backends::Refused;
+use crate::lacking::Lacking;
 use crate::ports::Door;
 
 /// What is wrong with what an intent says, or with whom it belongs to.
@@ -220,10 +221,8 @@ pub(crate) enum Shortage {
     InvalidAddress {
         text: String,
     },
-    PoolNotOpen {
-        pool: String,
-    },
-    NoPool,
+    /// What it asks for is not there: what was found out of each pool.
+    Lacking(Lacking),
     PortTaken {
         address: IpAddr,
         protocol: &'static str,
@@ -231,20 +230,6 @@ pub(crate) enum Shortage {
     },
     NoPort {
         pools: Vec<Arc<str>>,
-    },
-    NotOffered {
-        address: IpAddr,
-    },
-    Taken {
-        address: IpAddr,
-    },
-    Exhausted {
-        pools: Vec<Arc<str>>,
-        families: Vec<IpFamily>,
-    },
-    FamilyMissing {
-        pools: Vec<Arc<str>>,
-        families: Vec<IpFamily>,
     },
     Quota {
         tenant: String,
@@ -259,12 +244,7 @@ impl Shortage {
             Self::AwaitsCloud { .. } => "AwaitsCloud",
             Self::NotAccepted => "NotAccepted",
             Self::InvalidAddress { .. } => "InvalidAddress",
-            Self::PoolNotOpen { .. } => "PoolNotOpen",
-            Self::NoPool => "NoPool",
-            Self::NotOffered { .. } => "AddressNotOffered",
-            Self::Taken { .. } => "AddressTaken",
-            Self::Exhausted { .. } => "PoolExhausted",
-            Self::FamilyMissing { .. } => "FamilyMissing",
+            Self::Lacking(lacking) => lacking.reason(),
             Self::PortTaken { .. } => "PortTaken",
             Self::NoPort { .. } => "PortsOutOfRange",
             Self::Quota { .. } => "QuotaExceeded",
@@ -282,36 +262,31 @@ impl fmt::Display for Shortage {
             ),
             Self::NotAccepted => f.write_str("no address is given to what is not accepted"),
             Self::InvalidAddress { text } => write!(f, "\"{text}\" in spec.address.requested is no IP address"),
-            Self::PoolNotOpen { pool } => {
-                write!(f, "no pool named {pool} gives addresses to this tenant: ask the hub's administrators")
-            }
-            Self::NoPool => f.write_str("no pool gives addresses to this tenant: name one in spec.address.pool, or ask the hub's administrators for a default pool"),
-            Self::NotOffered { address } => {
-                write!(f, "{address} is in no pool that gives addresses to this tenant")
-            }
-            Self::Taken { address } => write!(f, "{address} is taken: it is given as soon as it is free"),
-            Self::Exhausted { pools, families } => {
-                write!(f, "no {} address is free in {}: the oldest who waits gets the next one", any(families), join(pools))
-            }
-            Self::FamilyMissing { pools, families } => {
-                write!(f, "{} has no {} addresses", join(pools), any(families))
-            }
+            Self::Lacking(lacking) => lacking.fmt(f),
             Self::PortTaken { address, protocol, port } => {
-                write!(f, "{protocol} port {port} of {address} is taken by another load balancer: ask for another port or address")
+                write!(
+                    f,
+                    "{protocol} port {port} of {address} is taken by another load balancer: ask for another port or address"
+                )
             }
-            Self::NoPort { pools } => write!(f, "spec.ports asks for more ports than spec.portRange of {} has", join(pools)),
+            Self::NoPort { pools } => {
+                write!(f, "spec.ports asks for more ports than spec.portRange of {} has", join(pools))
+            }
             Self::Quota { tenant, limit } => {
-                write!(f, "Tenant {tenant} may use {limit} of spec.quota.addresses and does: delete something, or raise it")
+                write!(
+                    f,
+                    "Tenant {tenant} may use {limit} of spec.quota.addresses and does: delete something, or raise it"
+                )
             }
         }
     }
 }
 
-fn any(families: &[IpFamily]) -> String {
+pub(crate) fn any(families: &[IpFamily]) -> String {
     families.iter().map(|family| format!("{family:?}")).collect::<Vec<_>>().join(" or ")
 }
 
-fn join(pools: &[Arc<str>]) -> String {
+pub(crate) fn join(pools: &[Arc<str>]) -> String {
     let noun = if pools.len() == 1 { "pool" } else { "pools" };
     format!("{noun} {}", pools.iter().map(AsRef::as_ref).collect::<Vec<_>>().join(", "))
 }

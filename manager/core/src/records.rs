@@ -131,6 +131,7 @@ impl Records {
             // Of many who share one, those are concerned who have something else now.
             let is_many = |object: &IPAllocation| object.spec.owners.len() > 1;
             let shared = known.as_ref().filter(|known| is_everywhere(address) || (is_many(known) && is_many(after)));
+            let shared = shared.filter(|known| known.spec.pool == after.spec.pool);
             if let Some(known) = shared {
                 let (before, now) = (shares(known), shares(after));
                 owners.retain(|owner| before.get(owner) != now.get(owner));

@@ -77,6 +77,11 @@ impl<K: Resource> Shelf<K> {
         self.objects.contains_key(key) || self.unreadable.contains_key(key) || self.graves.contains_key(key)
     }
 
+    /// The objects that are present and unknown.
+    pub fn unknowns(&self) -> impl Iterator<Item = &Unreadable> {
+        self.unreadable.iter().filter(|(key, _)| !self.objects.contains_key(*key)).map(|(_, unreadable)| unreadable)
+    }
+
     pub fn iter(&self) -> impl Iterator<Item = (&Key, &Arc<K>)> {
         self.objects.iter()
     }

@@ -15,6 +15,7 @@ use super::Engine;
 use super::drafts::Drafts;
 use super::owners::owner_of;
 use super::plan::{Allowance, Plan, plan};
+use super::serve::has_shown_addresses;
 use super::waiting::{Await, Turn};
 use crate::hold::Hold;
 use crate::key::{born, uid};
@@ -28,10 +29,11 @@ impl Engine {
     /// Plans the addresses of who was touched and of who waited for what became free, then settles whose each address is.
     pub(super) fn allocate(&mut self, now: Timestamp, steps: &mut Vec<Step>) {
         self.wake_quotas();
+        let mut drafts = Drafts::default();
+        self.move_allocations(&mut drafts);
         let mut queue: BTreeSet<Turn> =
             std::mem::take(&mut self.dirt.wanting).iter().filter_map(|key| self.turn(key)).collect();
         let mut tried: BTreeSet<Turn> = BTreeSet::new();
-        let mut drafts = Drafts::default();
         loop {
             self.wake_waiting(&mut queue, &tried);
             if queue.is_empty() {
@@ -165,7 +167,11 @@ impl Engine {
             let has_none = self.world.records.of(key, uid(&balancer.metadata)).next().is_none();
             return Plan { shortage: has_none.then_some(Shortage::NotAccepted), ..Plan::default() };
         };
-        plan(&self.world, drafts, key, balancer, tenant, self.allowance(&key.namespace, tenant))
+        let was_said = |entry: &super::serve::Entry| {
+            entry.said.as_ref().is_some_and(|said| !said.addresses.is_empty()) || !entry.fragment.is_empty()
+        };
+        let is_shown = has_shown_addresses(balancer) || entry.is_some_and(was_said);
+        plan(&self.world, drafts, key, balancer, tenant, self.allowance(&key.namespace, tenant), is_shown)
     }
 
     /// How many more addresses the tenant may have, where that is limited.

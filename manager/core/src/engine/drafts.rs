@@ -39,6 +39,14 @@ impl Drafts {
         self.objects.insert(address, object);
     }
 
+    /// The address is not to be written after all.
+    pub fn withdraw(&mut self, address: IpAddr) {
+        self.objects.remove(&address);
+        for addresses in self.by_tenant.values_mut() {
+            addresses.remove(&address);
+        }
+    }
+
     pub fn give_up(&mut self, address: IpAddr, key: &Key) {
         self.surplus.insert((address, key.clone()));
     }

@@ -3,6 +3,7 @@
 mod allocate;
 mod dirt;
 mod drafts;
+mod moves;
 mod observe;
 mod orders;
 mod overview;

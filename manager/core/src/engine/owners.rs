@@ -69,6 +69,9 @@ impl Engine {
             drafts.put(&namespace, address, next);
         } else if next.spec.owners.is_empty() {
             let uid = uid(&object.metadata).to_owned();
+            // A move that was drafted just now is not needed any more.
+            drafts.withdraw(address);
+            self.world.records.abort(address);
             self.world.records.depart(address, Flight::Release { uid: uid.clone() });
             self.dirt.balancers.extend(object.spec.owners.iter().filter_map(owner_key));
             steps.push(Step::ReleaseAllocation {
@@ -86,7 +89,7 @@ impl Engine {
     }
 
     /// Whether nothing may be done about the allocation: it cannot be read now, or nothing is known of its pool.
-    fn is_out_of_reach(&self, object: &IPAllocation) -> bool {
+    pub(super) fn is_out_of_reach(&self, object: &IPAllocation) -> bool {
         let key = Key::of(object);
         self.world.allocations.unreadable(&key).is_some() || self.world.is_unknown_pool(&object.spec.pool)
     }

@@ -25,7 +25,8 @@ impl Engine {
             self.dirt.barred.extend(&changed.included);
             let is_cloud = self.has_clouds(&changed.names);
             for name in changed.names {
-                let addresses: Vec<IpAddr> = self.world.records.of_pool(&name).collect();
+                let mut addresses: Vec<IpAddr> = self.world.records.of_pool(&name).collect();
+                addresses.extend(self.strangers(&name));
                 self.dirt.addresses.extend(&addresses);
                 self.dirt.recorded.extend(&addresses);
                 self.touch_owners(&addresses);
@@ -52,6 +53,14 @@ impl Engine {
                 }
             }
         }
+    }
+
+    /// The addresses that the pool gives and another pool's allocations record: they may move.
+    fn strangers(&self, name: &str) -> Vec<IpAddr> {
+        let records = &self.world.records;
+        let within = self.world.pools.find(name).map(|pool| records.taken_in(pool.given())).unwrap_or_default();
+        let is_strange = |address: &IpAddr| records.find(*address).is_some_and(|object| object.spec.pool != name);
+        within.into_iter().filter(is_strange).collect()
     }
 
     /// What is somebody's is closed to the ports of the nodes, and is no backend, also where its pool has lost it.

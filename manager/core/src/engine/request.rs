@@ -19,6 +19,13 @@ pub(super) enum Wanted {
     All,
 }
 
+/// Whether it needs one address of each family: both or none.
+pub(super) fn needs_both(balancer: &TCPLoadBalancer) -> bool {
+    let policy = balancer.spec.address.as_ref().and_then(|address| address.family_policy).unwrap_or_default();
+    policy == FamilyPolicy::RequireDualStack
+        || Request::of(balancer).is_ok_and(|request| request.wanted() == Wanted::All)
+}
+
 /// What a load balancer asks for, parsed.
 pub(super) struct Request<'a> {
     pub pool: Option<&'a str>,

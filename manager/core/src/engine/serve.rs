@@ -5,12 +5,13 @@ use std::net::{IpAddr, Ipv4Addr};
 use std::sync::Arc;
 
 use nave_api::TCPLoadBalancer;
-use nave_api::tcp_load_balancer::{FamilyPolicy, TCPLoadBalancerStatus};
+use nave_api::tcp_load_balancer::TCPLoadBalancerStatus;
 use nave_api::tenant::TenantState;
 use nave_xds::resource::{Key as ResourceKey, Resource, ResourceType};
 use nave_xds::store::Change;
 
 use super::Engine;
+use super::request::needs_both;
 use super::world::node_set_of;
 use crate::Key;
 use crate::compile::{self, Opening, Settled, Targets};
@@ -267,14 +268,6 @@ impl Engine {
                 draft.entry(Arc::clone(fleet)).or_default().insert(resource.key(), None);
             }
         }
-    }
-}
-
-fn needs_both(balancer: &TCPLoadBalancer) -> bool {
-    let policy = balancer.spec.address.as_ref().and_then(|address| address.family_policy).unwrap_or_default();
-    match policy {
-        FamilyPolicy::SingleStack | FamilyPolicy::PreferDualStack => false,
-        FamilyPolicy::RequireDualStack => true,
     }
 }
 

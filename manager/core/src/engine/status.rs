@@ -10,7 +10,9 @@ use nave_api::tcp_load_balancer::{Address, AddressPort, BackendCount, IpFamily};
 use nave_api::{TCPLoadBalancer, TCPLoadBalancerStatus};
 
 use super::Engine;
-use super::serve::{Entry, Programmed};
+use super::moves::{Fate, Stay};
+use super::request::needs_both;
+use super::serve::{Entry, Programmed, has_shown_addresses};
 use crate::key::uid;
 use crate::ledger::Standing;
 use crate::pool::is_everywhere;
@@ -104,15 +106,18 @@ impl Engine {
         }
         let uid = uid(&balancer.metadata);
         let own = self.world.records.of(key, uid);
-        own.flat_map(|(address, object)| {
+        let shown = own.map(|(address, object)| {
             let open = self.world.open_ports(object, key, balancer);
             if is_everywhere(address) {
                 return self.delivered_addresses(&object.spec.pool, key, balancer, &open);
             }
             let ports = open.into_iter().map(|((protocol, _), port)| AddressPort { protocol, port });
             vec![shown(address.to_string(), Some(IpFamily::of(address)), &object.spec.pool, ports.collect())]
-        })
-        .collect()
+        });
+        let shown: Vec<Vec<Address>> = shown.collect();
+        // Both or none, also where the hub's cloud has yet to give one of them.
+        let is_half = needs_both(balancer) && !has_shown_addresses(balancer) && shown.iter().any(Vec::is_empty);
+        if is_half { Vec::new() } else { shown.into_iter().flatten().collect() }
     }
 
     /// The addresses that a cloud gave, with the ports that clients find on them. None where its load balancer has none of
@@ -154,8 +159,20 @@ impl Engine {
         if orphans.is_empty() {
             return Verdict::holds(kind, "Allocated", listed(addresses.iter().collect()));
         }
-        let message = format!("{}: the pool gives it no longer; it is served until it is let go", listed(orphans));
-        Verdict::holds(kind, "Orphaned", message)
+        let stays: Vec<String> = orphans.iter().filter_map(|address| self.stays(address)).collect();
+        let why = if stays.is_empty() { String::new() } else { format!("; {}", stays.join("; ")) };
+        let keeps =
+            "the pool gives it no longer; it is served until its load balancers are deleted or ask for another one";
+        Verdict::holds(kind, "Orphaned", format!("{}: {keeps}{why}", listed(orphans)))
+    }
+
+    /// Why the allocation of an address that its pool gives no longer does not move to another pool that includes it.
+    fn stays(&self, address: &Address) -> Option<String> {
+        let value = address.value.parse().ok()?;
+        match self.world.fate(value, self.world.records.find(value)?)? {
+            Fate::Moves(_) | Fate::Stays(Stay::NoPool) => None,
+            Fate::Stays(stay) => Some(stay.to_string()),
+        }
     }
 
     fn is_offered(&self, address: &Address) -> bool {

@@ -136,6 +136,7 @@ impl Engine {
             return;
         }
         self.dirt.unknown_allocations = true;
+        self.dirt.stirred.insert(address);
         if self.world.pools.is_delivered(address) {
             return;
         }

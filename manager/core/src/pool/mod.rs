@@ -143,13 +143,18 @@ impl Pool {
     }
 
     /// Whether its spec can be read: another pool may still stand in its way.
-    fn is_well_formed(&self) -> bool {
+    pub fn is_well_formed(&self) -> bool {
         matches!(self.problem, None | Some(PoolProblem::Overlap { .. } | PoolProblem::PortOverlap { .. }))
     }
 
     /// Whether it gives addresses at all.
     pub fn is_ready(&self) -> bool {
         self.problem.is_none()
+    }
+
+    /// What it may give.
+    pub fn given(&self) -> &Spans {
+        &self.given
     }
 
     /// Whether the address is one that the pool may give.
@@ -172,12 +177,18 @@ impl Pool {
         self.dynamic.has(family)
     }
 
+    /// Whether it has addresses of the family, be they given on request alone.
+    pub fn has_on_request(&self, family: IpFamily) -> bool {
+        self.given.has(family)
+    }
+
     pub fn total(&self) -> u128 {
         self.given.count()
     }
 
+    /// How many addresses it can give now: none where an older pool has some of them, or its spec has a mistake.
     pub fn free_count(&self) -> u128 {
-        self.total().saturating_sub(self.taken)
+        if self.is_ready() { self.total().saturating_sub(self.taken) } else { 0 }
     }
 
     /// How many addresses there are for those who ask for none, and how many of them are free.

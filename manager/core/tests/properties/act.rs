@@ -10,6 +10,12 @@ pub enum Act {
         name: u8,
         spec: usize,
     },
+    /// One that asks for an address of each family, or for a pool made again.
+    PutPair {
+        tenant: usize,
+        name: u8,
+        spec: usize,
+    },
     Delete {
         tenant: usize,
         name: u8,
@@ -21,6 +27,11 @@ pub enum Act {
     DeletePool {
         which: usize,
     },
+    /// A pool is deleted and made again under another name.
+    Rename {
+        which: usize,
+    },
+    DeleteRenamed,
     Tenant {
         which: usize,
         spec: usize,
@@ -74,9 +85,12 @@ pub fn act() -> impl Strategy<Value = Act> {
     let name = 0..5_u8;
     prop_oneof![
         8 => (n.clone(), name.clone(), n.clone()).prop_map(|(tenant, name, spec)| Act::Put { tenant, name, spec }),
+        3 => (n.clone(), name.clone(), n.clone()).prop_map(|(tenant, name, spec)| Act::PutPair { tenant, name, spec }),
         4 => (n.clone(), name).prop_map(|(tenant, name)| Act::Delete { tenant, name }),
         2 => (n.clone(), n.clone()).prop_map(|(which, spec)| Act::Pool { which, spec }),
         1 => n.clone().prop_map(|which| Act::DeletePool { which }),
+        1 => n.clone().prop_map(|which| Act::Rename { which }),
+        1 => Just(Act::DeleteRenamed),
         2 => (n.clone(), n.clone()).prop_map(|(which, spec)| Act::Tenant { which, spec }),
         1 => n.clone().prop_map(|which| Act::DeleteTenant { which }),
         2 => (n.clone(), n.clone()).prop_map(|(tenant, count)| Act::Nodes { tenant, count }),

@@ -9,7 +9,7 @@ use nave_manager_core::{Key, Step};
 use super::act::Act;
 use crate::support::hub::Hub;
 use crate::support::objects::{balancer, fleet, nodes, pool, tenant};
-use crate::support::specs::{POOLS, balancer_spec, pool_spec, tenant_spec};
+use crate::support::specs::{AGAIN, POOLS, balancer_spec, pair_spec, pool_spec, tenant_spec};
 
 const TENANTS: [&str; 3] = ["shop", "news", "blog"];
 /// The edge nodes of the fleet `default`.
@@ -54,9 +54,23 @@ impl History {
                 self.asked.insert(Key::of(&object), object.spec.clone());
                 hub.balancer(object);
             }
+            Act::PutPair { tenant, name, spec } => {
+                let object = balancer(&namespace(*tenant), &format!("lb-{name}"), &pair_spec(*spec));
+                self.asked.insert(Key::of(&object), object.spec.clone());
+                hub.balancer(object);
+            }
             Act::Delete { tenant, name } => hub.delete_balancer(&namespace(*tenant), &format!("lb-{name}")),
             Act::Pool { which, spec } => hub.pool(pool(POOLS[which % POOLS.len()], &pool_spec(*which, *spec))),
             Act::DeletePool { which } => hub.delete_pool(POOLS[which % POOLS.len()]),
+            Act::Rename { which } => {
+                let name = POOLS[which % POOLS.len()];
+                let old = hub.pools.get(&Key::cluster(name)).filter(|old| old.spec.addresses.is_some()).cloned();
+                if let Some(old) = old {
+                    hub.delete_pool(name);
+                    hub.pool(pool(AGAIN, &serde_json::to_value(&old.spec).expect("serializes")));
+                }
+            }
+            Act::DeleteRenamed => hub.delete_pool(AGAIN),
             Act::Tenant { which, spec } => hub.tenant(tenant(TENANTS[which % TENANTS.len()], &tenant_spec(*spec))),
             Act::DeleteTenant { which } => hub.delete_tenant(TENANTS[which % TENANTS.len()]),
             Act::Nodes { tenant, count } => {

@@ -25,6 +25,7 @@ use serde_json::json;
 use super::history::{History, NODES};
 use super::model::{Space, admits, serves, spaces, takes_any};
 use crate::support::objects::{balancer, nodes, pool, tenant};
+use crate::support::specs::AGAIN;
 
 impl History {
     /// What must hold at every moment.
@@ -40,10 +41,11 @@ impl History {
         for allocation in self.hub.allocations.values() {
             let (address, owners) = (place(allocation), &allocation.spec.owners);
             let namespaces: BTreeSet<&str> = owners.iter().map(|owner| owner.namespace.as_str()).collect();
-            let is_shared = allocation.spec.address.is_none() || allocation.spec.pool == "everybodys";
+            let is_shared =
+                allocation.spec.address.is_none() || ["everybodys", AGAIN].contains(&allocation.spec.pool.as_str());
             assert!(is_shared || namespaces.len() <= 1, "law 7: {address} belongs to several tenants");
             let shares = allocation.spec.address.is_none()
-                || matches!(allocation.spec.pool.as_str(), "everybodys" | "shared" | "ranged");
+                || ["everybodys", "shared", "ranged", AGAIN].contains(&allocation.spec.pool.as_str());
             assert!(shares || owners.len() <= 1, "law 1: {address} is exclusive, and has {owners:?}");
             let ports: Vec<_> = owners.iter().flat_map(|owner| &owner.ports).map(|p| (p.protocol, p.port)).collect();
             let different: BTreeSet<_> = ports.iter().collect();
@@ -182,7 +184,7 @@ impl History {
             let owners = object.spec.owners.iter().filter_map(|owner| self.hub.balancers.get(&key(owner)));
             // Who joins the oldest on an address of their tenant takes it from nobody.
             let Some(given) = owners.min_by_key(|owner| age(owner)) else { continue };
-            if !takes_any(given, IpFamily::of(address)) || object.spec.pool == "ranged" {
+            if !takes_any(given, IpFamily::of(address)) || ["ranged", AGAIN].contains(&object.spec.pool.as_str()) {
                 continue;
             }
             for older in self.hub.balancers.values().filter(|older| age(older) < age(given)) {

@@ -35,6 +35,22 @@ pub fn balancer_spec(which: usize) -> Value {
     specs[which % specs.len()].clone()
 }
 
+/// What asks for one address of each family, which may lie in different pools, or for what a pool made again has.
+pub fn pair_spec(which: usize) -> Value {
+    let specs = [
+        json!({"address": {"familyPolicy": "RequireDualStack"}}),
+        json!({"address": {"requested": ["203.0.113.3", "2001:db8:6::1"]}}),
+        json!({"address": {"requested": ["2001:db8:6::2"], "familyPolicy": "RequireDualStack"}}),
+        json!({"address": {"requested": ["203.0.113.17", "2001:db8:6::"], "familyPolicy": "PreferDualStack"}}),
+        json!({"address": {"pool": AGAIN}}),
+        json!({"address": {"pool": AGAIN, "requested": ["203.0.113.2"]}}),
+    ];
+    specs[which % specs.len()].clone()
+}
+
+/// The name under which deleted pools are made again.
+pub const AGAIN: &str = "again";
+
 pub fn pool_spec(which: usize, spec: usize) -> Value {
     let specs: &[Value] = &match which % POOLS.len() {
         0 => [
