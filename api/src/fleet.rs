@@ -49,6 +49,7 @@ pub struct FleetSpec {
 pub struct NodeSelection {
     /// All of these labels.
     #[serde(default)]
+    #[x_kube(merge_strategy = MapMerge::Atomic)]
     pub selector: BTreeMap<String, String>,
 }
 

@@ -55,6 +55,8 @@
 //!         translate::endpoints(&Endpoints {
 //!             cluster: "shop-web".to_owned(),
 //!             addresses: vec!["10.20.0.11:31443".parse()?, "10.20.0.12:31443".parse()?],
+//!             fallback: Vec::new(),
+//!             is_checked: false,
 //!             health_port: None,
 //!         }),
 //!     ],

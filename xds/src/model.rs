@@ -156,6 +156,12 @@ pub struct Endpoints {
     pub cluster: String,
     /// Where connections go. Order and repetition mean nothing.
     pub addresses: Vec<SocketAddr>,
+    /// Where connections go while too few of `addresses` are usable: the next lower priority. An address that is in both
+    /// counts as one of `addresses`.
+    pub fallback: Vec<SocketAddr>,
+    /// Whether the cluster checks endpoints actively. The check is left out for `fallback`: what ends and still serves mostly
+    /// answers it with a failure already.
+    pub is_checked: bool,
     /// The port that health checks probe instead of the serving one. It lives here, since Envoy takes it from the
     /// endpoint and has not implemented the field in the check.
     pub health_port: Option<u16>,

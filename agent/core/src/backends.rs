@@ -79,7 +79,11 @@ pub fn backends(service: &Service, mode: Mode, is_local: bool, ways: &Ways) -> B
     match mode {
         Mode::NodePort => {
             let only = is_local.then(|| slices::local(ways.slices.iter().copied()));
-            Backends::Nodes(NodeBackends { node_set: names::DEFAULT_NODE_SET.to_owned(), only })
+            Backends::Nodes(NodeBackends {
+                node_set: names::DEFAULT_NODE_SET.to_owned(),
+                only,
+                ..NodeBackends::default()
+            })
         }
         Mode::PodIp => Backends::Endpoints(pods(&ways.slices)),
         Mode::Provider => Backends::Endpoints(provider(service, ways)),
@@ -113,9 +117,11 @@ fn pods(slices: &[&Slice]) -> Vec<Endpoint> {
         let known = |port: &slices::Port| port.protocol.is_some();
         let ports: Vec<EndpointPort> = ports.iter().filter(|port| known(port)).map(port).collect();
         let addresses: Vec<String> = addresses.iter().map(IpAddr::to_string).collect();
-        endpoints.extend(
-            addresses.chunks(ADDRESSES).map(|part| Endpoint { addresses: part.to_vec(), ports: ports.clone() }),
-        );
+        endpoints.extend(addresses.chunks(ADDRESSES).map(|part| Endpoint {
+            addresses: part.to_vec(),
+            ports: ports.clone(),
+            ..Endpoint::default()
+        }));
     }
     endpoints.truncate(ENDPOINTS);
     endpoints
@@ -134,5 +140,5 @@ fn provider(service: &Service, ways: &Ways) -> Vec<Endpoint> {
     let addresses: BTreeSet<IpAddr> =
         written.chain(resolved.copied()).filter(|a| !ways.given.has_address(*a)).collect();
     let addresses: Vec<String> = addresses.iter().map(IpAddr::to_string).take(ADDRESSES).collect();
-    if addresses.is_empty() { Vec::new() } else { vec![Endpoint { addresses, ports: Vec::new() }] }
+    if addresses.is_empty() { Vec::new() } else { vec![Endpoint { addresses, ..Endpoint::default() }] }
 }

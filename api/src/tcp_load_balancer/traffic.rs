@@ -5,7 +5,7 @@ use kube::KubeSchema;
 use schemars::JsonSchema;
 use serde::{Deserialize, Serialize};
 
-use crate::{Duration, rules};
+use crate::{Duration, limits, rules};
 
 /// How the traffic is treated.
 #[derive(KubeSchema, Serialize, Deserialize, Clone, Debug, Default, PartialEq, Eq)]
@@ -13,7 +13,7 @@ use crate::{Duration, rules};
 pub struct Traffic {
     /// Who may connect, in CIDR notation; everybody else is refused. Default: everybody.
     #[serde(default)]
-    #[schemars(length(max = 200), inner(length(max = 49)))]
+    #[schemars(length(max = limits::SOURCE_RANGES), inner(length(max = 49)))]
     #[x_kube(validation = rules::networks("sourceRanges", "198.51.100.0/24"))]
     pub source_ranges: Vec<String>,
     /// Which backend gets a connection.

@@ -1,111 +1,20 @@
 //! From an intent to the Envoy resources that serve it. Knows ports, traffic settings and names; knows not who else exists.
 
 use std::collections::{BTreeMap, BTreeSet};
-use std::net::{IpAddr, SocketAddr};
+use std::net::IpAddr;
 use std::time::Duration;
 
 use ipnet::IpNet;
 use nave_api::tcp_load_balancer::{
-    Backends, Balancing, BalancingPolicy, Ejection, Endpoint, HealthCheck, Port, Protocol, ProxyProtocol,
-    TCPLoadBalancerSpec, Timeouts, Traffic,
+    Balancing, BalancingPolicy, Ejection, HealthCheck, Protocol, ProxyProtocol, TCPLoadBalancerSpec, Timeouts, Traffic,
 };
 use nave_xds::model;
 use nave_xds::resource::{Key as ResourceKey, Resource};
 use nave_xds::translate;
 
 use crate::Key;
-use crate::backends::{Policy, Reach, Refused};
 use crate::problem::Problem;
-
-/// What a load balancer sends traffic to, before it has an address.
-#[derive(Clone, Debug, Default, PartialEq, Eq)]
-pub(crate) struct Targets {
-    /// Backends that the spoke names, and those that get traffic.
-    pub total: u32,
-    pub ready: u32,
-    /// Where the traffic of each port goes.
-    pub by_port: BTreeMap<(Protocol, u16), BTreeSet<SocketAddr>>,
-    pub refused: Vec<Refused>,
-}
-
-impl Targets {
-    /// How many backend addresses the port has that has most.
-    pub fn backends(&self) -> u32 {
-        let most = self.by_port.values().map(BTreeSet::len).max().unwrap_or(0);
-        u32::try_from(most).unwrap_or(u32::MAX)
-    }
-
-    /// Leaves so many backends: the lowest addresses, on every port the same.
-    pub fn limit(&mut self, backends: u32) {
-        for addresses in self.by_port.values_mut() {
-            *addresses = std::mem::take(addresses).into_iter().take(backends as usize).collect();
-        }
-        self.ready = self.ready.min(backends);
-    }
-}
-
-/// The targets of a spec. `reach` is the NodeSet that it names, where that exists; one that names addresses asks for the policy.
-pub(crate) fn targets<'a>(
-    spec: &TCPLoadBalancerSpec,
-    reach: Option<&Reach>,
-    policy: impl FnOnce() -> Policy<'a>,
-) -> Targets {
-    match &spec.backends {
-        Backends::Nodes(nodes) => {
-            reach.map_or_else(Targets::default, |reach| on_nodes(spec, nodes.only.as_deref(), reach))
-        }
-        Backends::Endpoints(endpoints) => on_endpoints(&spec.ports, endpoints, &policy()),
-    }
-}
-
-fn on_nodes(spec: &TCPLoadBalancerSpec, only: Option<&[String]>, reach: &Reach) -> Targets {
-    let only: Option<BTreeSet<&str>> = only.map(|only| only.iter().map(String::as_str).collect());
-    let is_meant = |name: &str| only.as_ref().is_none_or(|only| only.contains(name));
-    let mut targets = Targets::default();
-    let mut addresses = Vec::new();
-    for (_, address) in reach.nodes.iter().filter(|(name, _)| is_meant(name)) {
-        targets.total += 1;
-        if let Some(address) = address {
-            targets.ready += 1;
-            addresses.push(*address);
-        }
-    }
-    for port in &spec.ports {
-        let sockets = addresses.iter().map(|address| SocketAddr::new(*address, port.backend_port));
-        targets.by_port.entry((port.protocol, port.port)).or_default().extend(sockets);
-    }
-    // A node that is reached at another of its addresses is none that was left out.
-    let unreached = |name: &str| reach.nodes.iter().any(|(n, address)| n == name && address.is_none());
-    let refused = reach.refused.iter().filter(|(name, _)| is_meant(name) && unreached(name));
-    targets.refused = refused.map(|(_, refused)| refused.clone()).collect();
-    targets
-}
-
-fn on_endpoints(ports: &[Port], endpoints: &[Endpoint], policy: &Policy<'_>) -> Targets {
-    let mut targets = Targets::default();
-    let mut sockets: BTreeMap<(Protocol, u16), BTreeSet<SocketAddr>> =
-        ports.iter().map(|port| ((port.protocol, port.port), BTreeSet::new())).collect();
-    for Endpoint { addresses, ports: own } in endpoints {
-        for text in addresses {
-            targets.total += 1;
-            match policy.admit(text) {
-                Ok(address) => {
-                    targets.ready += 1;
-                    for port in ports {
-                        let number = own.iter().find(|o| o.name == port.name).map_or(port.backend_port, |o| o.port);
-                        let socket = SocketAddr::new(address, number);
-                        sockets.entry((port.protocol, port.port)).or_default().insert(socket);
-                    }
-                }
-                Err(why) => targets.refused.push(Refused { text: text.clone(), why }),
-            }
-        }
-    }
-    targets.refused.sort();
-    targets.refused.dedup();
-    targets.by_port = sockets;
-    targets
-}
+use crate::targets::Targets;
 
 /// The settings of a load balancer's traffic, defaults filled in.
 #[derive(Clone, Debug, PartialEq, Eq)]
@@ -245,9 +154,12 @@ pub(crate) fn fragment(
     for (address, (protocol, port), public) in openings {
         let name = cluster_name(key, *protocol, *port);
         put(translate::listener(&listener(key, settled, &name, (*address, *protocol, *public), elsewhere)));
+        let sockets = targets.by_port.get(&(*protocol, *port));
         let endpoints = model::Endpoints {
             cluster: name.clone(),
-            addresses: targets.by_port.get(&(*protocol, *port)).into_iter().flatten().copied().collect(),
+            addresses: sockets.into_iter().flat_map(|sockets| &sockets.ready).copied().collect(),
+            fallback: sockets.into_iter().flat_map(|sockets| &sockets.terminating).copied().collect(),
+            is_checked: settled.health_check.is_some(),
             health_port: settled.health_port,
         };
         put(translate::endpoints(&endpoints));

@@ -22,6 +22,7 @@ mod seen;
 mod shelf;
 mod step;
 mod supply;
+mod targets;
 
 pub use compile::{of_stat_prefix, stat_prefix};
 pub use engine::Engine;

@@ -13,17 +13,52 @@ use crate::ports::Door;
 #[derive(Clone, Debug, PartialEq, Eq, PartialOrd, Ord)]
 pub(crate) enum Problem {
     NoTenant,
-    Suspended { tenant: String },
-    OtherFleet { pool: String, tenant: String, fleet: String },
-    Quota { tenant: String, field: &'static str, limit: u32 },
-    PortsWithheld { tenant: String, limit: u32, ports: Vec<Door> },
-    BackendsLimited { tenant: String, limit: u32, served: u32 },
-    NodeSetMissing { name: String },
-    NoBackends,
-    BackendsRefused { refused: Vec<Refused>, tenant: String, all: bool },
-    InvalidDuration { field: &'static str, value: String },
-    InvalidSourceRange { value: String, none_left: bool },
-    ProxyProtocolOnUdp { ports: Vec<u16> },
+    Suspended {
+        tenant: String,
+    },
+    OtherFleet {
+        pool: String,
+        tenant: String,
+        fleet: String,
+    },
+    Quota {
+        tenant: String,
+        field: &'static str,
+        limit: u32,
+    },
+    PortsWithheld {
+        tenant: String,
+        limit: u32,
+        ports: Vec<Door>,
+    },
+    BackendsLimited {
+        tenant: String,
+        limit: u32,
+        served: u32,
+    },
+    NodeSetMissing {
+        name: String,
+    },
+    /// `families`: those in which nodes were to be reached and have no address.
+    NoBackends {
+        families: Vec<IpFamily>,
+    },
+    BackendsRefused {
+        refused: Vec<Refused>,
+        tenant: String,
+        all: bool,
+    },
+    InvalidDuration {
+        field: &'static str,
+        value: String,
+    },
+    InvalidSourceRange {
+        value: String,
+        none_left: bool,
+    },
+    ProxyProtocolOnUdp {
+        ports: Vec<u16>,
+    },
 }
 
 impl Problem {
@@ -34,7 +69,7 @@ impl Problem {
             Self::OtherFleet { .. } => "OtherFleet",
             Self::Quota { .. } | Self::PortsWithheld { .. } | Self::BackendsLimited { .. } => "QuotaExceeded",
             Self::NodeSetMissing { .. } => "NodeSetMissing",
-            Self::NoBackends => "NoBackends",
+            Self::NoBackends { .. } => "NoBackends",
             Self::BackendsRefused { .. } => "BackendsRefused",
             Self::InvalidDuration { .. } => "InvalidDuration",
             Self::InvalidSourceRange { .. } => "InvalidSourceRange",
@@ -50,7 +85,7 @@ impl Problem {
             Self::PortsWithheld { .. }
             | Self::BackendsLimited { .. }
             | Self::NodeSetMissing { .. }
-            | Self::NoBackends
+            | Self::NoBackends { .. }
             | Self::BackendsRefused { .. }
             | Self::InvalidDuration { .. }
             | Self::ProxyProtocolOnUdp { .. } => false,
@@ -68,7 +103,7 @@ impl Problem {
             | Self::Quota { .. }
             | Self::PortsWithheld { .. }
             | Self::BackendsLimited { .. }
-            | Self::NoBackends
+            | Self::NoBackends { .. }
             | Self::InvalidDuration { .. }
             | Self::InvalidSourceRange { .. }
             | Self::ProxyProtocolOnUdp { .. } => self.stops_service(),
@@ -113,7 +148,12 @@ impl fmt::Display for Problem {
                 )
             }
             Self::NodeSetMissing { name } => write!(f, "NodeSet {name} does not exist yet: the agent writes it"),
-            Self::NoBackends => f.write_str("no backend is ready: connections are refused"),
+            Self::NoBackends { families } if families.is_empty() => {
+                f.write_str("no backend is ready: connections are refused")
+            }
+            Self::NoBackends { families } => {
+                write!(f, "no ready node has an {} address: connections are refused", any(families))
+            }
             Self::BackendsRefused { refused, tenant, all: _ } => refusals(f, refused, tenant),
             Self::InvalidDuration { field, value } => {
                 write!(f, "spec.traffic.{field} \"{value}\" is no duration (250ms, 5s, 1h): the default is in force")

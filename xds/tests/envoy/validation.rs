@@ -96,6 +96,8 @@ async fn envoy_accepts_whatever_the_model_can_say() {
             cluster.ejection = (nth > 0).then_some(Ejection { consecutive_failures: 3, base_time: second });
             let mut endpoints = endpoints(&name, &backends[..nth.min(2)]);
             endpoints.health_port = (nth > 0).then_some(8080);
+            endpoints.fallback = backends.to_vec();
+            endpoints.is_checked = check.is_some();
             resources.extend([translate::cluster(&cluster), translate::endpoints(&endpoints)]);
             for bind in [tcp("127.0.0.1", port), udp("127.0.0.1", port), tcp("::1", port)] {
                 let mut listener = listener(bind, &name);

@@ -170,7 +170,13 @@ pub fn listener(bind: Bind, cluster: &str) -> Listener {
 }
 
 pub fn endpoints(cluster: &str, backends: &[SocketAddr]) -> Endpoints {
-    Endpoints { cluster: cluster.to_owned(), addresses: backends.to_vec(), health_port: None }
+    Endpoints {
+        cluster: cluster.to_owned(),
+        addresses: backends.to_vec(),
+        fallback: Vec::new(),
+        is_checked: false,
+        health_port: None,
+    }
 }
 
 pub fn cluster(name: &str) -> Cluster {

@@ -4,11 +4,14 @@ pub(crate) mod neighbours;
 mod networks;
 pub(crate) mod places;
 
+use std::collections::BTreeMap;
+use std::collections::btree_map::Entry;
 use std::net::IpAddr;
 
 use ipnet::IpNet;
 use nave_api::Tenant;
 use nave_api::node_set::Node;
+use nave_api::tcp_load_balancer::IpFamily;
 use nave_api::tenant::TenantBackends;
 
 use crate::pool::{Pools, Spans};
@@ -128,29 +131,54 @@ impl<'a> Policy<'a> {
 /// The nodes of a NodeSet as the hub reaches them.
 #[derive(Clone, Debug, Default, PartialEq, Eq)]
 pub(crate) struct Reach {
-    /// Name, and the address to use where there is one.
-    pub nodes: Vec<(String, Option<IpAddr>)>,
-    /// What was left out: the node, and the backend with its address.
-    pub refused: Vec<(String, Refused)>,
+    /// The addresses to use, by name.
+    pub nodes: BTreeMap<String, Addresses>,
+    /// What was left out: the node, the family where there is one, and the backend with its address.
+    pub refused: Vec<(String, Option<IpFamily>, Refused)>,
+}
+
+/// Where one node is reached, at most one address of a family.
+#[derive(Clone, Copy, Debug, Default, PartialEq, Eq)]
+pub(crate) struct Addresses {
+    v4: Option<IpAddr>,
+    v6: Option<IpAddr>,
+}
+
+impl Addresses {
+    /// The address of the first of these families in which the node has one.
+    pub fn first_of(&self, families: &[IpFamily]) -> Option<IpAddr> {
+        families.iter().find_map(|family| match family {
+            IpFamily::IPv4 => self.v4,
+            IpFamily::IPv6 => self.v6,
+        })
+    }
+
+    fn add(&mut self, address: IpAddr) {
+        let place = match IpFamily::of(address) {
+            IpFamily::IPv4 => &mut self.v4,
+            IpFamily::IPv6 => &mut self.v6,
+        };
+        place.get_or_insert(address);
+    }
 }
 
 impl Reach {
-    /// Each node's first usable address, IPv4 before IPv6; sorted by name.
+    /// Each node's first usable address of each family. Of two nodes with one name the first counts.
     pub fn of(nodes: &[Node], policy: &Policy<'_>) -> Self {
         let mut reach = Self::default();
         for Node { name, addresses, zone: _ } in nodes {
-            let mut usable = Vec::new();
+            let Entry::Vacant(node) = reach.nodes.entry(name.clone()) else { continue };
+            let node = node.insert(Addresses::default());
             for text in addresses {
                 match policy.admit(text) {
-                    Ok(address) => usable.push(address),
-                    Err(why) => reach.refused.push((name.clone(), Refused { text: format!("{name} {text}"), why })),
+                    Ok(address) => node.add(address),
+                    Err(why) => {
+                        let family = text.parse().ok().map(|address| IpFamily::of(plain(address)));
+                        reach.refused.push((name.clone(), family, Refused { text: format!("{name} {text}"), why }));
+                    }
                 }
             }
-            let first = usable.iter().find(|address| address.is_ipv4()).or_else(|| usable.first());
-            reach.nodes.push((name.clone(), first.copied()));
         }
-        reach.nodes.sort();
-        reach.nodes.dedup();
         reach.refused.sort();
         reach
     }
@@ -251,7 +279,8 @@ mod tests {
     }
 
     #[test]
-    fn a_node_is_reached_at_its_first_usable_address_and_ipv4_comes_first() {
+    fn kind_l_a_node_is_reached_at_its_first_usable_address_of_the_families_that_are_asked_for() {
+        use IpFamily::{IPv4, IPv6};
         let (pools, tenant) = (pools(), tenant(&json!({"allow": ["10.20.0.0/16", "fd00:20::/32"]})));
         let policy = Policy::of(&tenant, Vec::new(), false, &pools, None);
         let node = |name: &str, addresses: &[&str]| Node {
@@ -259,10 +288,17 @@ mod tests {
             addresses: addresses.iter().map(|a| (*a).to_owned()).collect(),
             zone: None,
         };
-        let nodes = [node("b", &["fd00:20::2", "10.20.0.2"]), node("a", &["fd00:20::1"]), node("c", &["8.8.8.8"])];
+        let both = node("both", &["fd00:99::2", "fd00:20::2", "10.20.0.2", "fd00:20::3"]);
+        let nodes =
+            [both, node("mapped", &["::ffff:10.20.0.3"]), node("none", &["8.8.8.8"]), node("both", &["10.20.0.9"])];
         let reach = Reach::of(&nodes, &policy);
-        let addresses: Vec<_> = reach.nodes.iter().map(|(n, a)| (n.as_str(), a.map(|a| a.to_string()))).collect();
-        assert_eq!(addresses, [("a", Some("fd00:20::1".to_owned())), ("b", Some("10.20.0.2".to_owned())), ("c", None)]);
-        assert_eq!(reach.refused.len(), 1);
+        let at = |name: &str, families: &[IpFamily]| reach.nodes[name].first_of(families).map(|a| a.to_string());
+        assert_eq!(at("both", &[IPv4, IPv6]).unwrap(), "10.20.0.2");
+        assert_eq!(at("both", &[IPv6, IPv4]).unwrap(), "fd00:20::2");
+        assert_eq!(at("both", &[IPv6]).unwrap(), "fd00:20::2");
+        assert_eq!((at("mapped", &[IPv6]), at("mapped", &[IPv6, IPv4])), (None, Some("10.20.0.3".to_owned())));
+        assert_eq!(at("none", &[IPv4, IPv6]), None);
+        let refused: Vec<_> = reach.refused.iter().map(|(name, family, _)| (name.as_str(), *family)).collect();
+        assert_eq!(refused, [("both", Some(IPv6)), ("none", Some(IPv4))]);
     }
 }

@@ -13,11 +13,12 @@ use nave_xds::store::Change;
 use super::Engine;
 use super::world::node_set_of;
 use crate::Key;
-use crate::compile::{self, Opening, Settled, Targets};
+use crate::compile::{self, Opening, Settled};
 use crate::key::uid;
 use crate::limits::Rank;
 use crate::pool::is_everywhere;
 use crate::problem::{Problem, Shortage};
+use crate::targets::{self, Targets};
 
 /// What was decided of a load balancer.
 #[derive(Debug, Default)]
@@ -129,7 +130,7 @@ impl Engine {
             let name = tenant.metadata.name.clone().unwrap_or_default();
             let node_set = node_set_of(key, &balancer);
             let reach = node_set.as_ref().and_then(|node_set| self.world.reach(node_set, &tenant));
-            targets = compile::targets(&balancer.spec, reach.as_deref(), || self.world.policy(&tenant));
+            targets = targets::targets(&balancer.spec, reach.as_deref(), || self.world.policy(&tenant));
             entry.problems.extend(backend_problems(node_set.filter(|_| reach.is_none()), &targets, &name));
             if let Some(pool) = self.pool_elsewhere(key, &balancer, tenant.spec.fleet()) {
                 let (tenant, fleet) = (name.clone(), tenant.spec.fleet().to_owned());
@@ -273,7 +274,8 @@ fn backend_problems(missing: Option<Key>, targets: &Targets, tenant: &str) -> Ve
     if !targets.refused.is_empty() {
         return vec![Problem::BackendsRefused { refused: targets.refused.clone(), tenant: tenant.to_owned(), all }];
     }
-    if all { vec![Problem::NoBackends] } else { Vec::new() }
+    let families = targets.missing.clone();
+    if all { vec![Problem::NoBackends { families }] } else { Vec::new() }
 }
 
 /// What makes up the service, besides where the backends are now.
