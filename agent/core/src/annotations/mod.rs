@@ -15,11 +15,10 @@ use crate::Problem;
 use crate::backends::Mode;
 pub(crate) use elsewhere::known as known_elsewhere;
 pub use elsewhere::opts_in;
+pub(crate) use values::plain;
 use values::{addresses, any_duration, count, duration, families, health_check, is_label, named, set, source_ranges};
 
 const PREFIX: &str = "nave.dev/";
-/// A load balancer has at most so many source ranges.
-pub const RANGES: usize = 200;
 
 /// What the annotations of a Service ask for. `None`: they do not say.
 #[derive(Clone, Debug, Default, PartialEq, Eq)]
@@ -34,6 +33,8 @@ pub struct Asked {
     pub families: Option<Vec<IpFamily>>,
     /// One address or one of each family.
     pub family_policy: Option<FamilyPolicy>,
+    /// One of these four is there and cannot be read.
+    pub unreadable_request: bool,
     /// Who may connect.
     pub source_ranges: Option<Vec<IpNet>>,
     /// Which backend gets a connection.
@@ -87,6 +88,9 @@ pub struct Row {
     pub accepted: &'static str,
     read: fn(&mut Asked, &str) -> Option<()>,
 }
+
+/// What says which addresses are wanted: where one of these cannot be read, no other address is good enough.
+const REQUEST: [&str; 4] = ["addresses", "families", "family-policy", "pool"];
 
 const DURATION: &str = "a duration such as 250ms, 5s or 1h, longer than 0s";
 const COUNT: &str = "a whole number from 1 on";
@@ -197,7 +201,7 @@ pub fn backends(annotations: &BTreeMap<String, String>) -> Option<Mode> {
 }
 
 /// Reads all annotations, those of other systems where ours are silent. What does not parse is a problem, and what holds
-/// without it stays in force.
+/// without it stays in force; not so for what says which addresses are wanted.
 pub fn read(annotations: &BTreeMap<String, String>) -> (Asked, Vec<Problem>) {
     let mut asked = Asked::default();
     let mut problems = Vec::new();
@@ -207,8 +211,14 @@ pub fn read(annotations: &BTreeMap<String, String>) -> (Asked, Vec<Problem>) {
             None => problems.push(Problem::UnknownAnnotation { name: name.clone() }),
             Some(row) => {
                 if (row.read)(&mut asked, value.trim()).is_none() {
-                    let (value, accepted) = (excerpt(value), row.accepted.to_owned());
-                    problems.push(Problem::InvalidAnnotation { name: name.clone(), value, accepted });
+                    let (name, value, accepted) = (name.clone(), excerpt(value), row.accepted.to_owned());
+                    let of_request = REQUEST.contains(&field);
+                    asked.unreadable_request |= of_request;
+                    problems.push(if of_request {
+                        Problem::UnreadableRequest { name, value, accepted }
+                    } else {
+                        Problem::InvalidAnnotation { name, value, accepted }
+                    });
                 }
             }
         }
@@ -233,7 +243,7 @@ pub fn known() -> String {
 }
 
 /// Enough of a value to find it again.
-fn excerpt(value: &str) -> String {
+pub(crate) fn excerpt(value: &str) -> String {
     value.chars().take(80).collect()
 }
 
@@ -271,7 +281,7 @@ mod tests {
             ("nave.dev/unhealthy-after", "3"),
             ("example.com/pool", "theirs"),
         ]);
-        assert_eq!(problems, []);
+        assert_eq!((problems, asked.unreadable_request), (vec![], false));
         assert_eq!(asked.families, Some(vec![IpFamily::IPv6, IpFamily::IPv4]));
         assert_eq!((asked.health_check, asked.proxy_protocol), (Some(Check::Http), Some(ProxyProtocol::V2)));
         let unset = format!("{asked:?}").matches("None").count();
@@ -286,23 +296,58 @@ mod tests {
     #[test]
     fn a_bad_value_is_a_problem_that_names_what_is_accepted_and_changes_nothing() {
         let bad = [
-            ("nave.dev/addresses", "203.0.113.7,203.0.113.8"),
             ("nave.dev/backends", "Pods"),
             ("nave.dev/balancing", "roundrobin"),
             ("nave.dev/connect-timeout", "0s"),
-            ("nave.dev/families", "IPv4,IPv4"),
             ("nave.dev/health-check-port", "0"),
             ("nave.dev/health-check-path", "ready"),
             ("nave.dev/healthy-after", "101"),
             ("nave.dev/idle-timeout", "1 hour"),
             ("nave.dev/max-connections", "0"),
-            ("nave.dev/pool", "Public"),
         ];
         for pair in bad {
             let (asked, problems) = asked(&[pair]);
             assert_eq!(asked, Asked::default(), "{pair:?}");
             assert!(problems[0].message().contains("accepted: "), "{problems:?}");
         }
+    }
+
+    #[test]
+    fn kind_m_an_address_a_pool_or_a_family_that_cannot_be_read_is_not_no_request() {
+        let bad = [
+            ("nave.dev/addresses", "203.0.113.7,203.0.113.8"),
+            ("nave.dev/addresses", "203.0.113.7,::ffff:203.0.113.8"),
+            ("nave.dev/addresses", ""),
+            ("nave.dev/families", "IPv4,IPv4"),
+            ("nave.dev/family-policy", "DualStack"),
+            ("nave.dev/pool", "Public"),
+            ("loadbalancer/pool", "a pool"),
+            ("lb.paperlb.com/config-name", "-"),
+        ];
+        for pair in bad {
+            let (asked, problems) = asked(&[pair]);
+            assert_eq!(asked, Asked { unreadable_request: true, ..Asked::default() }, "{pair:?}");
+            assert!(matches!(&problems[..], [Problem::UnreadableRequest { .. }]), "{problems:?}");
+        }
+        let ours = ("nave.dev/pool", "ours");
+        let (first, problems) = asked(&[ours, ("loadbalancer/pool", "a pool")]);
+        assert!(!first.unreadable_request && first.pool.as_deref() == Some("ours"), "{first:?}");
+        assert!(matches!(&problems[..], [Problem::InvalidAnnotation { .. }]), "{problems:?}");
+        let (second, _) = asked(&[("loadbalancer/pool", "a pool"), ("lb.paperlb.com/config-name", "theirs")]);
+        assert!(second.unreadable_request, "the first that is there counts");
+    }
+
+    #[test]
+    fn kind_k_an_ipv4_address_or_network_within_ipv6_is_written_as_the_hub_takes_it() {
+        let (wrapped, problems) = asked(&[
+            ("nave.dev/addresses", "::ffff:203.0.113.7, 2001:db8::7"),
+            ("nave.dev/source-ranges", "::ffff:198.51.100.9/120, ::ffff:198.51.100.9/90, 2001:db8::/32"),
+        ]);
+        assert_eq!(problems, []);
+        let texts: Vec<String> = wrapped.addresses.unwrap().iter().map(ToString::to_string).collect();
+        assert_eq!(texts, ["203.0.113.7", "2001:db8::7"]);
+        let texts: Vec<String> = wrapped.source_ranges.unwrap().iter().map(ToString::to_string).collect();
+        assert_eq!(texts, ["198.51.100.0/24", "::ffc0:0:0/90", "2001:db8::/32"]);
     }
 
     #[test]

@@ -4,10 +4,11 @@ use std::net::IpAddr;
 
 use ipnet::IpNet;
 use nave_api::Duration;
+use nave_api::limits::SOURCE_RANGES;
 use nave_api::tcp_load_balancer::IpFamily;
 use serde_json::Value;
 
-use super::{Asked, Check, RANGES};
+use super::{Asked, Check};
 
 pub(super) fn set<T>(place: &mut Option<T>, value: Option<T>) -> Option<()> {
     *place = Some(value?);
@@ -41,7 +42,7 @@ pub(super) fn list<T>(text: &str, most: usize, read: impl Fn(&str) -> Option<T>)
 }
 
 pub(super) fn addresses(asked: &mut Asked, text: &str) -> Option<()> {
-    let all = list(text, 2, |part| part.parse::<IpAddr>().ok())?;
+    let all = list(text, 2, |part| part.parse::<IpAddr>().ok().map(|address| address.to_canonical()))?;
     let distinct = all.len() < 2 || all[0].is_ipv4() != all[1].is_ipv4();
     set(&mut asked.addresses, distinct.then_some(all))
 }
@@ -66,10 +67,23 @@ pub(super) fn health_check(asked: &mut Asked, text: &str) -> Option<()> {
 pub(super) fn source_ranges(asked: &mut Asked, text: &str) -> Option<()> {
     let parts: Vec<&str> = text.split(',').map(str::trim).collect();
     let good = parts.iter().filter_map(|part| part.parse::<IpNet>().ok());
-    let ranges: Vec<IpNet> = good.map(|network| network.trunc()).take(RANGES).collect();
+    let ranges: Vec<IpNet> = good.map(plain).take(SOURCE_RANGES).collect();
     let all = ranges.len() == parts.len();
     asked.source_ranges = Some(ranges);
     all.then_some(())
+}
+
+/// A network by its first address; IPv4 where IPv6 only wraps it, as the hub takes it no other way.
+pub(crate) fn plain(network: IpNet) -> IpNet {
+    let network = network.trunc();
+    let within = |v6: ipnet::Ipv6Net| {
+        let (address, length) = (v6.network().to_ipv4_mapped()?, v6.prefix_len().checked_sub(96)?);
+        ipnet::Ipv4Net::new(address, length).ok()
+    };
+    match network {
+        IpNet::V4(_) => network,
+        IpNet::V6(v6) => within(v6).map_or(network, IpNet::V4),
+    }
 }
 
 pub(super) fn is_label(text: &str) -> bool {

@@ -4,6 +4,8 @@ mod asked;
 mod contest;
 mod decide;
 mod endpoints;
+mod nodes;
+mod patience;
 mod steps;
 #[cfg(test)]
 mod tests;
@@ -14,15 +16,17 @@ use std::net::IpAddr;
 use k8s_openapi::api::core::v1::{Node, Service};
 use k8s_openapi::api::discovery::v1::EndpointSlice;
 use kube::{Resource, ResourceExt};
-use nave_api::{NodeSet, NodeSetSpec, TCPLoadBalancer, TCPLoadBalancerSpec, names, node_set};
+use nave_api::{NodeSet, NodeSetSpec, TCPLoadBalancer, TCPLoadBalancerSpec, names};
 
 use crate::backends::Mode;
 use crate::mirror::Mirror;
 use crate::ownership::{self, Claim};
-use crate::{Change, Key, Notice, Policy, Problem, Tenancy, events, intent, nodes};
+use crate::{Change, Key, Notice, Policy, Problem, Tenancy, events, intent};
 use asked::Asked;
 use contest::Contest;
 use endpoints::Endpoints;
+use nodes::Nodes;
+use patience::Patience;
 pub use steps::{Decision, Plan, Saying, Step, Target, Touched, Work};
 
 /// The agent's whole knowledge, kept by one owner.
@@ -32,8 +36,7 @@ pub struct World {
     services: Mirror<Service>,
     intents: Mirror<TCPLoadBalancer>,
     node_sets: Mirror<NodeSet>,
-    nodes: BTreeMap<String, node_set::Node>,
-    nodes_listed: bool,
+    nodes: Nodes,
     endpoints: Endpoints,
     /// Names of clouds' load balancers, and the Services that want them resolved.
     names: BTreeMap<String, BTreeSet<Key>>,
@@ -47,6 +50,7 @@ pub struct World {
     asked_nodes: Asked<NodeSetSpec>,
     /// Statuses that we write, and somebody else perhaps, too.
     contests: BTreeMap<Key, Contest>,
+    patience: Patience,
 }
 
 impl World {
@@ -57,8 +61,7 @@ impl World {
             services: Mirror::default(),
             intents: Mirror::default(),
             node_sets: Mirror::default(),
-            nodes: BTreeMap::new(),
-            nodes_listed: false,
+            nodes: Nodes::default(),
             endpoints: Endpoints::default(),
             names: BTreeMap::new(),
             resolved: BTreeMap::new(),
@@ -68,6 +71,7 @@ impl World {
             asked: Asked::default(),
             asked_nodes: Asked::default(),
             contests: BTreeMap::new(),
+            patience: Patience::default(),
         }
     }
 
@@ -107,24 +111,15 @@ impl World {
         self.touched(listed, ours.then_some(Work::NodeSet).into_iter())
     }
 
-    /// Takes in what was seen of the spoke's nodes.
+    /// Takes in what was seen of the spoke's nodes. What is wrong with all of them is said on every Service.
     pub fn see_node(&mut self, change: Change<Node>) -> Touched {
         let listed = matches!(change, Change::Listed(_));
-        match change {
-            Change::Seen(node) | Change::Answered(node) => self.put_node(&node),
-            Change::Gone(node) => drop(self.nodes.remove(&node.name_any())),
-            Change::Listed(all) => {
-                self.nodes.clear();
-                self.nodes_listed = true;
-                for node in &all {
-                    self.put_node(node);
-                }
-            }
-        }
-        self.touched(listed, std::iter::once(Work::NodeSet))
+        let concerns_all = self.nodes.take(change, &self.policy);
+        let services = self.services.keys().filter(|_| concerns_all).cloned().map(Work::Service);
+        self.touched(listed, services.chain([Work::NodeSet]))
     }
 
-    /// Takes in what was seen of the spoke's EndpointSlices: they matter to Services whose traffic stays on its node.
+    /// Takes in what was seen of the spoke's EndpointSlices.
     pub fn see_slice(&mut self, change: Change<EndpointSlice>) -> Touched {
         let listed = matches!(change, Change::Listed(_));
         let services = self.endpoints.take(change);
@@ -176,7 +171,7 @@ impl World {
     pub fn missing(&self) -> Vec<&'static str> {
         [
             (self.services.is_listed(), "the spoke's Services"),
-            (self.nodes_listed, "the spoke's Nodes"),
+            (self.nodes.is_listed(), "the spoke's Nodes"),
             (self.endpoints.is_listed(), "the spoke's EndpointSlices"),
             (self.intents.is_listed(), "the hub's TCPLoadBalancers"),
             (self.node_sets.is_listed(), "the hub's NodeSets"),
@@ -205,6 +200,11 @@ impl World {
         self.node_sets.settle();
         work.extend(self.all());
         work
+    }
+
+    /// A turn has passed: what is not as it should be, and has lasted for two turns, is said now.
+    pub fn turn(&mut self) -> BTreeSet<Work> {
+        self.patience.turn().into_iter().map(Work::Service).collect()
     }
 
     /// Everything there is to decide.
@@ -236,9 +236,8 @@ impl World {
 
     fn needs_endpoints(&self, service: &Service) -> bool {
         match ownership::claim(service, &self.policy) {
-            Claim::Whole(Mode::PodIp) | Claim::Beside(Mode::PodIp) => true,
-            Claim::Whole(_) | Claim::Beside(_) => intent::is_local(service),
-            Claim::None => false,
+            Claim::Whole(Mode::PodIp | Mode::NodePort) | Claim::Beside(Mode::PodIp | Mode::NodePort) => true,
+            Claim::Whole(Mode::Provider) | Claim::Beside(Mode::Provider) | Claim::None => false,
         }
     }
 
@@ -252,13 +251,6 @@ impl World {
         let uid = service.uid().unwrap_or_default();
         let old = self.intents.find(&hub_key(&new.name_any())).and_then(|old| old.status.as_ref());
         events::between(old, new.status.as_ref()).into_iter().map(|word| word.on(&key, &uid)).collect()
-    }
-
-    fn put_node(&mut self, node: &Node) {
-        match nodes::backend(node, &self.policy) {
-            Some(backend) => drop(self.nodes.insert(backend.name.clone(), backend)),
-            None => drop(self.nodes.remove(&node.name_any())),
-        }
     }
 }
 
