@@ -23,7 +23,9 @@ pub(super) fn etcd(dir: &Path, ports: &Ports) -> Vec<String> {
 
 pub(super) fn api(dir: &Path, logs: &Path, options: &Options, ports: &Ports) -> Result<Vec<String>> {
     let file = |flag: &str, name: &str| format!("--{flag}={}", dir.join(name).display());
-    let Options { name, services, address, nodes, audit, node_ports } = options;
+    let Options { name, services, more_services, address, nodes, audit, node_ports } = options;
+    let services: Vec<String> =
+        [Some(services), more_services.as_ref()].into_iter().flatten().map(ToString::to_string).collect();
     let mut flags = vec![
         format!("--etcd-servers={}", local(ports.etcd.number())),
         format!("--secure-port={}", ports.api.number()),
@@ -32,7 +34,7 @@ pub(super) fn api(dir: &Path, logs: &Path, options: &Options, ports: &Ports) -> 
             if address.is_loopback() { *address } else { std::net::Ipv4Addr::UNSPECIFIED.into() }
         ),
         format!("--advertise-address={address}"),
-        format!("--service-cluster-ip-range={services}"),
+        format!("--service-cluster-ip-range={}", services.join(",")),
         "--service-account-issuer=https://kubernetes.default.svc".into(),
         file("service-account-key-file", "accounts.pub"),
         file("service-account-signing-key-file", "accounts.key"),

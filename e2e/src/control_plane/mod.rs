@@ -35,6 +35,8 @@ pub struct Options {
     pub name: String,
     /// Where Services get their cluster addresses from.
     pub services: IpNet,
+    /// A second such range, of the other family: Services may have cluster addresses of both.
+    pub more_services: Option<IpNet>,
     /// The address at which clients and nodes reach the API server.
     pub address: IpAddr,
     /// Whether nodes will join: a scheduler, the node lifecycle controller, endpoints of the Service `kubernetes`.
@@ -50,6 +52,7 @@ impl Default for Options {
         Self {
             name: "cluster".into(),
             services: IpNet::V4(ipnet::Ipv4Net::new_assert(Ipv4Addr::new(10, 96, 0, 0), 16)),
+            more_services: None,
             address: IpAddr::V4(Ipv4Addr::LOCALHOST),
             nodes: false,
             audit: false,

@@ -169,6 +169,7 @@ impl Builder {
         let options = Options {
             name: if cluster == HUB { "hub".into() } else { format!("spoke-{cluster}") },
             services: Plan::services(cluster),
+            more_services: None,
             address: plan.host(),
             nodes: cluster != HUB && self.weight == Weight::Full,
             audit: self.audit,
