@@ -204,13 +204,13 @@ mod tests {
 
     #[test]
     fn kind_l_a_slice_of_another_family_or_of_names_serves_nothing() {
+        use IpFamily::{IPv4, IPv6};
         let of = |kind: &str, address: &str, families: &[IpFamily]| {
             let ports = json!([{"name": "", "port": 8080}]);
             let slice = slice(kind, &ports, &json!([{"addresses": [address], "nodeName": "n1"}]));
             let served = [served(None, Protocol::Tcp)];
             nodes(&parts([&slice].into_iter(), &served, families)).len()
         };
-        use IpFamily::{IPv4, IPv6};
         assert_eq!((of("IPv4", "10.0.0.1", &[IPv4]), of("IPv4", "10.0.0.1", &[])), (1, 1));
         assert_eq!((of("IPv6", "fd00::1", &[IPv4]), of("IPv6", "fd00::1", &[IPv4, IPv6])), (0, 1));
         assert_eq!((of("FQDN", "10.0.0.1", &[]), of("IPv6", "10.0.0.1", &[])), (0, 0));

@@ -123,7 +123,9 @@ fn check(schema: &Value, value: &Value, path: &str, found: &mut Vec<String>) {
             if !keys.is_empty() && items.iter().map(key).collect::<BTreeSet<_>>().len() < items.len() {
                 no("an item twice".to_owned());
             }
-            items.iter().for_each(|item| check(&schema["items"], item, &format!("{path}[]"), found));
+            for item in items {
+                check(&schema["items"], item, &format!("{path}[]"), found);
+            }
         }
         Value::Object(fields) => {
             for name in schema["required"].as_array().into_iter().flatten().filter_map(Value::as_str) {

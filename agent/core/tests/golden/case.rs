@@ -80,7 +80,8 @@ impl Case {
             for work in world.all() {
                 world.decide(&work);
             }
-            (world.turn(), world.turn());
+            world.turn();
+            world.turn();
         }
         for work in world.all() {
             let decision = world.decide(&work);
