@@ -31,6 +31,11 @@ impl Fit {
 struct Budget(usize);
 
 impl Budget {
+    /// Of a list that has its brackets already.
+    fn list() -> Self {
+        Self(LIST_BYTES - "[]".len())
+    }
+
     fn take(&mut self, bytes: usize) -> bool {
         let left = self.0.checked_sub(bytes);
         self.0 = left.unwrap_or(0);
@@ -45,7 +50,7 @@ fn string(text: &str) -> usize {
 
 /// Names of nodes, the first ones.
 pub fn names(all: impl Iterator<Item = String>) -> (Vec<String>, Fit) {
-    let (mut fit, mut budget, mut names) = (Fit::default(), Budget(LIST_BYTES), Vec::new());
+    let (mut fit, mut budget, mut names) = (Fit::default(), Budget::list(), Vec::new());
     for name in all {
         if fit.note(names.len() < NODES && budget.take(string(&name))) {
             names.push(name);
@@ -56,7 +61,7 @@ pub fn names(all: impl Iterator<Item = String>) -> (Vec<String>, Fit) {
 
 /// Nodes of a NodeSet, the first ones.
 pub fn nodes<'a>(all: impl Iterator<Item = &'a node_set::Node>) -> (Vec<node_set::Node>, Fit) {
-    let (mut fit, mut budget, mut nodes) = (Fit::default(), Budget(LIST_BYTES), Vec::new());
+    let (mut fit, mut budget, mut nodes) = (Fit::default(), Budget::list(), Vec::new());
     for node in all {
         let node_set::Node { name, addresses, zone } = node;
         let values = string(name) + addresses.iter().map(|address| string(address)).sum::<usize>();
@@ -70,7 +75,7 @@ pub fn nodes<'a>(all: impl Iterator<Item = &'a node_set::Node>) -> (Vec<node_set
 
 /// Endpoints of any length, the first addresses; each is cut into as many as it needs.
 pub fn endpoints(all: Vec<Endpoint>) -> (Vec<Endpoint>, Fit) {
-    let (mut fit, mut budget, mut endpoints) = (Fit::default(), Budget(LIST_BYTES), Vec::new());
+    let (mut fit, mut budget, mut endpoints) = (Fit::default(), Budget::list(), Vec::new());
     for Endpoint { addresses, ports, state } in all {
         for part in addresses.chunks(ENDPOINT_ADDRESSES) {
             let fits = endpoints.len() < ENDPOINTS && budget.take(frame(&ports));
