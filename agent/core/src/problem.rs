@@ -113,6 +113,11 @@ pub enum Problem {
         /// The hub's words.
         message: String,
     },
+    /// What stands for the Service in the hub cannot be read.
+    UnreadableIntent {
+        /// The field and what is wrong with it.
+        why: String,
+    },
     /// A source range that is no network. It is left out; when none remains, nobody may connect.
     InvalidSourceRange {
         /// What it says.
@@ -164,9 +169,15 @@ impl Problem {
             | Self::CloudHolds
             | Self::NoCloud
             | Self::Refused { .. }
+            | Self::UnreadableIntent { .. }
             | Self::InvalidSourceRange { .. }
             | Self::TooManySourceRanges { .. } => false,
         }
+    }
+
+    /// Whether it hides which addresses are wanted.
+    pub fn is_unreadable_request(&self) -> bool {
+        matches!(self, Self::UnreadableRequest { .. })
     }
 
     /// `CamelCase`, for programs: the reason of the Event.
@@ -189,6 +200,7 @@ impl Problem {
             Self::ContestedStatus | Self::CloudHolds => "ContestedStatus",
             Self::NoCloud => "NoCloud",
             Self::Refused { .. } => "RefusedByHub",
+            Self::UnreadableIntent { .. } => "Unreadable",
             Self::InvalidSourceRange { .. } => "InvalidSourceRange",
             Self::TooManySourceRanges { .. } => "TooManySourceRanges",
         }
@@ -244,6 +256,9 @@ impl Problem {
                 names::LOAD_BALANCER_CLASS
             ),
             Self::Refused { message } => format!("The hub does not take it: {message}"),
+            Self::UnreadableIntent { why } => format!(
+                "Its TCPLoadBalancer in the hub cannot be read ({why}). It stays as it is until somebody mends or deletes it there"
+            ),
             Self::InvalidSourceRange { value } => format!(
                 "source range \"{value}\" is no network in CIDR notation and is left out; when none remains, no client may connect"
             ),

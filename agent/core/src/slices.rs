@@ -4,7 +4,8 @@ use std::collections::{BTreeMap, BTreeSet};
 use std::net::IpAddr;
 
 use k8s_openapi::api::discovery::v1::{Endpoint, EndpointPort, EndpointSlice};
-use kube::ResourceExt;
+use kube::Resource;
+use kube::core::ObjectMeta;
 use nave_api::tcp_load_balancer::{EndpointState, IpFamily, Port as Served, Protocol};
 
 use crate::Key;
@@ -49,7 +50,7 @@ pub struct Pod {
 impl Slice {
     /// Of a slice that belongs to a Service.
     pub fn of(slice: &EndpointSlice) -> Option<Self> {
-        let service = Key { namespace: slice.namespace()?, name: slice.labels().get(SERVICE)?.clone() };
+        let service = service(slice.meta())?;
         let family = match slice.address_type.as_str() {
             "IPv4" => Some(IpFamily::IPv4),
             "IPv6" => Some(IpFamily::IPv6),
@@ -60,6 +61,12 @@ impl Slice {
         let pods = slice.endpoints.iter().filter_map(|endpoint| pod(endpoint, family?)).collect();
         Some(Self { service, family, ports, pods })
     }
+}
+
+/// The Service that a slice with these metadata belongs to.
+pub fn service(metadata: &ObjectMeta) -> Option<Key> {
+    let name = metadata.labels.as_ref()?.get(SERVICE)?.clone();
+    Some(Key { namespace: metadata.namespace.clone()?, name })
 }
 
 /// A port without a number would mean all ports; kube-proxy ignores it, and so do we.

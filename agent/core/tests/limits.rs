@@ -31,14 +31,14 @@ impl Spoke {
             service["spec"][field] = value.clone();
         }
         let mut world = World::new(Policy::default());
-        world.see_intent(Change::Listed(Vec::new()));
-        world.see_node_set(Change::Listed(Vec::new()));
-        world.see_service(Change::Listed(vec![serde_json::from_value(service).unwrap()]));
-        world.see_node(Change::Listed(
+        world.see_intent(Change::listed(Vec::new()));
+        world.see_node_set(Change::listed(Vec::new()));
+        world.see_service(Change::listed(vec![serde_json::from_value(service).unwrap()]));
+        world.see_node(Change::listed(
             self.nodes.into_iter().map(|node| serde_json::from_value(node).unwrap()).collect(),
         ));
         let slices = self.slices.into_iter().map(|slice| serde_json::from_value(slice).unwrap());
-        world.see_slice(Change::Listed(slices.collect()));
+        world.see_slice(Change::listed(slices.collect()));
         let (mut written, mut said) = (Vec::new(), BTreeSet::new());
         for work in world.all() {
             let Decision { plan, notices } = world.decide(&work);

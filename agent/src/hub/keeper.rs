@@ -136,7 +136,7 @@ impl Keeper {
     async fn hear(&mut self, heard: Heard) {
         if let Heard::Answer(answer) = heard {
             let tenancy = self.judgement.hear(answer, self.start.elapsed());
-            self.suspicious.send_replace(self.judgement.is_suspicious() || tenancy != Tenancy::There);
+            self.suspect(self.judgement.is_suspicious() || tenancy != Tenancy::There);
             self.believe(tenancy).await;
             if answer == nave_agent_core::tenancy::Answer::Known {
                 return;
@@ -147,6 +147,11 @@ impl Keeper {
         if self.is_expired() {
             self.report(Err(KeepError::Kubeconfig("its token has ended: bring a new one")));
         }
+    }
+
+    /// Wakes those who wait for a change of this only when it is one.
+    fn suspect(&self, is_suspicious: bool) {
+        self.suspicious.send_if_modified(|before| std::mem::replace(before, is_suspicious) != is_suspicious);
     }
 
     async fn believe(&mut self, tenancy: Tenancy) {
@@ -228,7 +233,7 @@ impl Keeper {
         tracing::info!(hub = session.place(), "using a new credential of the hub");
         self.text = text;
         self.judgement = Judgement::default();
-        self.suspicious.send_replace(false);
+        self.suspect(false);
         let claims = session.claims.clone();
         let wait = claims.as_ref().map(|claims| wait(claims, self.renew_age));
         self.renew_at = wait.map(|wait| tokio::time::Instant::now() + wait);

@@ -1,7 +1,7 @@
 //! From an intent to the Envoy resources that serve it. Knows ports, traffic settings and names; knows not who else exists.
 
 use std::collections::{BTreeMap, BTreeSet};
-use std::net::IpAddr;
+use std::net::{IpAddr, Ipv4Addr};
 use std::time::Duration;
 
 use ipnet::IpNet;
@@ -13,6 +13,7 @@ use nave_xds::resource::{Key as ResourceKey, Resource};
 use nave_xds::translate;
 
 use crate::Key;
+use crate::pool::is_everywhere;
 use crate::problem::Problem;
 use crate::targets::Targets;
 
@@ -154,15 +155,17 @@ pub(crate) fn fragment(
     for (address, (protocol, port), public) in openings {
         let name = cluster_name(key, *protocol, *port);
         put(translate::listener(&listener(key, settled, &name, (*address, *protocol, *public), elsewhere)));
-        let sockets = targets.by_port.get(&(*protocol, *port));
-        let endpoints = model::Endpoints {
-            cluster: name.clone(),
-            addresses: sockets.into_iter().flat_map(|sockets| &sockets.ready).copied().collect(),
-            fallback: sockets.into_iter().flat_map(|sockets| &sockets.terminating).copied().collect(),
-            is_checked: settled.health_check.is_some(),
-            health_port: settled.health_port,
-        };
-        put(translate::endpoints(&endpoints));
+        if !targets.unknown {
+            let sockets = targets.by_port.get(&(*protocol, *port));
+            let endpoints = model::Endpoints {
+                cluster: name.clone(),
+                addresses: sockets.into_iter().flat_map(|sockets| &sockets.ready).copied().collect(),
+                fallback: sockets.into_iter().flat_map(|sockets| &sockets.terminating).copied().collect(),
+                is_checked: settled.health_check.is_some(),
+                health_port: settled.health_port,
+            };
+            put(translate::endpoints(&endpoints));
+        }
         put(translate::cluster(&cluster(settled, name, *protocol)));
     }
     fragment.into_values().collect()
@@ -213,7 +216,23 @@ fn transport(protocol: Protocol) -> model::Protocol {
 }
 
 fn cluster_name(key: &Key, protocol: Protocol, port: u16) -> String {
-    format!("{key}/{}/{port}", transport(protocol))
+    format!("{}{}/{port}", cluster_prefix(key), transport(protocol))
+}
+
+/// What the names of a load balancer's clusters, and of their endpoints, begin with.
+pub(crate) fn cluster_prefix(key: &Key) -> String {
+    format!("{key}/")
+}
+
+/// The name of the listener that is bound for a port of an address that is recorded; on every address of the nodes it is one of all.
+pub(crate) fn listener_name(address: IpAddr, protocol: Protocol, port: u16) -> String {
+    let address = if is_everywhere(address) { IpAddr::V4(Ipv4Addr::UNSPECIFIED) } else { address };
+    model::Bind { protocol: transport(protocol), address, port }.to_string()
+}
+
+/// What the names of the listeners on every address of the nodes begin with.
+pub(crate) fn wildcard_listener_prefix(protocol: Protocol) -> String {
+    format!("{}/{}/", transport(protocol), Ipv4Addr::UNSPECIFIED)
 }
 
 /// The prefix of the statistics that Envoy keeps for a load balancer: its namespace and name.

@@ -39,6 +39,16 @@ pub(crate) enum Problem {
     NodeSetMissing {
         name: String,
     },
+    /// It says something that this manager cannot read: what it said last stays in force.
+    Unreadable {
+        why: String,
+    },
+    /// So does an object that it depends on, and nothing is known of that object: what is served stays as it is.
+    DependsOnUnreadable {
+        kind: &'static str,
+        name: String,
+        why: String,
+    },
     /// `families`: those in which nodes were to be reached and have no address.
     NoBackends {
         families: Vec<IpFamily>,
@@ -69,6 +79,8 @@ impl Problem {
             Self::OtherFleet { .. } => "OtherFleet",
             Self::Quota { .. } | Self::PortsWithheld { .. } | Self::BackendsLimited { .. } => "QuotaExceeded",
             Self::NodeSetMissing { .. } => "NodeSetMissing",
+            Self::Unreadable { .. } => "Unreadable",
+            Self::DependsOnUnreadable { .. } => "DependsOnUnreadable",
             Self::NoBackends { .. } => "NoBackends",
             Self::BackendsRefused { .. } => "BackendsRefused",
             Self::InvalidDuration { .. } => "InvalidDuration",
@@ -85,6 +97,8 @@ impl Problem {
             Self::PortsWithheld { .. }
             | Self::BackendsLimited { .. }
             | Self::NodeSetMissing { .. }
+            | Self::Unreadable { .. }
+            | Self::DependsOnUnreadable { .. }
             | Self::NoBackends { .. }
             | Self::BackendsRefused { .. }
             | Self::InvalidDuration { .. }
@@ -96,13 +110,14 @@ impl Problem {
     pub fn is_fatal(&self) -> bool {
         match self {
             Self::BackendsRefused { all, .. } => *all,
-            Self::NodeSetMissing { .. } => true,
+            Self::NodeSetMissing { .. } | Self::Unreadable { .. } => true,
             Self::NoTenant
             | Self::Suspended { .. }
             | Self::OtherFleet { .. }
             | Self::Quota { .. }
             | Self::PortsWithheld { .. }
             | Self::BackendsLimited { .. }
+            | Self::DependsOnUnreadable { .. }
             | Self::NoBackends { .. }
             | Self::InvalidDuration { .. }
             | Self::InvalidSourceRange { .. }
@@ -148,6 +163,13 @@ impl fmt::Display for Problem {
                 )
             }
             Self::NodeSetMissing { name } => write!(f, "NodeSet {name} does not exist yet: the agent writes it"),
+            Self::Unreadable { why } => f.write_str(&unreadable(why)),
+            Self::DependsOnUnreadable { kind, name, why } => {
+                write!(
+                    f,
+                    "{kind} {name} cannot be read by this manager: {why}. What is served stays as it is until it can"
+                )
+            }
             Self::NoBackends { families } if families.is_empty() => {
                 f.write_str("no backend is ready: connections are refused")
             }
@@ -172,6 +194,13 @@ impl fmt::Display for Problem {
             }
         }
     }
+}
+
+/// What the condition of an object says that this manager cannot read.
+pub(crate) fn unreadable(why: &str) -> String {
+    format!(
+        "this manager cannot read the object: {why}. Fix that field, or run a manager that knows it; what the object was last stays in force"
+    )
 }
 
 /// So many refused backends are named.

@@ -20,6 +20,8 @@ pub(crate) struct Targets {
     pub refused: Vec<Refused>,
     /// The families that were asked for, where nodes have no address of them.
     pub missing: Vec<IpFamily>,
+    /// Nothing is known of its backends: what Envoys have of them stays.
+    pub unknown: bool,
 }
 
 /// Where the traffic of one port goes.
@@ -60,7 +62,7 @@ impl Targets {
     /// How many backend addresses the port has that has most.
     pub fn backends(&self) -> u32 {
         let most = self.by_port.values().map(Sockets::len).max().unwrap_or(0);
-        u32::try_from(most).unwrap_or(u32::MAX)
+        if self.unknown { self.ready } else { count(most) }
     }
 
     /// Leaves so many backends: the lowest addresses, on every port the same.

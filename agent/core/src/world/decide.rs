@@ -50,13 +50,17 @@ impl World {
     }
 
     fn nodes_step(&mut self) -> Option<Step> {
-        let spec = NodeSetSpec { nodes: self.nodes.backends().0 };
-        let present = self.node_sets.find(&hub_key(names::DEFAULT_NODE_SET));
+        let key = hub_key(names::DEFAULT_NODE_SET);
+        let present = self.node_sets.find(&key);
+        let stored = present.map_or(&[][..], |present| &present.spec.nodes);
+        let spec = NodeSetSpec { nodes: self.nodes.backends(stored).0 };
         let there = self.tenancy == Tenancy::There;
         if self.policy.leaving {
             return present.filter(|_| there).map(|_| Step::DeleteNodes);
         }
-        let key = hub_key(names::DEFAULT_NODE_SET);
+        if self.node_sets.unreadable(&key).is_some() {
+            return None;
+        }
         let same = present.is_some_and(|present| {
             present.spec == spec || self.asked_nodes.is_done(&key, &spec, present.metadata.generation)
         });
@@ -68,37 +72,62 @@ impl World {
     }
 
     fn decide_service(&mut self, key: &Key) -> Decision {
+        let unreadable = self.services.unreadable(key).is_some();
         let Some(service) = self.services.find(key).cloned() else {
+            let nothing = Decision { plan: Plan::InTurn(Vec::new()), notices: Vec::new() };
+            if unreadable {
+                return nothing;
+            }
             self.forget(key);
-            return Decision { plan: self.clean_up(key), notices: Vec::new() };
+            return Decision { plan: self.clean_up(key), ..nothing };
         };
-        let going = self.policy.leaving || ownership::is_deleted(&service);
-        let claim = if going { Claim::None } else { ownership::claim(&service, &self.policy) };
+        let mut decision = self.decide_on(key, &service);
+        if unreadable {
+            decision.plan.leave_spoke_alone();
+        }
+        decision
+    }
+
+    fn decide_on(&mut self, key: &Key, service: &Service) -> Decision {
+        let going = self.policy.leaving || ownership::is_deleted(service);
+        let claim = if going { Claim::None } else { ownership::claim(service, &self.policy) };
         let mode = match claim {
             Claim::None => {
                 self.forget(key);
-                return Decision { plan: self.disclaim(key, &service), notices: Vec::new() };
+                return Decision { plan: self.disclaim(key, service), notices: Vec::new() };
             }
             Claim::Whole(mode) | Claim::Beside(mode) => mode,
         };
-        self.want_names(key, &service, mode);
+        self.want_names(key, service, mode);
         let present = self.intent_of(key).map(|present| &present.spec);
-        let (intent, mut problems) = intent::intent(&service, mode, &self.ways(key), present);
+        let (mut intent, mut problems) = intent::intent(service, mode, &self.ways(key), present);
+        self.keep_unknown_backends(key, intent.as_mut());
         let there = self.tenancy == Tenancy::There;
-        problems.retain(|problem| there || !problem.is_passing());
-        let plan = match intent {
-            Some(intent) if there => {
+        let known = there && self.endpoints.are_known(key);
+        problems.retain(|problem| known || !problem.is_passing());
+        let stays = there && (intent.is_some() || problems.iter().any(Problem::is_unreadable_request));
+        let plan = match (intent, self.unreadable_intent(key).filter(|_| stays)) {
+            (_, Some(why)) => Plan::Together(self.leave(key, service, why, &mut problems)),
+            (Some(intent), None) if there => {
                 problems.extend(self.nodes.problem().filter(|_| mode == Mode::NodePort).cloned());
-                Plan::Together(self.serve(key, &service, claim, intent, &mut problems))
+                Plan::Together(self.serve(key, service, claim, intent, &mut problems))
             }
-            None if there => {
-                let verdict = self.verdict(key, &service, &problems, Hub::default());
-                Plan::InTurn(verdict.into_iter().chain(self.let_go(key, &service)).collect())
+            (None, None) if there => {
+                let verdict = self.verdict(key, service, &problems, Hub::default());
+                Plan::InTurn(verdict.into_iter().chain(self.let_go(key, service)).collect())
             }
-            Some(_) | None => Plan::InTurn(self.let_go(key, &service)),
+            (Some(_) | None, None) => Plan::InTurn(self.let_go(key, service)),
         };
         let uid = service.uid().unwrap_or_default();
         Decision { plan, notices: self.tell(key, &uid, problems) }
+    }
+
+    /// What stands for the Service in the hub cannot be read: it stays as it is.
+    fn leave(&self, key: &Key, service: &Service, why: String, problems: &mut Vec<Problem>) -> Vec<Step> {
+        problems.retain(|problem| !problem.is_passing());
+        problems.push(Problem::UnreadableIntent { why });
+        let hub = Hub { serves: true, ..Hub::default() };
+        self.verdict(key, service, problems, hub).into_iter().collect()
     }
 
     /// The Service is ours and there to stay: the hub is asked, and its answer shown. Of the problems those stay that are to be
@@ -138,6 +167,14 @@ impl World {
         };
         let lasts = |problem: &Problem| self.patience.has_ended(key, problem.reason());
         problems.retain(|problem| !problem.is_passing() || lasts(problem) || is_said(problem));
+    }
+
+    /// While a slice of the Service was never read, the hub keeps the backends that it has.
+    fn keep_unknown_backends(&self, key: &Key, wanted: Option<&mut TCPLoadBalancer>) {
+        let Some(present) = self.intent_of(key).filter(|_| !self.endpoints.are_known(key)) else { return };
+        if let Some(wanted) = wanted {
+            wanted.spec.backends = present.spec.backends.clone();
+        }
     }
 
     /// Nothing of it is ours.
@@ -323,6 +360,11 @@ impl World {
 
     fn answer(&self, service: &Key) -> Option<&TCPLoadBalancerStatus> {
         self.intent_of(service).and_then(|present| present.status.as_ref())
+    }
+
+    /// Why the load balancer that stands for a Service cannot be read.
+    fn unreadable_intent(&self, service: &Key) -> Option<String> {
+        self.intents.unreadable(&hub_key(&intent::name(service))).map(str::to_owned)
     }
 
     fn intent_of(&self, service: &Key) -> Option<&TCPLoadBalancer> {

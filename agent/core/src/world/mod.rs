@@ -15,13 +15,14 @@ use std::net::IpAddr;
 
 use k8s_openapi::api::core::v1::{Node, Service};
 use k8s_openapi::api::discovery::v1::EndpointSlice;
-use kube::{Resource, ResourceExt};
+use k8s_openapi::apimachinery::pkg::apis::meta::v1::ObjectMeta;
+use kube::ResourceExt;
 use nave_api::{NodeSet, NodeSetSpec, TCPLoadBalancer, TCPLoadBalancerSpec, names};
 
 use crate::backends::Mode;
 use crate::mirror::Mirror;
 use crate::ownership::{self, Claim};
-use crate::{Change, Key, Notice, Policy, Problem, Tenancy, events, intent};
+use crate::{Change, Key, Notice, Policy, Problem, Tenancy, Unreadable, events, intent};
 use asked::Asked;
 use contest::Contest;
 use endpoints::Endpoints;
@@ -77,24 +78,24 @@ impl World {
 
     /// Takes in what was seen of the spoke's Services.
     pub fn see_service(&mut self, change: Change<Service>) -> Touched {
-        let listed = matches!(change, Change::Listed(_));
-        let keys = self.services.take(change);
+        let listed = is_list(&change);
+        let keys = self.services.take(self.with_ending(change));
         self.touched(listed, keys.into_iter().map(Work::Service))
     }
 
     /// Takes in what was seen of our load balancers in the hub.
     pub fn see_intent(&mut self, change: Change<TCPLoadBalancer>) -> Touched {
-        let listed = matches!(change, Change::Listed(_));
+        let listed = is_list(&change);
         let notices = if let Change::Seen(intent) = &change { self.notices(intent) } else { Vec::new() };
         let before = if listed { self.subjects() } else { BTreeSet::new() };
-        let gone = if let Change::Gone(intent) = &change { intent::subject(intent) } else { None };
+        let gone = if let Change::Gone(metadata) = &change { self.subject(metadata) } else { None };
         if let Change::Answered(intent) = &change
             && let Some(service) = intent::subject(intent)
         {
             self.refusals.remove(&service);
             self.asked.answered(&service, &intent.spec, intent.metadata.generation);
         }
-        let keys = self.intents.take(change.map(without_namespace));
+        let keys = self.intents.take(change.without_namespace());
         let present = keys.iter().filter_map(|key| self.intents.find(key)).filter_map(intent::subject);
         let subjects: BTreeSet<Key> = present.chain(gone).chain(before).collect();
         Touched { notices, ..self.touched(listed, subjects.into_iter().map(Work::Service)) }
@@ -102,18 +103,18 @@ impl World {
 
     /// Takes in what was seen of our nodes in the hub.
     pub fn see_node_set(&mut self, change: Change<NodeSet>) -> Touched {
-        let listed = matches!(change, Change::Listed(_));
+        let listed = is_list(&change);
         if let Change::Answered(nodes) = &change {
             self.asked_nodes.answered(&hub_key(&nodes.name_any()), &nodes.spec, nodes.metadata.generation);
         }
-        let keys = self.node_sets.take(change.map(without_namespace));
+        let keys = self.node_sets.take(change.without_namespace());
         let ours = keys.iter().any(|key| key.name == names::DEFAULT_NODE_SET);
         self.touched(listed, ours.then_some(Work::NodeSet).into_iter())
     }
 
     /// Takes in what was seen of the spoke's nodes. What is wrong with all of them is said on every Service.
     pub fn see_node(&mut self, change: Change<Node>) -> Touched {
-        let listed = matches!(change, Change::Listed(_));
+        let listed = is_list(&change);
         let concerns_all = self.nodes.take(change, &self.policy);
         let services = self.services.keys().filter(|_| concerns_all).cloned().map(Work::Service);
         self.touched(listed, services.chain([Work::NodeSet]))
@@ -121,7 +122,7 @@ impl World {
 
     /// Takes in what was seen of the spoke's EndpointSlices.
     pub fn see_slice(&mut self, change: Change<EndpointSlice>) -> Touched {
-        let listed = matches!(change, Change::Listed(_));
+        let listed = is_list(&change);
         let services = self.endpoints.take(change);
         let matter = |key: &Key| self.services.find(key).is_some_and(|service| self.needs_endpoints(service));
         let work: Vec<Work> = services.into_iter().filter(matter).map(Work::Service).collect();
@@ -252,6 +253,26 @@ impl World {
         let old = self.intents.find(&hub_key(&new.name_any())).and_then(|old| old.status.as_ref());
         events::between(old, new.status.as_ref()).into_iter().map(|word| word.on(&key, &uid)).collect()
     }
+
+    /// A Service that is to go is let go, whatever else cannot be read of it.
+    fn with_ending(&self, change: Change<Service>) -> Change<Service> {
+        let going = |of: &Unreadable| self.policy.leaving || of.metadata.deletion_timestamp.is_some();
+        let bare = |of: Unreadable| Service { metadata: of.metadata, ..Service::default() };
+        match change {
+            Change::Unreadable(unreadable) if going(&unreadable) => Change::Seen(bare(unreadable)),
+            Change::Listed { mut objects, unreadable } => {
+                let (going, unreadable): (Vec<_>, Vec<_>) = unreadable.into_iter().partition(going);
+                objects.extend(going.into_iter().map(bare));
+                Change::Listed { objects, unreadable }
+            }
+            other => other,
+        }
+    }
+
+    /// The Service that an intent with these metadata, which was read once, stands for.
+    fn subject(&self, metadata: &ObjectMeta) -> Option<Key> {
+        self.intents.find(&hub_key(metadata.name.as_deref()?)).and_then(intent::subject)
+    }
 }
 
 /// The key of an object in the hub: all of ours are in one namespace, which is the credential's matter.
@@ -259,7 +280,6 @@ fn hub_key(name: &str) -> Key {
     Key { namespace: String::new(), name: name.to_owned() }
 }
 
-fn without_namespace<K: Resource>(mut object: K) -> K {
-    object.meta_mut().namespace = None;
-    object
+fn is_list<K>(change: &Change<K>) -> bool {
+    matches!(change, Change::Listed { .. })
 }

@@ -70,7 +70,7 @@ impl Server {
         let key = Key::of(&service);
         if service.metadata.deletion_timestamp.is_some() && service.finalizers().is_empty() {
             self.services.remove(&key);
-            self.news.push(Change::Gone(service));
+            self.news.push(Change::Gone(service.metadata));
         } else {
             self.services.insert(key, service.clone());
             self.news.push(Change::Seen(service));

@@ -64,7 +64,7 @@ impl Spoke {
 
     pub fn lose_node(&mut self, name: &str) {
         let node = self.nodes.remove(name).expect("a node that is there");
-        self.world.see_node(Change::Gone(node));
+        self.world.see_node(Change::Gone(node.metadata));
     }
 
     pub fn slice(&mut self, slice: Value) {
@@ -100,7 +100,7 @@ impl Spoke {
         let before = std::mem::replace(&mut self.seen, present.clone());
         for (key, object) in &before {
             if !present.contains_key(key) {
-                let touched = self.world.see_intent(Change::Gone(object.clone()));
+                let touched = self.world.see_intent(Change::Gone(object.metadata.clone()));
                 self.hear(touched);
             }
         }
@@ -125,11 +125,11 @@ impl Spoke {
     }
 
     fn list(&mut self, intents: Vec<TCPLoadBalancer>, node_sets: Vec<NodeSet>) {
-        self.world.see_intent(Change::Listed(intents));
-        self.world.see_service(Change::Listed(self.server.services.values().cloned().collect()));
-        self.world.see_node(Change::Listed(self.nodes.values().cloned().collect()));
-        self.world.see_slice(Change::Listed(self.slices.clone()));
-        self.world.see_node_set(Change::Listed(node_sets));
+        self.world.see_intent(Change::listed(intents));
+        self.world.see_service(Change::listed(self.server.services.values().cloned().collect()));
+        self.world.see_node(Change::listed(self.nodes.values().cloned().collect()));
+        self.world.see_slice(Change::listed(self.slices.clone()));
+        self.world.see_node_set(Change::listed(node_sets));
     }
 
     /// Whether to go on with the next step.
@@ -168,7 +168,7 @@ impl Spoke {
                 let key = Key::new(self.namespace(), name.as_str());
                 hub.delete_balancer(&self.namespace(), &name);
                 if let Some(gone) = self.seen.remove(&key) {
-                    let touched = self.world.see_intent(Change::Gone(gone));
+                    let touched = self.world.see_intent(Change::Gone(gone.metadata));
                     self.hear(touched);
                 }
             }

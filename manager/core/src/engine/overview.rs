@@ -11,7 +11,7 @@ use nave_api::fleet::{EnvoyStatus, FleetNode};
 use nave_api::names::tenant_of;
 use nave_api::{Condition, Fleet, FleetStatus, IPPool, IPPoolStatus};
 
-use super::{Engine, last};
+use super::{Engine, last, unreadable};
 use crate::key::uid;
 use crate::pool::Pool;
 use crate::step::{Announcement, Step, Tone};
@@ -45,7 +45,8 @@ impl Engine {
         let tally = self.world.records.tally(name);
         let was = condition::find(&before.conditions, ConditionType::Ready).map(|c| c.reason.as_str());
         let refusals: Vec<(&str, &str)> = self.world.supply.refusals(name).collect();
-        let verdict = ready(pool, was, &refusals);
+        let unreadable = self.world.pool_objects.unreadable(&Key::cluster(Arc::clone(name)));
+        let verdict = unreadable::verdict(unreadable, ready(pool, was, &refusals));
         let status = IPPoolStatus {
             total: pool.service().is_none().then(|| pool.total().to_string()),
             free: pool.service().is_none().then(|| pool.free_count().to_string()),
@@ -111,7 +112,8 @@ impl Engine {
         let uid = uid(&object.metadata);
         let none = FleetStatus::default();
         let before = last(&mut self.said.fleets, name, uid, object.status.as_ref()).unwrap_or(&none);
-        let verdict = serves(&object, &heard);
+        let unreadable = self.world.fleets.unreadable(&Key::cluster(Arc::clone(name)));
+        let verdict = unreadable::verdict(unreadable, serves(&object, &heard));
         let status = FleetStatus {
             nodes: heard,
             conditions: condition::settle(&before.conditions, &[verdict], object.metadata.generation, &Time(now)),
