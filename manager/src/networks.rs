@@ -1,5 +1,5 @@
-//! The hub's own networks, where no backend may lie: those of its Nodes, and of its Services where the API tells. Knows where
-//! they are written down; judges no backend.
+//! The hub's own nodes and networks. Fleets choose among the nodes; no backend may lie in the networks: those of the Nodes, and of
+//! the Services where the API tells. Knows where they are written down; judges no backend and chooses no node.
 
 use std::collections::BTreeMap;
 use std::fmt::Debug;
@@ -14,7 +14,7 @@ use k8s_openapi::api::networking::v1::ServiceCIDR;
 use kube::api::ListParams;
 use kube::runtime::watcher::Event;
 use kube::{Api, Client, Resource};
-use nave_manager_core::{Key, Seen};
+use nave_manager_core::{HubNode, Key, Seen};
 use serde::de::DeserializeOwned;
 use tokio::sync::watch;
 
@@ -24,20 +24,38 @@ use crate::watch::{all, waits};
 /// How often to look whether the hub's API tells of the networks of Services by now: somebody may have upgraded it.
 const SELDOM: Duration = Duration::from_mins(10);
 
-/// Tells the inbox of the networks whenever they change, for ever; not before those of Nodes and of Services are both known.
+/// What a Node says of the hub.
+#[derive(Clone, Debug, PartialEq, Eq)]
+struct OfNode {
+    node: HubNode,
+    networks: Vec<IpNet>,
+}
+
+/// Tells the inbox of the nodes and of the networks whenever they change, for ever; of the networks not before those of Nodes
+/// and of Services are both known.
 pub(crate) fn watch(client: &Client, inbox: Inbox) {
     let (nodes, mut of_nodes) = watch::channel(None);
     let (services, mut of_services) = watch::channel(None);
-    tokio::spawn(collect::<Node>(client.clone(), nodes, node_networks));
+    tokio::spawn(collect::<Node, OfNode>(client.clone(), nodes, |node| vec![of_node(node)]));
     tokio::spawn(of_all_services(client.clone(), services, waits(), SELDOM));
     tokio::spawn(async move {
+        let (mut told, mut told_networks) = (None, None);
         loop {
-            let both = of_nodes.borrow_and_update().clone().zip(of_services.borrow_and_update().clone());
-            if let Some((mut all, services)) = both {
-                all.extend(services);
+            let nodes = of_nodes.borrow_and_update().clone();
+            let named: Option<Vec<HubNode>> =
+                nodes.as_ref().map(|nodes| nodes.iter().map(|of| of.node.clone()).collect());
+            if let Some(named) = named.filter(|named| told.as_ref() != Some(named)) {
+                told = Some(named.clone());
+                inbox.seen(Seen::HubNodes(named));
+            }
+            if let Some((nodes, services)) = nodes.zip(of_services.borrow_and_update().clone()) {
+                let mut all: Vec<IpNet> = nodes.into_iter().flat_map(|of| of.networks).chain(services).collect();
                 all.sort_unstable();
                 all.dedup();
-                inbox.seen(Seen::HubNetworks(all));
+                if told_networks.as_ref() != Some(&all) {
+                    told_networks = Some(all.clone());
+                    inbox.seen(Seen::HubNetworks(all));
+                }
             }
             let changed = tokio::select! {
                 changed = of_nodes.changed() => changed,
@@ -83,10 +101,11 @@ async fn is_served<K: Resource + Clone + DeserializeOwned + Debug>(kinds: &Api<K
     asked.await.is_ok()
 }
 
-/// Keeps the networks of all objects of a kind; tells only when they change.
-async fn collect<K>(client: Client, into: watch::Sender<Option<Vec<IpNet>>>, read: fn(&K) -> Vec<IpNet>)
+/// Keeps what all objects of a kind say; tells only when that changes.
+async fn collect<K, T>(client: Client, into: watch::Sender<Option<Vec<T>>>, read: fn(&K) -> Vec<T>)
 where
     K: Resource<DynamicType = ()> + Clone + DeserializeOwned + Debug + Send + 'static,
+    T: Clone + PartialEq + Send + Sync + 'static,
 {
     let mut events = all::<K>(&client);
     let mut known = BTreeMap::new();
@@ -106,7 +125,7 @@ where
             Event::InitDone => listed = true,
         }
         if listed {
-            let all: Vec<IpNet> = known.values().flatten().copied().collect();
+            let all: Vec<T> = known.values().flatten().cloned().collect();
             into.send_if_modified(|before| {
                 let changed = before.as_ref() != Some(&all);
                 *before = Some(all);
@@ -116,11 +135,16 @@ where
     }
 }
 
-fn node_networks(node: &Node) -> Vec<IpNet> {
+fn of_node(node: &Node) -> OfNode {
     let pods = node.spec.iter().flat_map(|spec| spec.pod_cidrs.iter().flatten());
     let addresses = node.status.iter().flat_map(|status| status.addresses.iter().flatten());
     let addresses = addresses.filter_map(|entry| entry.address.parse::<IpAddr>().ok().map(IpNet::from));
-    pods.filter_map(|network| network.parse().ok()).chain(addresses).collect()
+    let labels = node.metadata.labels.clone().unwrap_or_default();
+    let name = node.metadata.name.as_deref().unwrap_or_default().into();
+    OfNode {
+        node: HubNode { name, labels },
+        networks: pods.filter_map(|network| network.parse().ok()).chain(addresses).collect(),
+    }
 }
 
 fn service_networks(service: &ServiceCIDR) -> Vec<IpNet> {

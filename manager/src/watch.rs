@@ -18,10 +18,18 @@ use crate::conductor::{Inbox, Input};
 use crate::networks;
 use crate::pools::Pools;
 use crate::provider::Providers;
+use crate::revocations::Revocations;
 use crate::traffic::Traffic;
 
 /// Starts all watches; they end with the process.
-pub(crate) fn start(client: &Client, providers: &Providers, inbox: &Inbox, traffic: &Traffic, pools: &Pools) {
+pub(crate) fn start(
+    client: &Client,
+    providers: &Providers,
+    inbox: &Inbox,
+    traffic: &Traffic,
+    pools: &Pools,
+    mut revocations: Revocations,
+) {
     follow::<Tenant>(client, inbox.clone(), |sight| Input::Seen(Box::new(Seen::Tenants(sight))));
     follow::<NodeSet>(client, inbox.clone(), |sight| Input::Seen(Box::new(Seen::NodeSets(sight))));
     let pools = pools.clone();
@@ -29,7 +37,10 @@ pub(crate) fn start(client: &Client, providers: &Providers, inbox: &Inbox, traff
         pools.know(&sight);
         Input::Seen(Box::new(Seen::Pools(sight)))
     });
-    follow::<Fleet>(client, inbox.clone(), |sight| Input::Seen(Box::new(Seen::Fleets(sight))));
+    follow::<Fleet>(client, inbox.clone(), move |sight| {
+        revocations.know(&sight);
+        Input::Seen(Box::new(Seen::Fleets(sight)))
+    });
     let traffic = traffic.clone();
     follow::<TCPLoadBalancer>(client, inbox.clone(), move |sight| {
         traffic.know(&sight);
@@ -41,7 +52,7 @@ pub(crate) fn start(client: &Client, providers: &Providers, inbox: &Inbox, traff
 }
 
 /// Sees every object of a kind, whole lists first and after each interruption.
-fn follow<K>(client: &Client, inbox: Inbox, hand_on: impl Fn(Sight<K>) -> Input + Send + 'static)
+fn follow<K>(client: &Client, inbox: Inbox, mut hand_on: impl FnMut(Sight<K>) -> Input + Send + 'static)
 where
     K: Resource<DynamicType = ()> + Clone + DeserializeOwned + Debug + Send + 'static,
 {

@@ -74,6 +74,7 @@
 
 pub mod bootstrap;
 pub mod catalog;
+pub mod fields;
 pub mod identity;
 pub mod model;
 pub mod protocol;
@@ -81,5 +82,6 @@ pub mod report;
 pub mod resource;
 pub mod server;
 pub mod store;
+pub mod text;
 pub mod translate;
 mod wire;

@@ -5,6 +5,7 @@
 //! resources, byte for byte.
 
 mod backends;
+mod chosen;
 mod compile;
 mod engine;
 mod former;
@@ -22,12 +23,13 @@ mod seen;
 mod shelf;
 mod step;
 mod supply;
+mod waits;
 
 pub use compile::{of_stat_prefix, stat_prefix};
 pub use engine::Engine;
 pub use key::Key;
 pub use order::{Answer, Delivery, Order, OrderedPort};
-pub use seen::{Role, Seen, Settings, Sight};
+pub use seen::{HubNode, Role, Seen, Settings, Sight};
 pub use step::{Announcement, Outcome, Step, Tone};
 
 /// A moment, as Kubernetes' types carry it.

@@ -46,6 +46,7 @@ pub(crate) fn lists(world: &World) -> Vec<Seen> {
         Seen::Tenants(Sight::All(vec![tenant])),
         Seen::NodeSets(Sight::All(vec![nodes])),
         Seen::Pools(Sight::All(vec![pool])),
+        Seen::HubNodes(Vec::new()),
         Seen::HubNetworks(Vec::new()),
         Seen::Deliveries(Vec::new()),
         Seen::LoadBalancers(Sight::All(names.iter().map(|name| balancer(name, 2)).collect())),
