@@ -26,7 +26,9 @@ impl Revocations {
         match sight {
             Sight::All(listed) => {
                 let before = std::mem::take(&mut self.fleets);
-                listed.iter().for_each(|fleet| self.take(fleet));
+                for fleet in listed {
+                    self.take(fleet);
+                }
                 for gone in before.difference(&self.fleets) {
                     self.server.revoke(gone, BTreeMap::new());
                 }

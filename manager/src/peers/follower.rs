@@ -68,7 +68,7 @@ pub(crate) async fn relay(
                 present.note(&report);
                 if call.as_ref().is_some_and(|call| !call.tell(report)) {
                     tracing::info!("the leader does not keep up with what it is told: it is told everything again");
-                    due = hang_up(&mut call, &mut pauses);
+                    due = Some(hang_up(&mut call, &mut pauses));
                 }
             }
             changed = leadership.changed() => {
@@ -77,7 +77,7 @@ pub(crate) async fn relay(
                 }
                 (call, pauses, due) = (None, Pauses::default(), Some(Instant::now()));
             }
-            () = ended(&mut call) => due = hang_up(&mut call, &mut pauses),
+            () = ended(&mut call) => due = Some(hang_up(&mut call, &mut pauses)),
             () = at(due), if call.is_none() => {
                 let leader = leadership.borrow().elsewhere.clone();
                 (call, due) = (leader.map(|leader| Call::start(leader, issued.borrow().clone(), &present)), None);
@@ -88,9 +88,9 @@ pub(crate) async fn relay(
 }
 
 /// Ends a call; returns when to make the next one.
-fn hang_up(call: &mut Option<Call>, pauses: &mut Pauses) -> Option<Instant> {
+fn hang_up(call: &mut Option<Call>, pauses: &mut Pauses) -> Instant {
     let lasted = call.take().map(|call| call.began.elapsed()).unwrap_or_default();
-    Some(Instant::now() + pauses.after(lasted))
+    Instant::now() + pauses.after(lasted)
 }
 
 /// Ends when the call does.
@@ -192,7 +192,7 @@ mod tests {
         let mut pauses = Pauses::default();
         let waited: Vec<u64> = [Duration::ZERO; 6].map(|lasted| pauses.after(lasted).as_secs()).into();
         assert_eq!(waited, [1, 2, 4, 8, 10, 10]);
-        assert_eq!(pauses.after(LASTING - Duration::from_millis(1)), LONGEST_PAUSE);
+        assert_eq!(pauses.after(LASTING.saturating_sub(Duration::from_millis(1))), LONGEST_PAUSE);
         assert_eq!([pauses.after(LASTING), pauses.after(Duration::ZERO)], [PAUSE, 2 * PAUSE]);
     }
 }
