@@ -12,14 +12,16 @@ use ipnet::IpNet;
 use k8s_openapi::api::core::v1::Node;
 use k8s_openapi::api::networking::v1::ServiceCIDR;
 use kube::api::ListParams;
+use kube::core::ObjectMeta;
 use kube::runtime::watcher::Event;
-use kube::{Api, Client, Resource};
+use kube::{Api, Resource};
 use nave_manager_core::{HubNode, Key, Seen};
+use nave_watch::{Decoded, Metadata};
 use serde::de::DeserializeOwned;
 use tokio::sync::watch;
 
 use crate::conductor::Inbox;
-use crate::watch::{all, waits};
+use crate::watch::{Watches, waits};
 
 /// How often to look whether the hub's API tells of the networks of Services by now: somebody may have upgraded it.
 const SELDOM: Duration = Duration::from_mins(10);
@@ -33,11 +35,11 @@ struct OfNode {
 
 /// Tells the inbox of the nodes and of the networks whenever they change, for ever; of the networks not before those of Nodes
 /// and of Services are both known.
-pub(crate) fn watch(client: &Client, inbox: Inbox) {
+pub(crate) fn watch(watches: &Watches, inbox: Inbox) {
     let (nodes, mut of_nodes) = watch::channel(None);
     let (services, mut of_services) = watch::channel(None);
-    tokio::spawn(collect::<Node, OfNode>(client.clone(), nodes, |node| vec![of_node(node)]));
-    tokio::spawn(of_all_services(client.clone(), services, waits(), SELDOM));
+    tokio::spawn(collect::<Node, OfNode>(watches.clone(), nodes, |node| vec![of_node(node)], of_unreadable_node));
+    tokio::spawn(of_all_services(watches.clone(), services, waits(), SELDOM));
     tokio::spawn(async move {
         let (mut told, mut told_networks) = (None, None);
         loop {
@@ -70,12 +72,12 @@ pub(crate) fn watch(client: &Client, inbox: Inbox) {
 
 /// Keeps the networks of Services. Where the API has no such kind (Kubernetes before 1.33), there are none until it has.
 async fn of_all_services(
-    client: Client,
+    watches: Watches,
     into: watch::Sender<Option<Vec<IpNet>>>,
     waits: ExponentialBuilder,
     seldom: Duration,
 ) {
-    let kinds: Api<ServiceCIDR> = Api::all(client.clone());
+    let kinds: Api<Metadata<ServiceCIDR>> = Api::all(watches.client().clone());
     let mut warned = false;
     while !is_served(&kinds, waits).await {
         if !warned {
@@ -88,41 +90,58 @@ async fn of_all_services(
         into.send_if_modified(|before| before.replace(Vec::new()) != Some(Vec::new()));
         tokio::time::sleep(seldom).await;
     }
-    collect(client, into, service_networks).await;
+    collect(watches, into, service_networks, |_, last| last.unwrap_or_default()).await;
 }
 
 /// Whether the API has this kind; asks until it is one or the other.
-async fn is_served<K: Resource + Clone + DeserializeOwned + Debug>(kinds: &Api<K>, waits: ExponentialBuilder) -> bool {
+async fn is_served<K>(kinds: &Api<K>, waits: ExponentialBuilder) -> bool
+where
+    K: Resource + Clone + DeserializeOwned + Debug,
+{
     let one = ListParams::default().limit(1);
     let is_absent = |error: &kube::Error| matches!(error, kube::Error::Api(status) if status.code == 404);
-    let asked = (|| kinds.list_metadata(&one)).retry(waits).when(|error| !is_absent(error)).notify(|error, _| {
+    let asked = (|| kinds.list(&one)).retry(waits).when(|error| !is_absent(error)).notify(|error, _| {
         tracing::warn!(error = error as &dyn std::error::Error, "asking for the networks of the hub's Services");
     });
     asked.await.is_ok()
 }
 
-/// Keeps what all objects of a kind say; tells only when that changes.
-async fn collect<K, T>(client: Client, into: watch::Sender<Option<Vec<T>>>, read: fn(&K) -> Vec<T>)
-where
+/// Keeps what all objects of a kind say; tells only when that changes. Of an object that cannot be read counts what is made of its
+/// metadata and of what it said last.
+async fn collect<K, T>(
+    watches: Watches,
+    into: watch::Sender<Option<Vec<T>>>,
+    read: fn(&K) -> Vec<T>,
+    unreadable: fn(&ObjectMeta, Option<Vec<T>>) -> Vec<T>,
+) where
     K: Resource<DynamicType = ()> + Clone + DeserializeOwned + Debug + Send + 'static,
     T: Clone + PartialEq + Send + Sync + 'static,
 {
-    let mut events = all::<K>(&client);
-    let mut known = BTreeMap::new();
+    let mut events = watches.all::<K>();
+    // What was said before a list that is coming in.
+    let (mut known, mut before) = (BTreeMap::new(), BTreeMap::new());
     let mut listed = false;
     while let Some(event) = events.next().await {
         match event {
             Event::Init => {
-                known.clear();
+                before.append(&mut known);
                 listed = false;
             }
-            Event::InitApply(object) | Event::Apply(object) => {
+            Event::InitApply(Decoded::Object(object)) | Event::Apply(Decoded::Object(object)) => {
                 known.insert(Key::of(&object), read(&object));
+            }
+            Event::InitApply(Decoded::Unreadable(object)) | Event::Apply(Decoded::Unreadable(object)) => {
+                let key = Key::of_metadata(&object.metadata);
+                let last = known.remove(&key).or_else(|| before.remove(&key));
+                known.insert(key, unreadable(&object.metadata, last));
             }
             Event::Delete(object) => {
                 known.remove(&Key::of(&object));
             }
-            Event::InitDone => listed = true,
+            Event::InitDone => {
+                before.clear();
+                listed = true;
+            }
         }
         if listed {
             let all: Vec<T> = known.values().flatten().cloned().collect();
@@ -139,12 +158,21 @@ fn of_node(node: &Node) -> OfNode {
     let pods = node.spec.iter().flat_map(|spec| spec.pod_cidrs.iter().flatten());
     let addresses = node.status.iter().flat_map(|status| status.addresses.iter().flatten());
     let addresses = addresses.filter_map(|entry| entry.address.parse::<IpAddr>().ok().map(IpNet::from));
-    let labels = node.metadata.labels.clone().unwrap_or_default();
-    let name = node.metadata.name.as_deref().unwrap_or_default().into();
     OfNode {
-        node: HubNode { name, labels },
+        node: hub_node(&node.metadata),
         networks: pods.filter_map(|network| network.parse().ok()).chain(addresses).collect(),
     }
+}
+
+/// A Node that cannot be read has the labels that its metadata say, and the networks that it had last.
+fn of_unreadable_node(metadata: &ObjectMeta, last: Option<Vec<OfNode>>) -> Vec<OfNode> {
+    let networks = last.into_iter().flatten().flat_map(|last| last.networks).collect();
+    vec![OfNode { node: hub_node(metadata), networks }]
+}
+
+fn hub_node(metadata: &ObjectMeta) -> HubNode {
+    let name = metadata.name.as_deref().unwrap_or_default().into();
+    HubNode { name, labels: metadata.labels.clone().unwrap_or_default() }
 }
 
 fn service_networks(service: &ServiceCIDR) -> Vec<IpNet> {
@@ -172,7 +200,8 @@ mod tests {
         let (into, mut networks) = watch::channel(None);
         let (first, seldom) = (Duration::from_millis(1), Duration::from_millis(50));
         let waits = ExponentialBuilder::default().with_min_delay(first).with_max_delay(first).without_max_times();
-        let watch = tokio::spawn(of_all_services(client, into, waits, seldom));
+        let watches = Watches::new(client, nave_watch::Unreadables::default());
+        let watch = tokio::spawn(of_all_services(watches, into, waits, seldom));
         let mut told = vec![networks.borrow_and_update().clone()];
         for _ in 0..changes {
             networks.changed().await.unwrap();
@@ -195,5 +224,21 @@ mod tests {
     #[tokio::test]
     async fn an_api_without_the_kind_has_no_networks_of_services_until_it_has() {
         assert_eq!(told(&[500, 404, 404], 2).await, [None, Some(Vec::new()), Some(network())]);
+    }
+
+    #[test]
+    fn a_node_that_cannot_be_read_has_the_labels_of_now_and_the_networks_of_before() {
+        let node: Node = serde_json::from_value(json!({
+            "metadata": {"name": "edge-1", "labels": {"nave.dev/fleet": "default"}},
+            "spec": {"podCIDRs": ["10.1.0.0/24"]},
+        }))
+        .unwrap();
+        let of = of_node(&node);
+        let metadata = ObjectMeta { labels: None, ..node.metadata };
+        let unreadable = of_unreadable_node(&metadata, Some(vec![of.clone()]));
+        let networks = of.networks;
+        assert_eq!(unreadable, [OfNode { node: HubNode { labels: BTreeMap::new(), ..of.node }, networks }]);
+        let expected = OfNode { node: hub_node(&metadata), networks: Vec::new() };
+        assert_eq!(of_unreadable_node(&metadata, None), [expected]);
     }
 }

@@ -24,15 +24,18 @@ impl Revocations {
     /// Takes a look at Fleets in.
     pub(crate) fn know(&mut self, sight: &Sight<Fleet>) {
         match sight {
-            Sight::All(listed) => {
+            Sight::All { objects, unreadable } => {
                 let before = std::mem::take(&mut self.fleets);
-                for fleet in listed {
+                for fleet in objects {
                     self.take(fleet);
                 }
+                // What is revoked stays so while its Fleet cannot be read.
+                self.fleets.extend(unreadable.iter().map(|one| Arc::clone(&one.key.name)));
                 for gone in before.difference(&self.fleets) {
                     self.server.revoke(gone, BTreeMap::new());
                 }
             }
+            Sight::Unreadable(fleet) => drop(self.fleets.insert(Arc::clone(&fleet.key.name))),
             Sight::One(fleet) => self.take(fleet),
             Sight::Gone(key) => {
                 self.fleets.remove(&key.name);
@@ -58,6 +61,8 @@ fn revoked(fleet: &Fleet) -> BTreeMap<Arc<str>, i64> {
 mod tests {
     use nave_api::FleetSpec;
     use nave_api::fleet::Revocation;
+    use nave_manager_core::Unreadable;
+    use nave_xds::server::Settings;
 
     use super::*;
 
@@ -70,5 +75,20 @@ mod tests {
         };
         let expected = [("a", 1_796_032_800), ("b", i64::MAX), ("c", i64::MAX)];
         assert_eq!(revoked(&Fleet::new("default", spec)), expected.map(|(node, at)| (node.into(), at)).into());
+    }
+
+    #[test]
+    fn a_fleet_that_cannot_be_read_keeps_what_it_revoked_until_it_is_gone() {
+        let mut revocations = Revocations::new(Server::new((), Settings::default()));
+        revocations.know(&Sight::all(vec![Fleet::new("default", FleetSpec::default())]));
+        let key = Key::cluster("default");
+        let why = "spec.revoked is a number".to_owned();
+        let unreadable = Unreadable { key: key.clone(), uid: String::new(), revision: 2, generation: None, why };
+        revocations.know(&Sight::Unreadable(unreadable.clone()));
+        assert_eq!(revocations.fleets.len(), 1);
+        revocations.know(&Sight::All { objects: Vec::new(), unreadable: vec![unreadable] });
+        assert_eq!(revocations.fleets.len(), 1);
+        revocations.know(&Sight::Gone(key));
+        assert_eq!(revocations.fleets.len(), 0);
     }
 }

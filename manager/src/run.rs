@@ -6,6 +6,7 @@ use std::time::Duration;
 use anyhow::Context;
 use nave_manager_core::Settings;
 use nave_proto::fleet::fleet_server::FleetServer;
+use nave_watch::Unreadables;
 use nave_xds::server::{Server, TlsSource};
 use tokio::net::TcpListener;
 use tokio::signal::unix::{SignalKind, signal};
@@ -25,7 +26,8 @@ use crate::pools::Pools;
 use crate::provider::Providers;
 use crate::revocations::Revocations;
 use crate::traffic::Traffic;
-use crate::{client, http, logging, tenants, watch as watches};
+use crate::watch::{self as watches, Watches};
+use crate::{client, http, logging, tenants};
 
 /// How long each part may take to end.
 const FAREWELL: Duration = Duration::from_secs(5);
@@ -69,6 +71,8 @@ pub(crate) async fn run(options: Run) -> anyhow::Result<()> {
     let metrics = Metrics::new();
     let pools = Pools::default();
     metrics.add(pools.clone());
+    let unreadables = Unreadables::default();
+    metrics.add(unreadables.clone());
     let (inbox, inputs) = Inbox::new();
     let (relay, reports) = Relay::new(inbox.clone());
     let server = Server::new(relay, nave_xds::server::Settings::default());
@@ -82,7 +86,8 @@ pub(crate) async fn run(options: Run) -> anyhow::Result<()> {
     let settings = Settings { hub_networks, allow_loopback_backends };
     let conductor = Conductor::new(settings, server.clone(), performer, metrics.clone(), synced);
     tokio::spawn(conductor.run(inputs));
-    watches::start(&client, &providers, &inbox, &traffic, &pools, Revocations::new(server.clone()));
+    let hub = Watches::new(client.clone(), unreadables);
+    watches::start(&hub, &providers, &inbox, &traffic, &pools, Revocations::new(server.clone()));
 
     let (leadership, who_leads) = watch::channel(Leadership::default());
     let timing = Timing::of(lease_duration);
@@ -98,7 +103,7 @@ pub(crate) async fn run(options: Run) -> anyhow::Result<()> {
     ));
     let leads = tell_who_leads(who_leads.clone(), inbox.clone(), metrics.clone());
     tokio::spawn(peers::relay(reports, who_leads, serving.issued.clone(), shutdown.clone()));
-    tokio::spawn(tenants::run(client, leads, tenant_settings, shutdown.clone()));
+    tokio::spawn(tenants::run(hub, leads, tenant_settings, shutdown.clone()));
     let web = tokio::spawn(http::serve(http_address, metrics, inbox.clone(), is_synced, shutdown.clone()));
     tokio::spawn(compare(inbox.clone()));
     tracing::info!(address = %xds_address, "serving Envoys");

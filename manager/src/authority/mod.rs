@@ -11,6 +11,7 @@ use k8s_openapi::ByteString;
 use k8s_openapi::api::core::v1::Secret;
 use kube::api::{ObjectMeta, PostParams};
 use kube::{Api, Client};
+use nave_watch::Decoded;
 use nave_xds::identity::{self, IdentityError};
 use rustls::ServerConfig;
 use tokio::sync::watch;
@@ -62,21 +63,22 @@ impl Authority {
     }
 
     async fn kept(client: Client, namespace: &str) -> Result<Self, AuthorityError> {
-        let secrets: Api<Secret> = Api::namespaced(client, namespace);
+        let secrets: Api<Decoded<Secret>> = Api::namespaced(client, namespace);
         if let Some(secret) = secrets.get_opt(SECRET).await.map_err(AuthorityError::Keep)? {
-            return Self::read(&secret);
+            return Self::read(secret);
         }
         let made = Self::new()?;
-        match secrets.create(&PostParams::default(), &made.secret()).await {
+        match secrets.create(&PostParams::default(), &Decoded::Object(made.secret())).await {
             Ok(_) => Ok(made),
             Err(kube::Error::Api(status)) if status.code == 409 => {
-                Self::read(&secrets.get(SECRET).await.map_err(AuthorityError::Keep)?)
+                Self::read(secrets.get(SECRET).await.map_err(AuthorityError::Keep)?)
             }
             Err(error) => Err(AuthorityError::Keep(error)),
         }
     }
 
-    fn read(secret: &Secret) -> Result<Self, AuthorityError> {
+    fn read(secret: Decoded<Secret>) -> Result<Self, AuthorityError> {
+        let secret = secret.readable().ok_or(AuthorityError::Incomplete("data that can be read"))?;
         let part = |key: &'static str| {
             let bytes = secret.data.as_ref().and_then(|data| data.get(key));
             let text = bytes.and_then(|ByteString(bytes)| String::from_utf8(bytes.clone()).ok());
@@ -107,7 +109,7 @@ pub(crate) struct Serving {
 
 /// Where the authority is kept.
 pub(crate) struct Kept {
-    secrets: Api<Secret>,
+    secrets: Api<Decoded<Secret>>,
 }
 
 impl Kept {
@@ -120,7 +122,7 @@ impl Kept {
     async fn now(&self) -> Result<Option<Authority>, AuthorityError> {
         let kept = tokio::time::timeout(PATIENCE, self.secrets.get_opt(SECRET)).await;
         let secret = kept.map_err(|_| AuthorityError::KeepInTime)?.map_err(AuthorityError::Keep)?;
-        secret.as_ref().map(Authority::read).transpose()
+        secret.map(Authority::read).transpose()
     }
 }
 

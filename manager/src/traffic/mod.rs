@@ -103,12 +103,13 @@ impl Traffic {
     pub(crate) fn know(&self, sight: &Sight<TCPLoadBalancer>) {
         let mut state = self.state();
         match sight {
-            Sight::All(listed) => {
+            Sight::All { objects, unreadable } => {
                 let mut before = std::mem::take(&mut state.sums);
-                let known = listed.iter().map(Key::of);
+                let known = objects.iter().map(Key::of).chain(unreadable.iter().map(|one| one.key.clone()));
                 state.sums = known.map(|key| (key.clone(), before.remove(&key).unwrap_or_default())).collect();
             }
             Sight::One(balancer) => drop(state.sums.entry(Key::of(balancer)).or_default()),
+            Sight::Unreadable(balancer) => drop(state.sums.entry(balancer.key.clone()).or_default()),
             Sight::Gone(key) => {
                 state.sums.remove(key);
                 for levels in state.levels.values_mut() {

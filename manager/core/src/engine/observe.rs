@@ -8,6 +8,7 @@ use nave_api::{Fleet, IPAllocation, IPPool, NodeSet, TCPLoadBalancer, Tenant};
 
 use super::Engine;
 use super::serve::has_shown_addresses;
+use super::unreadable::Kind;
 use super::world::own_namespace;
 use crate::Key;
 use crate::backends::places::{Namer, ends};
@@ -19,34 +20,44 @@ impl Engine {
     /// Takes note, and marks what it touches.
     pub fn observe(&mut self, seen: Seen) {
         match seen {
-            Seen::Tenants(sight) => self.world.tenants.look(sight).iter().for_each(|moved| self.tenant_moved(moved)),
+            Seen::Tenants(sight) => {
+                for moved in self.world.tenants.look(sight) {
+                    self.tenant_moved(&moved);
+                    self.legibility_moved(Kind::Tenant, moved.key);
+                }
+            }
             Seen::NodeSets(sight) => {
                 self.world.node_sets.look(sight).iter().for_each(|moved| self.node_set_moved(moved));
             }
             Seen::LoadBalancers(sight) => {
-                self.world.balancers.look(sight).iter().for_each(|moved| self.balancer_moved(moved));
+                for moved in self.world.balancers.look(sight) {
+                    self.balancer_moved(&moved);
+                    self.legibility_moved(Kind::LoadBalancer, moved.key);
+                }
             }
             Seen::Allocations(sight) => {
-                self.world.allocations.look(sight).iter().for_each(|moved| self.allocation_moved(moved));
+                for moved in self.world.allocations.look(sight) {
+                    self.allocation_moved(&moved);
+                    self.unknown_allocation_moved(&moved.key);
+                    self.legibility_moved(Kind::Allocation, moved.key);
+                }
             }
             Seen::Pools(sight) => {
                 for moved in self.world.pool_objects.look(sight) {
-                    self.dirt.pool_statuses.insert(Arc::clone(&moved.key.name));
-                    let weighs = |pool: &Arc<IPPool>| (pool.spec.clone(), pool.metadata.uid.clone());
-                    if moved.before.as_ref().map(weighs) != moved.after.as_ref().map(weighs) {
-                        self.dirt.pools.insert(moved.key.name);
-                    }
+                    self.pool_moved(&moved);
+                    self.legibility_moved(Kind::Pool, moved.key);
                 }
             }
             Seen::Fleets(sight) => {
                 for Moved { key, before, after } in self.world.fleets.look(sight) {
                     let nodes = |fleet: &Option<Arc<Fleet>>| fleet.as_ref().map(|fleet| fleet.spec.nodes.clone());
                     self.dirt.choices |= nodes(&before) != nodes(&after);
-                    self.dirt.fleets.insert(key.name);
+                    self.dirt.fleets.insert(Arc::clone(&key.name));
+                    self.legibility_moved(Kind::Fleet, key);
                 }
             }
-            Seen::Deliveries(all) => {
-                self.world.supply.replace(all).iter().for_each(|moved| self.delivery_moved(moved));
+            Seen::Deliveries { all, unreadable } => {
+                self.world.supply.replace(all, &unreadable).iter().for_each(|moved| self.delivery_moved(moved));
             }
             Seen::Delivery(id, now) => {
                 self.world.supply.note(&id, now).iter().for_each(|moved| self.delivery_moved(moved));
@@ -68,6 +79,14 @@ impl Engine {
         }
     }
 
+    fn pool_moved(&mut self, moved: &Moved<IPPool>) {
+        self.dirt.pool_statuses.insert(Arc::clone(&moved.key.name));
+        let weighs = |pool: &Arc<IPPool>| (pool.spec.clone(), pool.metadata.uid.clone());
+        if moved.is_unknown() || moved.before.as_ref().map(weighs) != moved.after.as_ref().map(weighs) {
+            self.dirt.pools.insert(Arc::clone(&moved.key.name));
+        }
+    }
+
     fn tenant_moved(&mut self, moved: &Moved<Tenant>) {
         let Moved { key, before, after } = moved;
         let namespace: Arc<str> = tenant_namespace(&key.name).into();
@@ -77,7 +96,7 @@ impl Engine {
         if before.as_ref().map(|tenant| &tenant.spec.backends) != after.as_ref().map(|tenant| &tenant.spec.backends) {
             self.dirt.networks = true;
         }
-        if before.as_ref().map(weighs) != after.as_ref().map(weighs) {
+        if moved.is_unknown() || before.as_ref().map(weighs) != after.as_ref().map(weighs) {
             self.world.forget_reaches_in(&namespace);
             for balancer in self.world.by_namespace.get(&namespace).cloned().unwrap_or_default() {
                 self.dirt.balancer(&balancer);
@@ -99,6 +118,8 @@ impl Engine {
             };
             self.world.places.moved(&Namer::NodeSet(key.clone()), &places(before), &places(after));
             self.node_set_turned(key);
+        } else if moved.is_unknown() {
+            self.node_set_turned(key);
         }
     }
 
@@ -119,6 +140,10 @@ impl Engine {
         // Which of several addresses stays is also a matter of what people were told.
         if self.world.records.of_name(key).nth(1).is_some() {
             self.dirt.wanting.insert(key.clone());
+        }
+        if moved.is_unknown() || self.is_said_unreadable(key) != self.world.balancers.unreadable(key).is_some() {
+            self.dirt.balancers.insert(key.clone());
+            self.dirt.addresses.extend(self.world.records.of_name(key).map(|(address, _)| address));
         }
         if same {
             return;

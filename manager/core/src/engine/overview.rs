@@ -10,7 +10,7 @@ use nave_api::condition::{self, ConditionType, Verdict};
 use nave_api::names::tenant_of;
 use nave_api::{Condition, FleetStatus, IPPool, IPPoolStatus};
 
-use super::{Engine, fleet, last};
+use super::{Engine, fleet, last, unreadable};
 use crate::key::uid;
 use crate::pool::Pool;
 use crate::step::{Announcement, Step, Tone};
@@ -44,7 +44,8 @@ impl Engine {
         let tally = self.world.records.tally(name);
         let was = condition::find(&before.conditions, ConditionType::Ready).map(|c| c.reason.as_str());
         let refusals: Vec<(&str, &str)> = self.world.supply.refusals(name).collect();
-        let verdict = ready(pool, was, &refusals);
+        let unreadable = self.world.pool_objects.unreadable(&Key::cluster(Arc::clone(name)));
+        let verdict = unreadable::verdict(unreadable, ready(pool, was, &refusals));
         let status = IPPoolStatus {
             total: pool.service().is_none().then(|| pool.total().to_string()),
             free: pool.service().is_none().then(|| pool.free_count().to_string()),
@@ -110,7 +111,8 @@ impl Engine {
         let none = FleetStatus::default();
         let before = last(&mut self.said.fleets, name, uid, object.status.as_ref()).unwrap_or(&none);
         let was = condition::find(&before.conditions, ConditionType::Ready).map(|c| c.reason.as_str());
-        let verdict = fleet::serves(&object, &heard);
+        let unreadable = self.world.fleets.unreadable(&Key::cluster(Arc::clone(name)));
+        let verdict = unreadable::verdict(unreadable, fleet::serves(&object, &heard));
         fleet::announce(&object, was, &verdict, steps);
         let status = FleetStatus {
             nodes: heard,

@@ -31,7 +31,9 @@ pub(super) fn programmed(
     }
     let was_programmed = is_programmed(balancer, entry);
     // Its backends are not known yet: nobody shall be sent to it. What was served once stays as it is.
-    let unknown = entry.problems.iter().find(|problem| matches!(problem, Problem::NodeSetMissing { .. }));
+    let is_unknown =
+        |problem: &&Problem| matches!(problem, Problem::NodeSetMissing { .. } | Problem::DependsOnUnreadable { .. });
+    let unknown = entry.problems.iter().find(is_unknown);
     if let Some(problem) = unknown.filter(|_| !was_programmed) {
         return (Some(Verdict::fails(kind, "NotAccepted", problem.to_string())), PATIENCE);
     }

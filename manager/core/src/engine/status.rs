@@ -65,7 +65,7 @@ impl Engine {
 
     /// How Envoys take what is served of it.
     fn stand(&mut self, key: &Key, balancer: &TCPLoadBalancer, entry: &Entry, now: Timestamp) -> Standing {
-        if entry.fragment.is_empty() {
+        if entry.fragment.is_empty() || entry.frozen.is_some() {
             self.waits.forget(key);
             return Standing::NoEnvoy;
         }
@@ -81,6 +81,9 @@ impl Engine {
         standing: Standing,
         now: Timestamp,
     ) -> (TCPLoadBalancerStatus, Duration) {
+        if let Some(frozen) = &entry.frozen {
+            return (frozen_status(balancer, before, frozen, now), Duration::ZERO);
+        }
         let addresses = self.addresses(key, balancer);
         let problems = entry.all_problems();
         let accepted = accepted(&problems);
@@ -168,9 +171,27 @@ impl Engine {
     }
 
     fn is_offered(&self, address: &Address) -> bool {
-        let Some(pool) = self.world.pools.find(&address.pool) else { return false };
+        let Some(pool) = self.world.pools.find(&address.pool) else { return self.world.is_unknown_pool(&address.pool) };
         pool.service().is_some() || address.value.parse().is_ok_and(|value| pool.offers(value))
     }
+}
+
+/// Everything as it was but for the word that nothing can be decided.
+fn frozen_status(
+    balancer: &TCPLoadBalancer,
+    before: &TCPLoadBalancerStatus,
+    frozen: &Problem,
+    now: Timestamp,
+) -> TCPLoadBalancerStatus {
+    let verdict = Verdict {
+        kind: ConditionType::Accepted,
+        holds: None,
+        reason: frozen.reason().to_owned(),
+        message: frozen.to_string(),
+    };
+    let generation = balancer.metadata.generation;
+    let conditions = condition::settle(&before.conditions, &[verdict], generation, &Time(now));
+    TCPLoadBalancerStatus { conditions, ..before.clone() }
 }
 
 fn shown(value: String, family: Option<IpFamily>, pool: &str, mut ports: Vec<AddressPort>) -> Address {
