@@ -36,7 +36,7 @@ impl Edge {
         let Place { name, address, namespace, kubeconfig, managers } = place;
         let dir = supervisor.dir().join(&name);
         fs::create_dir_all(&dir).act(|| format!("make the directory of {name}"))?;
-        let bootstrap = manager::envoy_bootstrap(&kubeconfig, &name, &managers, &dir)?;
+        let bootstrap = manager::envoy_bootstrap(&kubeconfig, "default", &name, &managers, &dir)?;
         let config = dir.join("bootstrap.yaml");
         fs::write(&config, bootstrap).act(|| format!("write the bootstrap of {name}"))?;
         let arguments = ["--config-path", &config.display().to_string(), "--concurrency", "2", "--disable-hot-restart"]

@@ -107,11 +107,11 @@ pub(crate) async fn ready(process: &Process, http: SocketAddr) -> Result<()> {
 }
 
 /// What Envoy on an edge node starts with; certificates are written into `dir`.
-pub(crate) fn envoy_bootstrap(kubeconfig: &Path, node: &str, xds: &[SocketAddr], dir: &Path) -> Result<String> {
+pub fn envoy_bootstrap(kubeconfig: &Path, fleet: &str, node: &str, xds: &[SocketAddr], dir: &Path) -> Result<String> {
     let managers: Vec<String> = xds.iter().map(ToString::to_string).collect();
     let mut manager = Command::new(tools::own("nave-manager")?);
     manager.arg("envoy-bootstrap").arg("--kubeconfig").arg(kubeconfig).args(["--namespace", NAMESPACE]);
-    manager.args(["--fleet", "default", "--node", node, "--xds", &managers.join(",")]);
+    manager.args(["--fleet", fleet, "--node", node, "--xds", &managers.join(",")]);
     manager.arg("--certificates").arg(dir).arg("--admin-socket").arg(dir.join("admin.sock"));
     tools::run(&mut manager, &format!("make the bootstrap of {node}"))
 }

@@ -229,6 +229,8 @@ fn metrics_sink() -> Value {
             "@type": "type.googleapis.com/envoy.config.metrics.v3.MetricsServiceConfig",
             "transport_api_version": "V3",
             "report_counters_as_deltas": true,
+            // Managers read no message of more than 4 MiB.
+            "batch_size": 1000,
             "grpc_service": {"envoy_grpc": {"cluster_name": XDS_CLUSTER}},
         },
     })

@@ -76,6 +76,7 @@
 
 pub mod bootstrap;
 pub mod catalog;
+pub mod fields;
 pub mod identity;
 pub mod model;
 pub mod protocol;
@@ -83,5 +84,6 @@ pub mod report;
 pub mod resource;
 pub mod server;
 pub mod store;
+pub mod text;
 pub mod translate;
 mod wire;

@@ -54,11 +54,16 @@ impl Hub {
             self.apply(&json!({"apiVersion": "v1", "kind": "Node", "metadata": {"name": name, "labels": labels}}))
                 .await?;
         }
-        self.apply(
-            &json!({"apiVersion": "nave.dev/v1alpha1", "kind": "Fleet", "metadata": {"name": "default"}, "spec": {}}),
-        )
-        .await?;
+        self.fleet(&json!({})).await?;
         self.pool("public", &plan.pool().to_string()).await
+    }
+
+    /// Applies the fleet `default`. Unless its spec says otherwise it chooses the lab's own edge nodes, by their label; what runs
+    /// elsewhere is named in `spec.nodes.names`.
+    pub async fn fleet(&self, spec: &Value) -> Result<()> {
+        let metadata = json!({"name": "default"});
+        self.apply(&json!({"apiVersion": "nave.dev/v1alpha1", "kind": "Fleet", "metadata": metadata, "spec": spec}))
+            .await
     }
 
     /// Applies a static pool of a network or range that every tenant may use without asking for it.

@@ -5,6 +5,7 @@
 //! resources, byte for byte.
 
 mod backends;
+mod chosen;
 mod compile;
 mod engine;
 mod former;
@@ -23,12 +24,13 @@ mod shelf;
 mod step;
 mod supply;
 mod targets;
+mod waits;
 
 pub use compile::{of_stat_prefix, stat_prefix};
 pub use engine::Engine;
 pub use key::Key;
 pub use order::{Answer, Delivery, Order, OrderedPort};
-pub use seen::{Role, Seen, Settings, Sight, Unreadable};
+pub use seen::{HubNode, Role, Seen, Settings, Sight, Unreadable};
 pub use step::{Announcement, Kind, Outcome, Step, Tone, UnreadableReport};
 
 /// A moment, as Kubernetes' types carry it.

@@ -1,6 +1,7 @@
 //! What the engine is told. Knows the kinds that matter to it; knows not how they were watched.
 
-use std::collections::BTreeSet;
+use std::collections::{BTreeMap, BTreeSet};
+use std::sync::Arc;
 
 use ipnet::IpNet;
 use nave_api::{Fleet, IPAllocation, IPPool, NodeSet, TCPLoadBalancer, Tenant};
@@ -70,6 +71,15 @@ pub struct Unreadable {
     pub why: String,
 }
 
+/// A node of the hub, as far as fleets choose by it.
+#[derive(Clone, Debug, PartialEq, Eq, PartialOrd, Ord)]
+pub struct HubNode {
+    /// Its name.
+    pub name: Arc<str>,
+    /// Its labels.
+    pub labels: BTreeMap<String, String>,
+}
+
 /// One observation.
 #[derive(Clone, Debug)]
 #[allow(clippy::large_enum_variant, reason = "it is moved once, from the watch into the engine")]
@@ -97,6 +107,8 @@ pub enum Seen {
     Delivery(String, Option<Delivery>),
     /// A provider takes an order, or does not.
     Answered(Answer),
+    /// The hub's nodes, all of them.
+    HubNodes(Vec<HubNode>),
     /// The networks of the hub's nodes, pods and services, all that are known now.
     HubNetworks(Vec<IpNet>),
     /// An Envoy's word. Stream numbers must be unique over all replicas whose reports come here.

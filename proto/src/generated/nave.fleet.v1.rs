@@ -10,7 +10,7 @@ pub struct EnvoyReport {
     /// The Envoy's stream, unique within the calling manager's life.
     #[prost(uint64, tag = "3")]
     pub stream: u64,
-    #[prost(oneof = "envoy_report::Event", tags = "4, 5, 6, 7, 8")]
+    #[prost(oneof = "envoy_report::Event", tags = "4, 5, 6, 7, 8, 9")]
     pub event: ::core::option::Option<envoy_report::Event>,
 }
 /// Nested message and enum types in `EnvoyReport`.
@@ -27,6 +27,8 @@ pub mod envoy_report {
         Removed(super::Removed),
         #[prost(message, tag = "8")]
         Refused(super::Refused),
+        #[prost(message, tag = "9")]
+        Wants(super::Wants),
     }
 }
 /// The stream is open.
@@ -35,6 +37,12 @@ pub struct Connected {}
 /// The stream has ended.
 #[derive(Clone, Copy, PartialEq, Eq, Hash, ::prost::Message)]
 pub struct Disconnected {}
+/// Whether the Envoy asks for all listeners and all clusters. Until its first word it does not.
+#[derive(Clone, Copy, PartialEq, Eq, Hash, ::prost::Message)]
+pub struct Wants {
+    #[prost(bool, tag = "1")]
+    pub everything: bool,
+}
 /// The Envoy works with these.
 #[derive(Clone, PartialEq, ::prost::Message)]
 pub struct Accepted {
@@ -52,7 +60,7 @@ pub struct Removed {
 pub struct Refused {
     #[prost(message, optional, tag = "1")]
     pub resource: ::core::option::Option<Held>,
-    /// Envoy's own words.
+    /// Envoy's own words, at most 1024 bytes of them.
     #[prost(string, tag = "2")]
     pub message: ::prost::alloc::string::String,
 }

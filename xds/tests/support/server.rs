@@ -60,6 +60,11 @@ impl Record {
         self.0.borrow().clone()
     }
 
+    /// Forgets everything that was reported.
+    pub fn forget(&self) {
+        self.0.send_replace(Vec::new());
+    }
+
     /// Waits until the reports fulfil a condition.
     pub async fn until(&self, what: &str, is_met: impl Fn(&[Event]) -> bool) {
         let mut reports = self.0.subscribe();
@@ -79,7 +84,7 @@ pub fn accepted(events: &[Event], resource: &Resource) -> bool {
         Event::Accepted(held) => held.iter().any(|held| {
             held.kind == resource.kind() && held.name == *resource.name() && held.version == resource.version()
         }),
-        Event::Connected | Event::Disconnected | Event::Removed(_) | Event::Refused(_) => false,
+        Event::Connected | Event::Disconnected | Event::Wants { .. } | Event::Removed(_) | Event::Refused(_) => false,
     })
 }
 
@@ -206,6 +211,6 @@ pub fn removed(events: &[Event], resource: &Resource) -> bool {
 pub fn refused(events: &[Event], name: &str) -> bool {
     events.iter().any(|event| match event {
         Event::Refused(refusal) => *refusal.held.name == *name && refusal.held.kind == ResourceType::Listener,
-        Event::Connected | Event::Disconnected | Event::Removed(_) | Event::Accepted(_) => false,
+        Event::Connected | Event::Disconnected | Event::Wants { .. } | Event::Removed(_) | Event::Accepted(_) => false,
     })
 }

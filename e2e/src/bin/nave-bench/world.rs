@@ -48,6 +48,7 @@ pub(crate) fn lists(world: &World) -> Vec<Seen> {
         Seen::Tenants(Sight::all(vec![tenant])),
         Seen::NodeSets(Sight::all(vec![nodes])),
         Seen::Pools(Sight::all(vec![pool])),
+        Seen::HubNodes(Vec::new()),
         Seen::HubNetworks(Vec::new()),
         Seen::Deliveries { all: Vec::new(), unreadable: BTreeSet::new() },
         Seen::LoadBalancers(Sight::all(names.iter().map(|name| balancer(name, 2)).collect())),

@@ -3,16 +3,19 @@
 mod allocate;
 mod dirt;
 mod drafts;
+mod fleet;
 mod observe;
 mod orders;
 mod overview;
 mod owners;
 mod plan;
 mod pools;
+mod programmed;
 mod quota;
 mod request;
 mod serve;
 mod short;
+mod standing;
 mod status;
 mod unreadable;
 mod waiting;
@@ -30,6 +33,7 @@ use crate::backends::neighbours::foreign;
 use crate::limits::Line;
 use crate::seen::{Role, Settings};
 use crate::step::{Outcome, Step};
+use crate::waits::Waits;
 use crate::{Key, Timestamp};
 use dirt::Dirt;
 use serve::Entry;
@@ -61,6 +65,8 @@ pub struct Engine {
     /// What Envoys keep, since nobody can say what becomes of it.
     kept: Kept,
     said: Said,
+    /// Which Envoys load balancers wait for.
+    waits: Waits,
     /// As what this was asked to decide last.
     role: Role,
 }
@@ -108,6 +114,8 @@ impl Engine {
         self.refresh_unknown_allocations();
         self.refresh_pools();
         self.refresh_networks();
+        self.refresh_choices();
+        self.refresh_waits(now);
         self.recall_last_owners();
         let judged = self.judge();
         match role {
@@ -130,10 +138,12 @@ impl Engine {
     }
 
     /// When something ends by itself, so that a leader calls [`Engine::settle`] then at the latest: an address is kept for
-    /// its last owner no longer, or an owner that was never seen will not be seen any more. Once settled as a leader, it names a later moment.
+    /// its last owner no longer, an owner that was never seen will not be seen any more, or an Envoy is waited for no longer. Once
+    /// settled as a leader, it names a later moment.
     pub fn wakes_at(&self) -> Option<Timestamp> {
         let doubt = self.doubts.first().map(|(until, _)| *until);
-        self.world.records.first_end().into_iter().chain(doubt).min().filter(|_| self.is_synced())
+        let ends = self.world.records.first_end().into_iter().chain(doubt).chain(self.waits.next());
+        ends.min().filter(|_| self.is_synced())
     }
 
     /// Forgets what was said and what was under way, so that the next [`Engine::settle`] decides everything anew: after an
@@ -143,6 +153,7 @@ impl Engine {
             self.abort(address);
         }
         self.world.supply.forget_all();
+        self.waits = Waits::default();
         self.forget_reports();
         self.compare();
     }

@@ -179,6 +179,7 @@ impl Engine {
 
     fn serve_one(&mut self, key: &Key, judged: Option<(Settled, Targets)>, draft: &mut Draft) {
         let Some(balancer) = self.world.balancers.find(key).cloned() else {
+            self.waits.forget(key);
             if let Some(entry) = self.entries.remove(key) {
                 self.publish(key, &entry.fleet, &entry.fragment, &[], draft);
             }
@@ -214,6 +215,7 @@ impl Engine {
         }
         if !before.is_empty() && (entry.fleet != fleet || stable(&before).ne(stable(&fragment))) {
             entry.programmed = Programmed::No;
+            self.waits.forget(key);
         }
         (entry.fleet, entry.fragment) = (fleet, fragment);
         self.entries.insert(key.clone(), entry);
