@@ -5,6 +5,8 @@ use std::net::{IpAddr, SocketAddr};
 use std::path::{Path, PathBuf};
 use std::sync::Arc;
 
+use nave_xds::bootstrap::{Bootstrap, DRAIN};
+
 use crate::error::{Act, Result};
 use crate::process::{Process, Spec};
 use crate::supervisor::Supervisor;
@@ -43,6 +45,7 @@ impl Edge {
             .into_iter()
             .chain(["--log-level", "warning"])
             .map(str::to_owned)
+            .chain(Bootstrap::arguments(DRAIN))
             .collect::<Vec<_>>();
         let mut spec = Spec::new(&format!("{name}-envoy"), tools::envoy()?, arguments);
         spec.namespace = namespace;

@@ -9,6 +9,12 @@ use serde_json::{Value, json};
 
 use crate::identity::TRUST_DOMAIN;
 
+/// How long a listener that is removed or changed lets its connections live: Envoy's `--drain-time-s`, to be given on its command line.
+///
+/// As long as Kubernetes lets a pod end by default. A listener that is gone holds descriptors until then, and a client that an edit of
+/// source ranges shuts out keeps its connection as long: Envoy's own ten minutes would be too long for both.
+pub const DRAIN: Duration = Duration::from_secs(30);
+
 /// The name of the cluster that leads to the managers.
 pub const XDS_CLUSTER: &str = "nave_xds";
 

@@ -159,7 +159,7 @@ const IDLE: Duration = Duration::from_hours(1);
 const UDP_SESSION: Duration = Duration::from_mins(1);
 const CHECK_INTERVAL: Duration = Duration::from_secs(2);
 const CHECK_TIMEOUT: Duration = Duration::from_secs(1);
-const EJECTION: Duration = Duration::from_secs(5);
+const EJECTION: Duration = Duration::from_secs(1);
 const EJECTED_AFTER: u32 = 3;
 const MAX_CONNECTIONS: u32 = 10_000;
 /// Where Envoy wants more than nothing.
@@ -199,7 +199,7 @@ fn checked(said: &HealthCheck, read: &mut Read<'_>) -> model::HealthCheck {
         interval: read("healthCheck.interval", interval.as_ref(), CHECK_INTERVAL).max(SHORTEST),
         timeout: read("healthCheck.timeout", timeout.as_ref(), CHECK_TIMEOUT).max(SHORTEST),
         unhealthy_after: unhealthy_after.unwrap_or(3),
-        healthy_after: healthy_after.unwrap_or(2),
+        healthy_after: healthy_after.unwrap_or(1),
     }
 }
 
@@ -274,7 +274,6 @@ fn listener(
         },
         source_ranges: settled.source_ranges.clone(),
         not_on: if address.is_unspecified() { elsewhere.to_vec() } else { Vec::new() },
-        hash_source: settled.balancing == model::Balancing::Maglev,
     }
 }
 
@@ -314,4 +313,46 @@ pub fn of_stat_prefix(prefix: &str) -> Option<Key> {
     let mut parts = prefix.split('/');
     let (namespace, name) = (parts.next()?, parts.next()?);
     (!namespace.is_empty() && !name.is_empty()).then(|| Key::new(namespace, name))
+}
+
+#[cfg(test)]
+mod tests {
+    use super::*;
+    use nave_xds::resource::ResourceType;
+    use serde_json::json;
+
+    fn fragment_of(traffic: &serde_json::Value) -> Vec<Resource> {
+        let spec: TCPLoadBalancerSpec = serde_json::from_value(json!({
+            "ports": [{"port": 80, "backendPort": 30080}, {"port": 53, "protocol": "UDP", "backendPort": 30053}],
+            "backends": {"nodes": {"nodeSet": "default"}}, "traffic": traffic,
+        }))
+        .unwrap();
+        let address = "203.0.113.7".parse().unwrap();
+        let openings = [(address, (Protocol::Tcp, 80), 80), (address, (Protocol::Udp, 53), 53)];
+        fragment(&Key::new("tenant-shop", "web"), &traffic_of(&spec), &Targets::default(), &openings, &[])
+    }
+
+    fn traffic_of(spec: &TCPLoadBalancerSpec) -> Settled {
+        super::traffic(spec).0
+    }
+
+    /// A listener that changes ends connections; a cluster that changes does not.
+    #[test]
+    fn n_session_affinity_and_all_that_concerns_backends_change_no_listener() {
+        let edits = [
+            json!({"balancing": {"policy": "Maglev"}}),
+            json!({"maxConnections": 7}),
+            json!({"timeouts": {"connect": "1s"}}),
+            json!({"healthCheck": {"tcp": {}}}),
+            json!({"ejection": {"consecutiveFailures": 0}}),
+            json!({"proxyProtocol": "V2"}),
+        ];
+        let before = fragment_of(&json!({}));
+        for edit in edits {
+            let after = fragment_of(&edit);
+            let changed: Vec<ResourceType> =
+                before.iter().zip(&after).filter(|(b, a)| b != a).map(|(b, _)| b.kind()).collect();
+            assert!(!changed.is_empty() && changed.iter().all(|kind| *kind == ResourceType::Cluster), "{edit}: {changed:?}");
+        }
+    }
 }

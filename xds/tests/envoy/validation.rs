@@ -99,7 +99,6 @@ async fn envoy_accepts_whatever_the_model_can_say() {
             resources.extend([translate::cluster(&cluster), translate::endpoints(&endpoints)]);
             for bind in [tcp("127.0.0.1", port), udp("127.0.0.1", port), tcp("::1", port)] {
                 let mut listener = listener(bind, &name);
-                listener.hash_source = balancing == Balancing::Maglev;
                 listener.source_ranges = ranges[..nth].to_vec();
                 listener.not_on = ranges[..(number + nth) % 4].to_vec();
                 listener.idle_timeout = second * u32::try_from(nth).expect("small");

@@ -165,7 +165,6 @@ pub fn listener(bind: Bind, cluster: &str) -> Listener {
         idle_timeout: Duration::from_mins(1),
         source_ranges: Vec::new(),
         not_on: Vec::new(),
-        hash_source: false,
     }
 }
 
