@@ -14,6 +14,17 @@ pub enum Problem {
         /// What it may say.
         accepted: String,
     },
+    /// An annotation of ours whose value lies beyond a bound; the nearest bound is in force.
+    BeyondBound {
+        /// Its full name.
+        name: String,
+        /// What it says.
+        value: String,
+        /// The bound.
+        used: String,
+        /// What it may say.
+        accepted: String,
+    },
     /// An annotation with our prefix that means nothing.
     UnknownAnnotation {
         /// Its full name.
@@ -93,7 +104,7 @@ impl Problem {
     /// `CamelCase`, for programs: the reason of the Event.
     pub fn reason(&self) -> &'static str {
         match self {
-            Self::InvalidAnnotation { .. } => "InvalidAnnotation",
+            Self::InvalidAnnotation { .. } | Self::BeyondBound { .. } => "InvalidAnnotation",
             Self::UnknownAnnotation { .. } | Self::UnknownElsewhere { .. } => "UnknownAnnotation",
             Self::NoEffect { .. } => "NoEffect",
             Self::NotDone { .. } => "NotDone",
@@ -113,6 +124,9 @@ impl Problem {
         match self {
             Self::InvalidAnnotation { name, value, accepted } => {
                 format!("{name}: \"{value}\" is not understood and ignored; accepted: {accepted}")
+            }
+            Self::BeyondBound { name, value, used, accepted } => {
+                format!("{name}: \"{value}\" is beyond the nearest bound, and {used} is in force; accepted: {accepted}")
             }
             Self::UnknownAnnotation { name } => {
                 format!("{name} is no annotation of Nave and ignored; known: {}", crate::annotations::known())

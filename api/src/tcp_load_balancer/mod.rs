@@ -1,5 +1,6 @@
 //! TCPLoadBalancer: what a spoke asks on layer 4, TCP and UDP, and what became of it.
 
+pub mod bounds;
 mod traffic;
 
 pub use traffic::{

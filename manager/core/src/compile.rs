@@ -7,7 +7,7 @@ use std::time::Duration;
 use ipnet::IpNet;
 use nave_api::tcp_load_balancer::{
     Backends, Balancing, BalancingPolicy, Ejection, Endpoint, HealthCheck, Port, Protocol, ProxyProtocol,
-    TCPLoadBalancerSpec, Timeouts, Traffic,
+    TCPLoadBalancerSpec, Timeouts, Traffic, bounds,
 };
 use nave_xds::model;
 use nave_xds::resource::{Key as ResourceKey, Resource};
@@ -120,6 +120,7 @@ pub(crate) struct Settled {
     idle: Duration,
     udp_session: Duration,
     max_connections: u32,
+    max_sessions: u32,
 }
 
 /// What a spec says of its traffic, and what of that is wrong.
@@ -133,7 +134,7 @@ pub(crate) fn traffic(spec: &TCPLoadBalancerSpec) -> (Settled, Vec<Problem>) {
     let settled = Settled {
         connect: read("timeouts.connect", connect.as_ref(), CONNECT).max(SHORTEST),
         idle: read("timeouts.idle", idle.as_ref(), IDLE),
-        udp_session: read("timeouts.udpSession", udp_session.as_ref(), UDP_SESSION).max(SHORTEST),
+        udp_session: bounds::UDP_SESSION.nearest(read("timeouts.udpSession", udp_session.as_ref(), UDP_SESSION)),
         ejection: ejected(ejection.as_ref(), &mut read),
         health_check: health_check.as_ref().map(|check| checked(check, &mut read)),
         health_port: health_check.as_ref().and_then(|check| check.http.as_ref()).and_then(|http| http.port),
@@ -144,7 +145,8 @@ pub(crate) fn traffic(spec: &TCPLoadBalancerSpec) -> (Settled, Vec<Problem>) {
             ProxyProtocol::V1 => Some(model::ProxyProtocol::V1),
             ProxyProtocol::V2 => Some(model::ProxyProtocol::V2),
         },
-        max_connections: max_connections.unwrap_or(MAX_CONNECTIONS),
+        max_connections: max_connections.unwrap_or(bounds::CONNECTIONS).clamp(1, bounds::CONNECTIONS_AT_MOST),
+        max_sessions: max_connections.unwrap_or(bounds::SESSIONS).clamp(1, bounds::CONNECTIONS_AT_MOST),
     };
     let udp: Vec<u16> = spec.ports.iter().filter(|p| p.protocol == Protocol::Udp).map(|p| p.port).collect();
     if settled.proxy_protocol.is_some() && !udp.is_empty() {
@@ -161,7 +163,6 @@ const CHECK_INTERVAL: Duration = Duration::from_secs(2);
 const CHECK_TIMEOUT: Duration = Duration::from_secs(1);
 const EJECTION: Duration = Duration::from_secs(1);
 const EJECTED_AFTER: u32 = 3;
-const MAX_CONNECTIONS: u32 = 10_000;
 /// Where Envoy wants more than nothing.
 const SHORTEST: Duration = Duration::from_millis(1);
 
@@ -196,8 +197,8 @@ fn checked(said: &HealthCheck, read: &mut Read<'_>) -> model::HealthCheck {
     });
     model::HealthCheck {
         probe,
-        interval: read("healthCheck.interval", interval.as_ref(), CHECK_INTERVAL).max(SHORTEST),
-        timeout: read("healthCheck.timeout", timeout.as_ref(), CHECK_TIMEOUT).max(SHORTEST),
+        interval: bounds::CHECK_INTERVAL.nearest(read("healthCheck.interval", interval.as_ref(), CHECK_INTERVAL)),
+        timeout: bounds::CHECK_TIMEOUT.nearest(read("healthCheck.timeout", timeout.as_ref(), CHECK_TIMEOUT)),
         unhealthy_after: unhealthy_after.unwrap_or(3),
         healthy_after: healthy_after.unwrap_or(1),
     }
@@ -282,7 +283,10 @@ fn cluster(settled: &Settled, name: String, protocol: Protocol) -> model::Cluste
         name,
         connect_timeout: settled.connect,
         balancing: settled.balancing,
-        max_connections: settled.max_connections,
+        max_connections: match protocol {
+            Protocol::Tcp => settled.max_connections,
+            Protocol::Udp => settled.max_sessions,
+        },
         proxy_protocol: match protocol {
             Protocol::Tcp => settled.proxy_protocol,
             Protocol::Udp => None,
@@ -334,6 +338,26 @@ mod tests {
 
     fn traffic_of(spec: &TCPLoadBalancerSpec) -> Settled {
         super::traffic(spec).0
+    }
+
+    /// What is stored may be older than the bounds, or written where no schema looked.
+    #[test]
+    fn g1_what_is_stored_beyond_a_bound_goes_on_with_the_nearest_one() {
+        let settled = |traffic: serde_json::Value| {
+            let spec = json!({"ports": [{"port": 80, "backendPort": 1}], "backends": {"endpoints": []}, "traffic": traffic});
+            super::traffic(&serde_json::from_value(spec).unwrap())
+        };
+        let (wild, problems) = settled(json!({
+            "timeouts": {"udpSession": "8760h", "idle": "0s"}, "maxConnections": u32::MAX,
+            "healthCheck": {"tcp": {}, "interval": "1ms", "timeout": "8760h"},
+        }));
+        let check = wild.health_check.unwrap();
+        assert_eq!((wild.udp_session, wild.idle), (Duration::from_hours(1), Duration::ZERO));
+        assert_eq!((wild.max_connections, wild.max_sessions), (200_000, 200_000));
+        assert_eq!((check.interval, check.timeout), (Duration::from_secs(1), Duration::from_mins(1)));
+        assert_eq!(problems, []);
+        let (plain, _) = settled(json!({}));
+        assert_eq!((plain.max_connections, plain.max_sessions), (10_000, 1_000));
     }
 
     /// A listener that changes ends connections; a cluster that changes does not.

@@ -9,13 +9,16 @@ use std::net::IpAddr;
 
 use ipnet::IpNet;
 use nave_api::Duration;
-use nave_api::tcp_load_balancer::{BalancingPolicy, FamilyPolicy, IpFamily, ProxyProtocol};
+use nave_api::tcp_load_balancer::{BalancingPolicy, FamilyPolicy, IpFamily, ProxyProtocol, bounds};
 
 use crate::Problem;
 use crate::backends::Mode;
 pub(crate) use elsewhere::known as known_elsewhere;
 pub use elsewhere::opts_in;
-use values::{addresses, any_duration, count, duration, families, health_check, is_label, named, set, source_ranges};
+use values::{
+    Taken, addresses, any_duration, bounded, count, duration, families, health_check, is_label, named, number, set,
+    source_ranges,
+};
 
 const PREFIX: &str = "nave.dev/";
 /// A load balancer has at most so many source ranges.
@@ -85,11 +88,14 @@ pub struct Row {
     pub field: &'static str,
     /// What it accepts, for people.
     pub accepted: &'static str,
-    read: fn(&mut Asked, &str) -> Option<()>,
+    read: fn(&mut Asked, &str) -> Option<Taken>,
 }
 
 const DURATION: &str = "a duration such as 250ms, 5s or 1h, longer than 0s";
-const COUNT: &str = "a whole number from 1 on";
+/// Beyond these a value counts as the nearest one.
+const FROM_A_SECOND: &str = "a duration from 1s to 1h, such as 5s or 1m";
+const UP_TO_A_MINUTE: &str = "a duration from 1ms to 1m, such as 250ms or 5s";
+const CONNECTIONS: &str = "a whole number from 1 to 200000";
 
 /// Every annotation there is, sorted.
 pub const TABLE: &[Row] = &[
@@ -128,8 +134,8 @@ pub const TABLE: &[Row] = &[
     Row { field: "health-check", accepted: "None, TCP, HTTP", read: health_check },
     Row {
         field: "health-check-interval",
-        accepted: DURATION,
-        read: |asked, text| duration(&mut asked.health_check_interval, text),
+        accepted: FROM_A_SECOND,
+        read: |asked, text| bounded(&mut asked.health_check_interval, text, bounds::CHECK_INTERVAL),
     },
     Row {
         field: "health-check-path",
@@ -146,8 +152,8 @@ pub const TABLE: &[Row] = &[
     },
     Row {
         field: "health-check-timeout",
-        accepted: DURATION,
-        read: |asked, text| duration(&mut asked.health_check_timeout, text),
+        accepted: UP_TO_A_MINUTE,
+        read: |asked, text| bounded(&mut asked.health_check_timeout, text, bounds::CHECK_TIMEOUT),
     },
     Row {
         field: "healthy-after",
@@ -161,8 +167,8 @@ pub const TABLE: &[Row] = &[
     },
     Row {
         field: "max-connections",
-        accepted: COUNT,
-        read: |asked, text| count(&mut asked.max_connections, text, u32::MAX),
+        accepted: CONNECTIONS,
+        read: |asked, text| number(&mut asked.max_connections, text, bounds::CONNECTIONS_AT_MOST),
     },
     Row {
         field: "pool",
@@ -181,8 +187,8 @@ pub const TABLE: &[Row] = &[
     },
     Row {
         field: "udp-session-timeout",
-        accepted: DURATION,
-        read: |asked, text| duration(&mut asked.udp_session_timeout, text),
+        accepted: FROM_A_SECOND,
+        read: |asked, text| bounded(&mut asked.udp_session_timeout, text, bounds::UDP_SESSION),
     },
     Row {
         field: "unhealthy-after",
@@ -206,10 +212,15 @@ pub fn read(annotations: &BTreeMap<String, String>) -> (Asked, Vec<Problem>) {
         match TABLE.iter().find(|row| row.field == field) {
             None => problems.push(Problem::UnknownAnnotation { name: name.clone() }),
             Some(row) => {
-                if (row.read)(&mut asked, value.trim()).is_none() {
-                    let (value, accepted) = (excerpt(value), row.accepted.to_owned());
-                    problems.push(Problem::InvalidAnnotation { name: name.clone(), value, accepted });
-                }
+                let (short, accepted) = (excerpt(value), row.accepted.to_owned());
+                let problem = match (row.read)(&mut asked, value.trim()) {
+                    Some(Taken::Whole) => None,
+                    Some(Taken::Nearest(used)) => {
+                        Some(Problem::BeyondBound { name: name.clone(), value: short, used, accepted })
+                    }
+                    None => Some(Problem::InvalidAnnotation { name: name.clone(), value: short, accepted }),
+                };
+                problems.extend(problem);
             }
         }
     }
@@ -303,6 +314,30 @@ mod tests {
             assert_eq!(asked, Asked::default(), "{pair:?}");
             assert!(problems[0].message().contains("accepted: "), "{problems:?}");
         }
+    }
+
+    #[test]
+    fn g1_a_value_beyond_a_bound_becomes_the_nearest_one_and_the_event_names_it() {
+        let beyond = [
+            ("nave.dev/health-check-interval", "250ms", "1s"),
+            ("nave.dev/health-check-interval", "2h", "3600s"),
+            ("nave.dev/health-check-timeout", "1h", "60s"),
+            ("nave.dev/udp-session-timeout", "8760h", "3600s"),
+            ("nave.dev/udp-session-timeout", "1ms", "1s"),
+            ("nave.dev/max-connections", "200001", "200000"),
+            ("nave.dev/max-connections", "4294967296", "200000"),
+            ("nave.dev/max-connections", "99999999999999999999999999999999", "200000"),
+        ];
+        for (name, value, used) in beyond {
+            let (asked, problems) = asked(&[(name, value)]);
+            assert!(format!("{asked:?}").contains(used), "{name}: {value} became {asked:?}");
+            assert_eq!(problems.len(), 1);
+            assert_eq!(problems[0].reason(), "InvalidAnnotation");
+            assert!(problems[0].message().contains(&format!("{used} is in force")), "{problems:?}");
+        }
+        let within = [("nave.dev/udp-session-timeout", "1h"), ("nave.dev/health-check-interval", "1s"), ("nave.dev/max-connections", "200000")];
+        assert_eq!(asked(&within).1, []);
+        assert_eq!(asked(&[("nave.dev/idle-timeout", "8760h")]).1, [], "connections have a budget, however long they last");
     }
 
     #[test]
