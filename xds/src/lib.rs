@@ -73,6 +73,7 @@
 
 pub mod bootstrap;
 pub mod catalog;
+pub mod files;
 pub mod identity;
 pub mod model;
 pub mod protocol;

@@ -2,6 +2,7 @@
 
 use std::sync::Arc;
 
+use crate::files::Files;
 use crate::resource::{Key, ResourceType, Version};
 
 /// Hears what happens on streams. Called from the streams' own tasks: it must return soon and never wait.
@@ -42,6 +43,8 @@ pub enum Event {
     Connected,
     /// The stream ended.
     Disconnected,
+    /// The Envoy says how many descriptors it has.
+    Described(Files),
     /// The Envoy holds these: it acknowledged them, or listed them when it came.
     Accepted(Vec<Held>),
     /// The Envoy no longer holds these.

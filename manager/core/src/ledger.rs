@@ -3,6 +3,7 @@
 use std::collections::BTreeMap;
 use std::sync::Arc;
 
+use nave_xds::files::Files;
 use nave_xds::report::{Event, Held, Refusal, Report};
 use nave_xds::resource::{Key as ResourceKey, Resource, Version};
 
@@ -16,6 +17,8 @@ pub(crate) struct Ledger {
 #[derive(Debug, Default)]
 struct Node {
     streams: Vec<Stream>,
+    /// What it may open, as it said last.
+    files: Option<Files>,
 }
 
 #[derive(Debug)]
@@ -58,7 +61,11 @@ impl Ledger {
             }
             return Touched::Nodes;
         }
-        let Node { streams } = nodes.entry(node).or_default();
+        let Node { streams, files } = nodes.entry(node).or_default();
+        if let Event::Described(said) = event {
+            *files = Some(said);
+            return Touched::Nodes;
+        }
         let known = streams.iter().position(|stream| stream.number == number);
         let i = known.unwrap_or_else(|| {
             streams.push(Stream { number, held: BTreeMap::new(), refused: BTreeMap::new() });
@@ -94,6 +101,11 @@ impl Ledger {
         })
     }
 
+    /// What the nodes that were heard in this life may open, as far as they say.
+    pub fn files(&self, fleet: &str) -> impl Iterator<Item = (&Arc<str>, Option<Files>)> {
+        self.fleets.get(fleet).into_iter().flatten().map(|(name, node)| (name, node.files))
+    }
+
     fn connected(&self, fleet: &str) -> impl Iterator<Item = (&Arc<str>, &Stream)> {
         let nodes = self.fleets.get(fleet).into_iter().flatten();
         nodes.filter_map(|(name, node)| node.streams.last().map(|stream| (name, stream)))
@@ -104,7 +116,7 @@ impl Stream {
     /// The resources that are seen differently now; nothing where the event is about the stream itself.
     fn take(&mut self, event: Event) -> Option<Vec<ResourceKey>> {
         match event {
-            Event::Connected | Event::Disconnected => None,
+            Event::Connected | Event::Disconnected | Event::Described(_) => None,
             Event::Accepted(all) => {
                 let keys = all.into_iter().map(|Held { kind, name, version }| {
                     let key = (kind, name);

@@ -65,7 +65,7 @@ impl Call {
         let stream = (self.number << CALL_SHIFT) | (stream & ((1 << CALL_SHIFT) - 1));
         match event {
             Event::Disconnected => drop(self.open.remove(&stream)),
-            Event::Connected | Event::Accepted(_) | Event::Removed(_) | Event::Refused(_) => {
+            Event::Connected | Event::Described(_) | Event::Accepted(_) | Event::Removed(_) | Event::Refused(_) => {
                 self.open.insert(stream, (Arc::clone(&fleet), Arc::clone(&node)));
             }
         }

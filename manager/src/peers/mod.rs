@@ -9,6 +9,7 @@ use std::sync::Arc;
 
 use nave_proto::fleet::envoy_report::Event as Wire;
 use nave_proto::fleet::{self, EnvoyReport};
+use nave_xds::files::Files;
 use nave_xds::report::{Event, Held, Refusal, Report};
 use nave_xds::resource::{Key, ResourceType, Version};
 
@@ -21,6 +22,9 @@ fn write(report: Report) -> EnvoyReport {
     let event = match event {
         Event::Connected => Wire::Connected(fleet::Connected {}),
         Event::Disconnected => Wire::Disconnected(fleet::Disconnected {}),
+        Event::Described(Files { limit, workers, connections }) => {
+            Wire::Described(fleet::Described { limit, workers, connections })
+        }
         Event::Accepted(held) => {
             Wire::Accepted(fleet::Accepted { resources: held.into_iter().map(write_held).collect() })
         }
@@ -47,6 +51,10 @@ fn read(report: EnvoyReport) -> Option<Report> {
     let event = match event? {
         Wire::Connected(fleet::Connected {}) => Event::Connected,
         Wire::Disconnected(fleet::Disconnected {}) => Event::Disconnected,
+        Wire::Described(fleet::Described { limit, workers, connections }) => {
+            let files = Files::of(limit.into(), workers.into());
+            Event::Described(files.with_connections(connections.into()))
+        }
         Wire::Accepted(fleet::Accepted { resources }) => {
             Event::Accepted(resources.into_iter().filter_map(read_held).collect())
         }
@@ -82,6 +90,7 @@ mod tests {
         let events = [
             Event::Connected,
             Event::Disconnected,
+            Event::Described(Files::of(20_000, 2).with_connections(17)),
             Event::Accepted(vec![held.clone()]),
             Event::Removed(vec![(ResourceType::Cluster, "a".into())]),
             Event::Refused(Refusal { held, message: "cannot bind".into() }),

@@ -3,6 +3,7 @@
 use std::collections::BTreeMap;
 use std::sync::Arc;
 
+use nave_xds::files::Files;
 use nave_xds::report::{Event, Held, Refusal, Report};
 use nave_xds::resource::{Key, Version};
 
@@ -19,6 +20,7 @@ pub(super) struct Present {
 struct Stream {
     fleet: Arc<str>,
     node: Arc<str>,
+    files: Option<Files>,
     held: BTreeMap<Key, Version>,
     refused: BTreeMap<Key, Refusal>,
 }
@@ -34,11 +36,13 @@ impl Present {
         let state = self.streams.entry(*stream).or_insert_with(|| Stream {
             fleet: Arc::clone(fleet),
             node: Arc::clone(node),
+            files: None,
             held: BTreeMap::new(),
             refused: BTreeMap::new(),
         });
         match event {
             Event::Connected | Event::Disconnected => {}
+            Event::Described(files) => state.files = Some(*files),
             Event::Accepted(all) => {
                 for Held { kind, name, version } in all {
                     let key = (*kind, Arc::clone(name));
@@ -62,9 +66,10 @@ impl Present {
     /// Everything, as reports.
     pub(super) fn reports(&self) -> Vec<Report> {
         let mut reports = Vec::new();
-        for (stream, Stream { fleet, node, held, refused }) in &self.streams {
+        for (stream, Stream { fleet, node, files, held, refused }) in &self.streams {
             let report = |event| Report { fleet: Arc::clone(fleet), node: Arc::clone(node), stream: *stream, event };
             reports.push(report(Event::Connected));
+            reports.extend(files.map(|files| report(Event::Described(files))));
             let held = held.iter().map(|((kind, name), version)| Held {
                 kind: *kind,
                 name: Arc::clone(name),
@@ -94,6 +99,8 @@ mod tests {
         let mut present = Present::default();
         for report in [
             report(1, Event::Connected),
+            report(1, Event::Described(Files::of(4096, 1))),
+            report(1, Event::Described(Files::of(20_000, 2))),
             report(1, Event::Accepted(vec![held("a", b"1"), held("b", b"1")])),
             report(1, Event::Accepted(vec![held("a", b"2")])),
             report(1, Event::Removed(vec![(ResourceType::Cluster, "b".into())])),
@@ -102,6 +109,11 @@ mod tests {
         ] {
             present.note(&report);
         }
-        assert_eq!(present.reports(), [report(1, Event::Connected), report(1, Event::Accepted(vec![held("a", b"2")]))]);
+        let now = [
+            report(1, Event::Connected),
+            report(1, Event::Described(Files::of(20_000, 2))),
+            report(1, Event::Accepted(vec![held("a", b"2")])),
+        ];
+        assert_eq!(present.reports(), now);
     }
 }

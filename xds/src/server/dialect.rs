@@ -2,6 +2,7 @@
 
 use std::time::Duration;
 
+use envoy_types::pb::envoy::config::core::v3::Node;
 use envoy_types::pb::envoy::service::discovery::v3::{DeltaDiscoveryRequest, DiscoveryRequest};
 use tonic::Status;
 
@@ -19,6 +20,8 @@ pub(super) trait Dialect: Send + Sized + 'static {
     type Wire: prost::Message + Send + 'static;
 
     fn begin(patience: Patience, catalog: &Catalog) -> Self;
+    /// Who the client says it is: at least the first request of a stream says so.
+    fn node(request: &Self::Request) -> Option<&Node>;
     fn take(
         &mut self,
         request: Self::Request,
@@ -37,6 +40,10 @@ impl Dialect for delta::Delta {
 
     fn begin(patience: Patience, catalog: &Catalog) -> Self {
         Self::new(patience, catalog)
+    }
+
+    fn node(request: &DeltaDiscoveryRequest) -> Option<&Node> {
+        request.node.as_ref()
     }
 
     fn take(
@@ -89,6 +96,10 @@ impl Dialect for sotw::Sotw {
 
     fn begin(patience: Patience, catalog: &Catalog) -> Self {
         Self::new(patience, catalog)
+    }
+
+    fn node(request: &DiscoveryRequest) -> Option<&Node> {
+        request.node.as_ref()
     }
 
     fn take(

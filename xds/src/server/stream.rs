@@ -14,7 +14,9 @@ use tracing::debug;
 use super::Session;
 use super::dialect::Dialect;
 use crate::catalog::Catalog;
+use crate::files::Files;
 use crate::protocol::Quarantine;
+use crate::report::Event;
 
 /// Drives a stream to its end.
 pub(super) async fn drive<D: Dialect>(
@@ -46,13 +48,17 @@ async fn run<D: Dialect>(
     let (settings, began) = (session.shared.settings, Instant::now());
     head.mark_unchanged();
     let mut dialect = session.store.read(|catalog| D::begin(settings.patience, catalog));
+    let mut described = None;
     loop {
         let patience_ends =
             dialect.unanswered_since().and_then(|since| began.checked_add(since + settings.answer_within));
         let wake = dialect.wake().and_then(|at| began.checked_add(at)).into_iter().chain(patience_ends).min();
         tokio::select! {
             request = requests.message() => match request? {
-                Some(request) => take(session, &mut dialect, request)?,
+                Some(request) => {
+                    describe::<D>(session, &mut described, &request);
+                    take(session, &mut dialect, request)?;
+                }
                 None => return Ok(()),
             },
             changed = head.changed() => {
@@ -68,6 +74,15 @@ async fn run<D: Dialect>(
             return Err(Status::deadline_exceeded("a response was not answered in time"));
         }
         give(session, &mut dialect, now, out)?;
+    }
+}
+
+/// Passes on what the client says of its descriptors, when it says something else than before.
+fn describe<D: Dialect>(session: &Session, before: &mut Option<Files>, request: &D::Request) {
+    let said = D::node(request).and_then(Files::read);
+    if let Some(files) = said.filter(|files| *before != Some(*files)) {
+        *before = Some(files);
+        session.report_all(vec![Event::Described(files)]);
     }
 }
 

@@ -78,10 +78,7 @@ fn serving(listener: &Listener) -> Vec<FilterChain> {
     };
     let from = |part: &[CidrRange]| FilterChain {
         filters: filters.clone(),
-        filter_chain_match: Some(FilterChainMatch {
-            direct_source_prefix_ranges: part.to_vec(),
-            ..Default::default()
-        }),
+        filter_chain_match: Some(FilterChainMatch { direct_source_prefix_ranges: part.to_vec(), ..Default::default() }),
         ..Default::default()
     };
     parts.map(from).collect()

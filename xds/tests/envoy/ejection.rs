@@ -100,7 +100,10 @@ async fn o2_ejected_endpoints_serve_when_the_others_are_removed() {
     for at in gone {
         comes_alive(at, "back").await;
     }
-    assert!(is_served(&served, "back").await, "each connection tries them, and does not wait for the end of an ejection");
+    assert!(
+        is_served(&served, "back").await,
+        "each connection tries them, and does not wait for the end of an ejection"
+    );
 }
 
 #[tokio::test]

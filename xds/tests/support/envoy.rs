@@ -7,6 +7,7 @@ use std::process::Stdio;
 use std::time::Duration;
 
 use nave_xds::bootstrap::{Bootstrap, Rendered};
+use nave_xds::files::Files;
 use serde_json::Value;
 use tempfile::TempDir;
 use tokio::io::{AsyncReadExt, AsyncWriteExt};
@@ -118,7 +119,7 @@ pub fn bootstrap(directory: &TempDir, servers: &[SocketAddr]) -> Bootstrap {
         admin_socket: directory.path().join("admin"),
         metrics_every: None,
         heap_bytes: None,
-        max_connections: 1000,
+        files: Files::of(20_000, 1).with_connections(1000),
     }
 }
 
