@@ -70,7 +70,8 @@ pub struct FleetStatus {
     #[serde(default)]
     #[x_kube(merge_strategy = ListMerge::Map(vec!["name".into()]))]
     pub nodes: Vec<FleetNode>,
-    /// Ready: at least one Envoy is connected.
+    /// Ready: at least one Envoy is connected. FilesShort: load balancers get fewer UDP sessions than they ask for, or wait, since the Envoys'
+    /// descriptors do not suffice; there only while it holds.
     #[serde(default)]
     #[x_kube(merge_strategy = ListMerge::Map(vec!["type".into()]))]
     pub conditions: Vec<Condition>,
@@ -95,4 +96,19 @@ pub struct EnvoyStatus {
     pub connected: bool,
     /// How many resources it refuses now.
     pub refused: u32,
+    /// What it may open. Absent: it does not say, and 20000 files are counted.
+    #[serde(default, skip_serializing_if = "Option::is_none")]
+    pub files: Option<EnvoyFiles>,
+}
+
+/// The descriptors of one Envoy, as its bootstrap says: `nave-manager envoy-bootstrap --files`.
+#[derive(KubeSchema, Serialize, Deserialize, Clone, Copy, Debug, Default, PartialEq, Eq)]
+#[serde(rename_all = "camelCase")]
+pub struct EnvoyFiles {
+    /// The hard limit of its open files. The smallest of a fleet is divided among load balancers.
+    pub limit: u32,
+    /// Its workers: each opens every listener's socket for itself.
+    pub workers: u32,
+    /// TCP connections that it accepts at once.
+    pub connections: u32,
 }

@@ -118,6 +118,10 @@ pub struct Quota {
     /// Hostnames. Absent: unlimited.
     #[serde(default, skip_serializing_if = "Option::is_none")]
     pub hostnames: Option<u32>,
+    /// Its share of each Envoy: UDP sessions that all its ports together may promise their clients, and TCP connections that it keeps while
+    /// an Envoy has few left. Absent, and at most: half of what there is.
+    #[serde(default, skip_serializing_if = "Option::is_none")]
+    pub connections: Option<u32>,
 }
 
 /// What is known of a tenant.

@@ -55,7 +55,9 @@ impl fmt::Display for Bounds {
 /// In whole hours or minutes, where it is.
 fn people(length: Duration) -> String {
     match length.as_secs() {
-        seconds if length.subsec_nanos() > 0 || seconds == 0 || !seconds.is_multiple_of(60) => crate::Duration::of(length).0,
+        seconds if length.subsec_nanos() > 0 || seconds == 0 || !seconds.is_multiple_of(60) => {
+            crate::Duration::of(length).0
+        }
         seconds if seconds.is_multiple_of(3600) => format!("{}h", seconds / 3600),
         seconds => format!("{}m", seconds / 60),
     }

@@ -120,7 +120,7 @@ pub(crate) struct Settled {
     idle: Duration,
     udp_session: Duration,
     max_connections: u32,
-    max_sessions: u32,
+    pub max_sessions: u32,
 }
 
 /// What a spec says of its traffic, and what of that is wrong.
@@ -234,12 +234,14 @@ pub(crate) type Opening = (IpAddr, (Protocol, u16), u16);
 
 /// The fragment: one cluster and its endpoints per port that is open somewhere, one listener per opening. Sorted.
 /// `elsewhere` are networks in which the nodes have addresses for others: who listens on every address does not answer there.
+/// `sessions` is what each UDP port may have, where that is not what the spec asks for.
 pub(crate) fn fragment(
     key: &Key,
     settled: &Settled,
     targets: &Targets,
     openings: &[Opening],
     elsewhere: &[IpNet],
+    sessions: &BTreeMap<u16, u32>,
 ) -> Vec<Resource> {
     let mut fragment: BTreeMap<ResourceKey, Resource> = BTreeMap::new();
     let mut put = |resource: Resource| fragment.insert(resource.key(), resource);
@@ -252,7 +254,7 @@ pub(crate) fn fragment(
             health_port: settled.health_port,
         };
         put(translate::endpoints(&endpoints));
-        put(translate::cluster(&cluster(settled, name, *protocol)));
+        put(translate::cluster(&cluster(settled, name, *protocol, sessions.get(port).copied())));
     }
     fragment.into_values().collect()
 }
@@ -278,14 +280,14 @@ fn listener(
     }
 }
 
-fn cluster(settled: &Settled, name: String, protocol: Protocol) -> model::Cluster {
+fn cluster(settled: &Settled, name: String, protocol: Protocol, sessions: Option<u32>) -> model::Cluster {
     model::Cluster {
         name,
         connect_timeout: settled.connect,
         balancing: settled.balancing,
         max_connections: match protocol {
             Protocol::Tcp => settled.max_connections,
-            Protocol::Udp => settled.max_sessions,
+            Protocol::Udp => sessions.unwrap_or(settled.max_sessions),
         },
         proxy_protocol: match protocol {
             Protocol::Tcp => settled.proxy_protocol,
@@ -333,7 +335,14 @@ mod tests {
         .unwrap();
         let address = "203.0.113.7".parse().unwrap();
         let openings = [(address, (Protocol::Tcp, 80), 80), (address, (Protocol::Udp, 53), 53)];
-        fragment(&Key::new("tenant-shop", "web"), &traffic_of(&spec), &Targets::default(), &openings, &[])
+        fragment(
+            &Key::new("tenant-shop", "web"),
+            &traffic_of(&spec),
+            &Targets::default(),
+            &openings,
+            &[],
+            &BTreeMap::new(),
+        )
     }
 
     fn traffic_of(spec: &TCPLoadBalancerSpec) -> Settled {
@@ -344,7 +353,8 @@ mod tests {
     #[test]
     fn g1_what_is_stored_beyond_a_bound_goes_on_with_the_nearest_one() {
         let settled = |traffic: serde_json::Value| {
-            let spec = json!({"ports": [{"port": 80, "backendPort": 1}], "backends": {"endpoints": []}, "traffic": traffic});
+            let spec =
+                json!({"ports": [{"port": 80, "backendPort": 1}], "backends": {"endpoints": []}, "traffic": traffic});
             super::traffic(&serde_json::from_value(spec).unwrap())
         };
         let (wild, problems) = settled(json!({
@@ -376,7 +386,10 @@ mod tests {
             let after = fragment_of(&edit);
             let changed: Vec<ResourceType> =
                 before.iter().zip(&after).filter(|(b, a)| b != a).map(|(b, _)| b.kind()).collect();
-            assert!(!changed.is_empty() && changed.iter().all(|kind| *kind == ResourceType::Cluster), "{edit}: {changed:?}");
+            assert!(
+                !changed.is_empty() && changed.iter().all(|kind| *kind == ResourceType::Cluster),
+                "{edit}: {changed:?}"
+            );
         }
     }
 }

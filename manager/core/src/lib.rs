@@ -5,6 +5,7 @@
 //! resources, byte for byte.
 
 mod backends;
+mod budget;
 mod compile;
 mod engine;
 mod former;

@@ -335,9 +335,17 @@ mod tests {
             assert_eq!(problems[0].reason(), "InvalidAnnotation");
             assert!(problems[0].message().contains(&format!("{used} is in force")), "{problems:?}");
         }
-        let within = [("nave.dev/udp-session-timeout", "1h"), ("nave.dev/health-check-interval", "1s"), ("nave.dev/max-connections", "200000")];
+        let within = [
+            ("nave.dev/udp-session-timeout", "1h"),
+            ("nave.dev/health-check-interval", "1s"),
+            ("nave.dev/max-connections", "200000"),
+        ];
         assert_eq!(asked(&within).1, []);
-        assert_eq!(asked(&[("nave.dev/idle-timeout", "8760h")]).1, [], "connections have a budget, however long they last");
+        assert_eq!(
+            asked(&[("nave.dev/idle-timeout", "8760h")]).1,
+            [],
+            "connections have a budget, however long they last"
+        );
     }
 
     #[test]

@@ -12,6 +12,7 @@ mod pools;
 mod quota;
 mod request;
 mod serve;
+mod shares;
 mod short;
 mod status;
 mod waiting;
@@ -32,6 +33,7 @@ use crate::step::{Outcome, Step};
 use crate::{Key, Timestamp};
 use dirt::Dirt;
 use serve::Entry;
+use shares::Share;
 use short::Short;
 use waiting::Waiting;
 use world::World;
@@ -45,6 +47,8 @@ pub struct Engine {
     entries: BTreeMap<Key, Entry>,
     /// Whose each published resource is, by fleet.
     published: BTreeMap<Arc<str>, BTreeMap<ResourceKey, Key>>,
+    /// What each fleet's Envoys may open, and who has what of it.
+    shares: BTreeMap<Arc<str>, Share>,
     /// What the load balancers of each namespace ask for; addresses are counted apart.
     lines: BTreeMap<Arc<str>, Line>,
     short: Short,
@@ -102,12 +106,13 @@ impl Engine {
         self.refresh_pools();
         self.refresh_networks();
         self.recall_last_owners();
+        self.refresh_shares(now);
         let judged = self.judge();
         match role {
             Role::Leader => self.allocate(now, &mut outcome.steps),
             Role::Follower => {}
         }
-        outcome.publish = self.serve(judged);
+        outcome.publish = self.serve(judged, now);
         match role {
             Role::Leader => {
                 self.write_orders(&mut outcome.steps);

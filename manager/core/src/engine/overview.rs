@@ -1,5 +1,6 @@
 //! What pools, tenants and fleets say about themselves. Knows sums; these may wait for each other, for nobody acts on them.
 
+use std::collections::BTreeMap;
 use std::net::IpAddr;
 use std::sync::Arc;
 use std::time::Duration;
@@ -7,10 +8,12 @@ use std::time::Duration;
 use k8s_openapi::apimachinery::pkg::apis::meta::v1::Time;
 use kube::Resource;
 use nave_api::condition::{self, ConditionType, Verdict};
-use nave_api::fleet::{EnvoyStatus, FleetNode};
+use nave_api::fleet::{EnvoyFiles, EnvoyStatus, FleetNode};
 use nave_api::names::tenant_of;
 use nave_api::{Condition, Fleet, FleetStatus, IPPool, IPPoolStatus};
+use nave_xds::files::Files;
 
+use super::shares::Share;
 use super::{Engine, last};
 use crate::key::uid;
 use crate::pool::Pool;
@@ -103,24 +106,44 @@ impl Engine {
             self.said.fleets.remove(name);
             return;
         };
-        let heard: Vec<FleetNode> =
-            self.world.ledger.nodes(name).map(|(name, connected, refused)| node(name, connected, refused)).collect();
+        let heard = self.heard(name, &object);
         if heard.is_empty() && object.status.is_some() {
             return;
         }
         let uid = uid(&object.metadata);
         let none = FleetStatus::default();
         let before = last(&mut self.said.fleets, name, uid, object.status.as_ref()).unwrap_or(&none);
-        let verdict = serves(&object, &heard);
+        let mut conditions = before.conditions.clone();
+        let mut verdicts = vec![serves(&object, &heard)];
+        if self.shares.get(name).is_some_and(Share::is_short) {
+            verdicts.push(Verdict::holds(ConditionType::FilesShort, "FilesShort", FILES_SHORT));
+        } else {
+            conditions.retain(|condition| condition.type_ != ConditionType::FilesShort.as_str());
+        }
         let status = FleetStatus {
             nodes: heard,
-            conditions: condition::settle(&before.conditions, &[verdict], object.metadata.generation, &Time(now)),
+            conditions: condition::settle(&conditions, &verdicts, object.metadata.generation, &Time(now)),
         };
         if status == *before {
             return;
         }
         self.said.fleets.insert(Arc::clone(name), (uid.to_owned(), status.clone()));
         steps.push(Step::WriteFleetStatus { name: name.to_string(), uid: uid.to_owned(), status, patience: PATIENCE });
+    }
+
+    /// The nodes of a fleet that were heard in this life. What one may open and has not said yet stays as it was recorded.
+    fn heard(&self, name: &Arc<str>, object: &Fleet) -> Vec<FleetNode> {
+        let recorded = object.status.iter().flat_map(|status| &status.nodes);
+        let recorded = recorded.filter_map(|node| Some((node.name.as_str(), node.envoy?.files?)));
+        let mut files: BTreeMap<&str, EnvoyFiles> = recorded.collect();
+        for (node, said) in self.world.ledger.files(name) {
+            let said = said.map(|Files { limit, workers, connections }| EnvoyFiles { limit, workers, connections });
+            files.extend(said.map(|said| (node.as_ref(), said)));
+        }
+        let nodes = self.world.ledger.nodes(name);
+        nodes
+            .map(|(name, connected, refused)| node(name, connected, refused, files.get(name.as_ref()).copied()))
+            .collect()
     }
 }
 
@@ -138,9 +161,12 @@ fn overlap((address, other): &(IpAddr, String)) -> Verdict {
     Verdict::holds(ConditionType::NetworkOverlap, "NetworkOverlap", message)
 }
 
-fn node(name: &str, connected: bool, refused: usize) -> FleetNode {
+const FILES_SHORT: &str = "load balancers get fewer UDP sessions than they ask for, or wait: raise the limit of open files of the Envoys \
+     (nave-manager envoy-bootstrap --files), or lower spec.quota.connections of Tenants";
+
+fn node(name: &str, connected: bool, refused: usize, files: Option<EnvoyFiles>) -> FleetNode {
     let refused = u32::try_from(refused).unwrap_or(u32::MAX);
-    FleetNode { name: name.to_owned(), envoy: Some(EnvoyStatus { connected, refused }) }
+    FleetNode { name: name.to_owned(), envoy: Some(EnvoyStatus { connected, refused, files }) }
 }
 
 fn serves(fleet: &Fleet, heard: &[FleetNode]) -> Verdict {

@@ -6,7 +6,7 @@ use k8s_openapi::api::core::v1::ObjectReference;
 use k8s_openapi::apimachinery::pkg::apis::meta::v1::{Condition, Time};
 use kube::Resource;
 use nave_api::condition::{self, ConditionType, Verdict};
-use nave_api::tcp_load_balancer::{Address, AddressPort, BackendCount, IpFamily};
+use nave_api::tcp_load_balancer::{Address, AddressPort, BackendCount, IpFamily, PortSessions};
 use nave_api::{TCPLoadBalancer, TCPLoadBalancerStatus};
 
 use super::Engine;
@@ -89,6 +89,7 @@ impl Engine {
         let status = TCPLoadBalancerStatus {
             addresses,
             backends: Some(BackendCount { total: entry.total, ready: entry.ready }),
+            sessions: entry.sessions.iter().map(|(port, limit)| PortSessions { port: *port, limit: *limit }).collect(),
             conditions: condition::settle(&before.conditions, &verdicts, balancer.metadata.generation, &Time(now)),
         };
         (status, if is_settled_so_far { patience } else { PATIENCE })
@@ -171,6 +172,9 @@ impl Engine {
         if let Some(problem) = stopped {
             return (Some(Verdict::fails(kind, "NotAccepted", problem.to_string())), Duration::ZERO);
         }
+        if entry.waits {
+            return (Some(Verdict::fails(kind, "ListenersWait", LISTENERS_WAIT)), Duration::ZERO);
+        }
         if entry.fragment.is_empty() {
             return (Some(unallocated()), Duration::ZERO);
         }
@@ -213,6 +217,9 @@ impl Engine {
         }
     }
 }
+
+const LISTENERS_WAIT: &str = "waits until the Envoys have worked off earlier changes of this tenant's listeners, which takes 30 s: too many \
+     were added, changed or removed at once";
 
 /// Whether the status that was seen says that it is programmed, as it is specified now or as it ever was.
 fn says_programmed(balancer: &TCPLoadBalancer, as_it_is: bool) -> bool {
@@ -268,7 +275,10 @@ fn announce(balancer: &TCPLoadBalancer, before: &[Condition], after: &[Condition
 
 /// Reasons that end by themselves or repeat what another condition says.
 fn is_passing(reason: &str) -> bool {
-    matches!(reason, "Pending" | "AwaitsCloud" | "NotAllocated" | "NotAccepted" | "NoEnvoy" | "NodeSetMissing")
+    matches!(
+        reason,
+        "Pending" | "ListenersWait" | "AwaitsCloud" | "NotAllocated" | "NotAccepted" | "NoEnvoy" | "NodeSetMissing"
+    )
 }
 
 fn reference(balancer: &TCPLoadBalancer) -> ObjectReference {
