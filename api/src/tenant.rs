@@ -118,8 +118,8 @@ pub struct Quota {
     /// Hostnames. Absent: unlimited.
     #[serde(default, skip_serializing_if = "Option::is_none")]
     pub hostnames: Option<u32>,
-    /// Its share of each Envoy: UDP sessions that all its ports together may promise their clients, and TCP connections that it keeps while
-    /// an Envoy has few left. Absent, and at most: half of what there is.
+    /// UDP sessions that all ports of the tenant together may have at once, on each Envoy. Absent, and at most: half of what the fleet's
+    /// Envoys can open for UDP sessions.
     #[serde(default, skip_serializing_if = "Option::is_none")]
     pub connections: Option<u32>,
 }
