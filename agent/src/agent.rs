@@ -112,7 +112,7 @@ impl Agent {
 
     fn see(&mut self, sight: Sight) {
         // A list from the hub after an interruption: it answers again, and nobody need wait for his turn.
-        if matches!(&sight, Sight::Intent(change) if matches!(**change, Change::Listed(_))) {
+        if matches!(&sight, Sight::Intent(change) if matches!(**change, Change::Listed { .. })) {
             self.queue.hurry();
         }
         let touched = match sight {

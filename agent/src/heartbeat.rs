@@ -7,6 +7,7 @@ use k8s_openapi::api::coordination::v1::{Lease, LeaseSpec};
 use k8s_openapi::apimachinery::pkg::apis::meta::v1::MicroTime;
 use kube::api::{ObjectMeta, Patch, PatchParams};
 use nave_api::names;
+use nave_watch::Metadata;
 
 use crate::connect::limited;
 use crate::error::{Error, line};
@@ -52,7 +53,7 @@ async fn beat(hub: &Hub, session: &Session, identity: &str) -> Result<(), Error>
             ..LeaseSpec::default()
         }),
     };
-    let (leases, params) = (session.api::<Lease>(), PatchParams::apply(names::AGENT_MANAGER).force());
+    let (leases, params) = (session.api::<Metadata<Lease>>(), PatchParams::apply(names::AGENT_MANAGER).force());
     let patch = Patch::Apply(&lease);
     let answer = limited("renew our Lease in the hub", leases.patch(names::AGENT, &params, &patch)).await;
     match &answer {

@@ -2,6 +2,7 @@
 
 use std::sync::atomic::AtomicU64;
 
+use nave_watch::Unreadables;
 use prometheus_client::encoding::text::encode;
 use prometheus_client::encoding::{EncodeLabelSet, EncodeLabelValue};
 use prometheus_client::metrics::counter::Counter;
@@ -58,6 +59,8 @@ pub struct Metrics {
     pub nodes: Gauge,
     /// Watches that failed and were begun anew.
     pub watch_failures: Family<WatchLabels, Counter>,
+    /// Objects that cannot be read.
+    pub unreadables: Unreadables,
     /// When the hub's token ends.
     pub token_expires: Gauge<f64, AtomicU64>,
     /// Tokens that were renewed.
@@ -77,6 +80,7 @@ impl Metrics {
             intents: Gauge::default(),
             nodes: Gauge::default(),
             watch_failures: Family::default(),
+            unreadables: Unreadables::default(),
             token_expires: Gauge::default(),
             renewals: Counter::default(),
         };
@@ -101,6 +105,7 @@ impl Metrics {
         all.register("load_balancers", "TCPLoadBalancers of this spoke in the hub", self.intents.clone());
         all.register("ready_nodes", "Nodes that may get traffic", self.nodes.clone());
         all.register("watch_failures", "Watches that failed and were begun anew", self.watch_failures.clone());
+        all.register_collector(Box::new(self.unreadables.clone()));
         all.register(
             "hub_token_expires",
             "When the hub's token ends, in the epoch's seconds",

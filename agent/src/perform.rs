@@ -13,6 +13,7 @@ use kube::{Api, Client, Resource};
 use nave_agent_core::status::Topic;
 use nave_agent_core::{Change, Plan, Saying, Step, Target};
 use nave_api::{NodeSet, TCPLoadBalancer, names};
+use nave_watch::{Decoded, Metadata};
 use serde::de::DeserializeOwned;
 use serde_json::{Value, json};
 
@@ -20,7 +21,7 @@ use crate::connect::limited;
 use crate::error::{APPLY, Error, line};
 use crate::hub::{Hub, Session};
 use crate::metrics::{Metrics, Outcome, StepLabels};
-use crate::watch::Sight;
+use crate::watch::{Sight, seen, strip};
 
 /// What became of a step.
 enum Done {
@@ -145,27 +146,28 @@ impl Performer {
 
     /// Goes on only when there is no such Service; one that is there will be seen.
     async fn confirm(&self, target: &Target) -> Result<Done, Error> {
-        let services = self.services(target);
-        let answer = limited("look for a Service", services.get_metadata_opt(&target.key.name)).await?;
+        let services: Api<Metadata<Service>> = Api::namespaced(self.spoke.clone(), &target.key.namespace);
+        let answer = limited("look for a Service", services.get_opt(&target.key.name)).await?;
         Ok(answer.map_or(Done::Done(None), |_| Done::Waits))
     }
 
     async fn apply(&self, intent: &TCPLoadBalancer) -> Result<Done, Error> {
         let session = self.session(APPLY)?;
         let name = intent.metadata.name.as_deref().unwrap_or_default();
-        let (intents, params) = (session.api::<TCPLoadBalancer>(), PatchParams::apply(names::AGENT_MANAGER).force());
+        let (intents, params) =
+            (session.api::<Decoded<TCPLoadBalancer>>(), PatchParams::apply(names::AGENT_MANAGER).force());
         let patch = Patch::Apply(intent);
         let answer = self.heard(limited(APPLY, intents.patch(name, &params, &patch)).await)?;
-        Ok(Done::Done(Some(Sight::Intent(Box::new(Change::Answered(answer))))))
+        Ok(Done::Done(Some(Sight::Intent(Box::new(seen(answer, Change::Answered))))))
     }
 
     async fn apply_nodes(&self, nodes: &NodeSet) -> Result<Done, Error> {
         let session = self.session("apply the nodes in the hub")?;
         let name = nodes.metadata.name.as_deref().unwrap_or_default();
-        let (sets, params) = (session.api::<NodeSet>(), PatchParams::apply(names::AGENT_MANAGER).force());
+        let (sets, params) = (session.api::<Decoded<NodeSet>>(), PatchParams::apply(names::AGENT_MANAGER).force());
         let patch = Patch::Apply(nodes);
         let answer = self.heard(limited("apply the nodes in the hub", sets.patch(name, &params, &patch)).await)?;
-        Ok(Done::Done(Some(Sight::NodeSet(Box::new(Change::Answered(answer))))))
+        Ok(Done::Done(Some(Sight::NodeSet(Box::new(seen(answer, Change::Answered))))))
     }
 
     /// The last thing that an agent does which leaves for good: nobody shall wait for its heartbeat. Whether there is no more
@@ -186,7 +188,7 @@ impl Performer {
         K: Resource<Scope = NamespaceResourceScope, DynamicType = ()> + Clone + DeserializeOwned + Debug,
     {
         let session = self.session("delete an object in the hub")?;
-        let (objects, params) = (session.api::<K>(), DeleteParams::default());
+        let (objects, params) = (session.api::<Decoded<K>>(), DeleteParams::default());
         let answer = limited("delete an object in the hub", objects.delete(name, &params)).await;
         Ok(match self.heard(answer.map(Some).or_else(absent))? {
             None => Done::Done(None),
@@ -194,7 +196,7 @@ impl Performer {
         })
     }
 
-    fn services(&self, target: &Target) -> Api<Service> {
+    fn services(&self, target: &Target) -> Api<Decoded<Service>> {
         Api::namespaced(self.spoke.clone(), &target.key.namespace)
     }
 
@@ -246,14 +248,12 @@ fn name(step: &Step) -> &'static str {
 }
 
 /// The Service as our write left it.
-fn answered(answer: Result<Service, Error>) -> Result<Done, Error> {
-    let known = |service| Done::Done(Some(Sight::Service(Box::new(Change::Answered(strip(service))))));
+fn answered(answer: Result<Decoded<Service>, Error>) -> Result<Done, Error> {
+    let known = |mut service| {
+        strip(&mut service);
+        Done::Done(Some(Sight::Service(Box::new(seen(service, Change::Answered)))))
+    };
     Ok(present(answer)?.map_or(Done::Waits, known))
-}
-
-fn strip(mut service: Service) -> Service {
-    crate::watch::strip(&mut service);
-    service
 }
 
 /// What is not there is none; a conflict means that another object of this name is there.

@@ -15,7 +15,7 @@ use kube::runtime::watcher::{self, Event};
 use kube::{Api, Client, Resource, ResourceExt as _};
 use nave_agent_core::{Change, Tenancy};
 use nave_api::{NodeSet, TCPLoadBalancer};
-use nave_watch::anew;
+use nave_watch::{Decoded, Unreadable, Unreadables, anew};
 use serde::de::DeserializeOwned;
 use tokio::sync::{mpsc, watch};
 use tokio::task::JoinSet;
@@ -63,10 +63,10 @@ pub fn spoke(
     let services = follow::<Service>(Api::all(client.clone()), |c| Sight::Service(Box::new(c)), out.clone());
     let nodes = follow::<Node>(Api::all(client.clone()), |c| Sight::Node(Box::new(c)), out.clone());
     let slices = follow::<EndpointSlice>(Api::all(client.clone()), |c| Sight::Slice(Box::new(c)), out.clone());
-    let count = |kind| counted(metrics, kind);
-    tracker.spawn(until(stop).run_until_cancelled_owned(services.run(count("Service"))));
-    tracker.spawn(until(stop).run_until_cancelled_owned(nodes.run(count("Node"))));
-    tracker.spawn(until(stop).run_until_cancelled_owned(slices.run(count("EndpointSlice"))));
+    let (count, all) = (|kind| counted(metrics, kind), || metrics.unreadables.clone());
+    tracker.spawn(until(stop).run_until_cancelled_owned(services.run(count("Service"), all())));
+    tracker.spawn(until(stop).run_until_cancelled_owned(nodes.run(count("Node"), all())));
+    tracker.spawn(until(stop).run_until_cancelled_owned(slices.run(count("EndpointSlice"), all())));
 }
 
 /// Watches the hub, by one session after the other.
@@ -88,8 +88,9 @@ pub async fn hub(
             place = Some(session.place());
             let intents = follow(session.api(), |c| Sight::Intent(Box::new(c)), out.clone());
             let node_sets = follow(session.api(), |c| Sight::NodeSet(Box::new(c)), out.clone());
-            running.spawn(intents.run(judged(&hub, counted(&metrics, "TCPLoadBalancer"))));
-            running.spawn(node_sets.run(judged(&hub, counted(&metrics, "NodeSet"))));
+            let all = || metrics.unreadables.clone();
+            running.spawn(intents.run(judged(&hub, counted(&metrics, "TCPLoadBalancer")), all()));
+            running.spawn(node_sets.run(judged(&hub, counted(&metrics, "NodeSet")), all()));
         }
         if sessions.changed().await.is_err() {
             return;
@@ -132,18 +133,18 @@ fn judged(
 }
 
 struct Follow<K> {
-    api: Api<K>,
+    api: Api<Decoded<K>>,
     wrap: fn(Change<K>) -> Sight,
     out: mpsc::Sender<Sight>,
 }
 
-fn follow<K>(api: Api<K>, wrap: fn(Change<K>) -> Sight, out: mpsc::Sender<Sight>) -> Follow<K> {
+fn follow<K>(api: Api<Decoded<K>>, wrap: fn(Change<K>) -> Sight, out: mpsc::Sender<Sight>) -> Follow<K> {
     Follow { api, wrap, out }
 }
 
-impl<K: Resource + Clone + DeserializeOwned + Debug + Send + 'static> Follow<K> {
+impl<K: Resource<DynamicType = ()> + Clone + DeserializeOwned + Debug + Send + 'static> Follow<K> {
     /// Sends changes until nobody listens. Lists come in pages: servers of any version do that.
-    async fn run(self, report: impl Fn(Result<(), &watcher::Error>)) {
+    async fn run(self, report: impl Fn(Result<(), &watcher::Error>), unreadables: Unreadables) {
         let Self { api, wrap, out } = self;
         let config = watcher::Config::default().timeout(WATCH_SECONDS);
         let waits = ExponentialBuilder::default()
@@ -152,22 +153,30 @@ impl<K: Resource + Clone + DeserializeOwned + Debug + Send + 'static> Follow<K> 
             .without_max_times()
             .with_jitter();
         let mut stream = std::pin::pin!(anew(api, config, waits).modify(strip));
-        let mut listing = Vec::new();
+        let (mut objects, mut unreadable) = (Vec::new(), Vec::new());
         while let Some(event) = stream.next().await {
             report(event.as_ref().map(|_| ()));
+            let Ok(event) = event else { continue };
+            unreadables.note(&event);
             let change = match event {
-                Ok(Event::Apply(object)) => Change::Seen(object),
-                Ok(Event::Delete(object)) => Change::Gone(object),
-                Ok(Event::Init) => {
-                    listing = Vec::new();
+                Event::Apply(object) => seen(object, Change::Seen),
+                Event::Delete(object) => Change::Gone(object.meta().clone()),
+                Event::Init => {
+                    (objects, unreadable) = (Vec::new(), Vec::new());
                     continue;
                 }
-                Ok(Event::InitApply(object)) => {
-                    listing.push(object);
+                Event::InitApply(Decoded::Object(object)) => {
+                    objects.push(object);
                     continue;
                 }
-                Ok(Event::InitDone) => Change::Listed(std::mem::take(&mut listing)),
-                Err(_) => continue,
+                Event::InitApply(Decoded::Unreadable(object)) => {
+                    unreadable.push(unread(object));
+                    continue;
+                }
+                Event::InitDone => Change::Listed {
+                    objects: std::mem::take(&mut objects),
+                    unreadable: std::mem::take(&mut unreadable),
+                },
             };
             if out.send(wrap(change)).await.is_err() {
                 return;
@@ -176,8 +185,16 @@ impl<K: Resource + Clone + DeserializeOwned + Debug + Send + 'static> Follow<K> 
     }
 }
 
+/// What a watch or an answer brought.
+pub fn seen<K>(object: Decoded<K>, wrap: fn(K) -> Change<K>) -> Change<K> {
+    object.read().map_or_else(|object| Change::Unreadable(unread(object)), wrap)
+}
+
+fn unread(Unreadable { metadata, why }: Unreadable) -> nave_agent_core::Unreadable {
+    nave_agent_core::Unreadable { metadata, why }
+}
+
 /// Most of an object's memory is what nobody decides with.
 pub fn strip<K: Resource>(object: &mut K) {
-    object.meta_mut().managed_fields = None;
     object.annotations_mut().remove(LAST_APPLIED);
 }

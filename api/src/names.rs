@@ -88,10 +88,21 @@ pub fn allocation_name(address: IpAddr) -> String {
     }
 }
 
+/// The address of the IPAllocation of this name, where it is named after one.
+pub fn allocation_address(name: &str) -> Option<IpAddr> {
+    let address = name.parse().or_else(|_| name.replace('-', ":").parse()).ok()?;
+    (allocation_name(address) == name).then_some(address)
+}
+
 /// The name of the IPAllocation that records the Envoy ports of a pool whose addresses the hub's cloud gives. No address
 /// has a name like it.
 pub fn service_allocation_name(pool: &str) -> String {
     format!("service.{pool}")
+}
+
+/// The pool whose Envoy ports the IPAllocation of this name records, where it records any.
+pub fn service_allocation_pool(name: &str) -> Option<&str> {
+    name.strip_prefix("service.")
 }
 
 /// The name of the Service in the hub by which its cloud gives an address of the pool: to this load balancer, or to all.
@@ -126,5 +137,8 @@ mod tests {
     fn an_allocation_is_named_after_its_address() {
         let names = ["203.0.113.7", "2001:db8::7"].map(|a| allocation_name(a.parse().unwrap()));
         assert_eq!(names, ["203.0.113.7", "2001-0db8-0000-0000-0000-0000-0000-0007"]);
+        let addresses = names.map(|name| allocation_address(&name).map(|address| address.to_string()));
+        assert_eq!(addresses, [Some("203.0.113.7".to_owned()), Some("2001:db8::7".to_owned())]);
+        assert_eq!(["2001-db8--7", "service.cloud", "203.0.113.07", ""].map(allocation_address), [None; 4]);
     }
 }

@@ -5,7 +5,7 @@ use std::time::Instant;
 
 use k8s_openapi::jiff::Timestamp;
 use nave_api::IPAllocation;
-use nave_manager_core::{Engine, Key, Outcome, Role, Seen, Settings, Sight, Step};
+use nave_manager_core::{Engine, Key, Outcome, Role, Seen, Settings, Sight, Step, Unreadable};
 use nave_xds::report::{Observer, Report};
 use nave_xds::server::Server;
 use tokio::sync::{mpsc, oneshot, watch};
@@ -24,8 +24,8 @@ pub(crate) enum Input {
     Allocation(Box<IPAllocation>),
     /// An allocation has ended, at this resourceVersion.
     AllocationGone { name: String, version: String },
-    /// All allocations.
-    Allocations(Vec<IPAllocation>),
+    /// All allocations, and those that cannot be read.
+    Allocations(Vec<IPAllocation>, Vec<Unreadable>),
     /// A step cannot be performed.
     Failed(Box<Step>),
     /// Whether we lead.
@@ -137,9 +137,9 @@ impl Conductor {
     fn take(&mut self, input: Input) {
         match input {
             Input::Seen(seen) => self.engine.observe(*seen),
-            Input::Allocations(all) => {
-                self.allocations.restart(all.iter().map(|a| (name(a), version(a))));
-                self.engine.observe(Seen::Allocations(Sight::All(all)));
+            Input::Allocations(objects, unreadable) => {
+                self.allocations.restart(objects.iter().map(|a| (name(a), version(a))));
+                self.engine.observe(Seen::Allocations(Sight::All { objects, unreadable }));
             }
             Input::Allocation(one) => {
                 if self.allocations.seen(name(&one), version(&one)) {
@@ -163,7 +163,11 @@ impl Conductor {
     }
 
     fn carry_out(&mut self, outcome: Outcome) {
-        let Outcome { publish, steps } = outcome;
+        let Outcome { publish, keep, steps } = outcome;
+        // Before anything is served: what nobody can say anything of must not be missed first.
+        if let Some(keep) = keep {
+            self.server.keep(&keep);
+        }
         let fleets: Vec<String> = publish.keys().cloned().collect();
         for (fleet, change) in publish {
             self.server.fleet(&fleet).apply(change);

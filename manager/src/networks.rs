@@ -13,23 +13,24 @@ use k8s_openapi::api::core::v1::Node;
 use k8s_openapi::api::networking::v1::ServiceCIDR;
 use kube::api::ListParams;
 use kube::runtime::watcher::Event;
-use kube::{Api, Client, Resource};
+use kube::{Api, Resource};
 use nave_manager_core::{Key, Seen};
+use nave_watch::{Decoded, Metadata};
 use serde::de::DeserializeOwned;
 use tokio::sync::watch;
 
 use crate::conductor::Inbox;
-use crate::watch::{all, waits};
+use crate::watch::{Watches, waits};
 
 /// How often to look whether the hub's API tells of the networks of Services by now: somebody may have upgraded it.
 const SELDOM: Duration = Duration::from_mins(10);
 
 /// Tells the inbox of the networks whenever they change, for ever; not before those of Nodes and of Services are both known.
-pub(crate) fn watch(client: &Client, inbox: Inbox) {
+pub(crate) fn watch(watches: &Watches, inbox: Inbox) {
     let (nodes, mut of_nodes) = watch::channel(None);
     let (services, mut of_services) = watch::channel(None);
-    tokio::spawn(collect::<Node>(client.clone(), nodes, node_networks));
-    tokio::spawn(of_all_services(client.clone(), services, waits(), SELDOM));
+    tokio::spawn(collect::<Node>(watches.clone(), nodes, node_networks));
+    tokio::spawn(of_all_services(watches.clone(), services, waits(), SELDOM));
     tokio::spawn(async move {
         loop {
             let both = of_nodes.borrow_and_update().clone().zip(of_services.borrow_and_update().clone());
@@ -52,12 +53,12 @@ pub(crate) fn watch(client: &Client, inbox: Inbox) {
 
 /// Keeps the networks of Services. Where the API has no such kind (Kubernetes before 1.33), there are none until it has.
 async fn of_all_services(
-    client: Client,
+    watches: Watches,
     into: watch::Sender<Option<Vec<IpNet>>>,
     waits: ExponentialBuilder,
     seldom: Duration,
 ) {
-    let kinds: Api<ServiceCIDR> = Api::all(client.clone());
+    let kinds: Api<Metadata<ServiceCIDR>> = Api::all(watches.client().clone());
     let mut warned = false;
     while !is_served(&kinds, waits).await {
         if !warned {
@@ -70,40 +71,51 @@ async fn of_all_services(
         into.send_if_modified(|before| before.replace(Vec::new()) != Some(Vec::new()));
         tokio::time::sleep(seldom).await;
     }
-    collect(client, into, service_networks).await;
+    collect(watches, into, service_networks).await;
 }
 
 /// Whether the API has this kind; asks until it is one or the other.
-async fn is_served<K: Resource + Clone + DeserializeOwned + Debug>(kinds: &Api<K>, waits: ExponentialBuilder) -> bool {
+async fn is_served<K>(kinds: &Api<K>, waits: ExponentialBuilder) -> bool
+where
+    K: Resource + Clone + DeserializeOwned + Debug,
+{
     let one = ListParams::default().limit(1);
     let is_absent = |error: &kube::Error| matches!(error, kube::Error::Api(status) if status.code == 404);
-    let asked = (|| kinds.list_metadata(&one)).retry(waits).when(|error| !is_absent(error)).notify(|error, _| {
+    let asked = (|| kinds.list(&one)).retry(waits).when(|error| !is_absent(error)).notify(|error, _| {
         tracing::warn!(error = error as &dyn std::error::Error, "asking for the networks of the hub's Services");
     });
     asked.await.is_ok()
 }
 
 /// Keeps the networks of all objects of a kind; tells only when they change.
-async fn collect<K>(client: Client, into: watch::Sender<Option<Vec<IpNet>>>, read: fn(&K) -> Vec<IpNet>)
+async fn collect<K>(watches: Watches, into: watch::Sender<Option<Vec<IpNet>>>, read: fn(&K) -> Vec<IpNet>)
 where
     K: Resource<DynamicType = ()> + Clone + DeserializeOwned + Debug + Send + 'static,
 {
-    let mut events = all::<K>(&client);
-    let mut known = BTreeMap::new();
+    let mut events = watches.all::<K>();
+    // Those of an object that cannot be read are what they were last.
+    let (mut known, mut before) = (BTreeMap::new(), BTreeMap::new());
     let mut listed = false;
     while let Some(event) = events.next().await {
         match event {
             Event::Init => {
-                known.clear();
+                before.append(&mut known);
                 listed = false;
             }
-            Event::InitApply(object) | Event::Apply(object) => {
+            Event::InitApply(Decoded::Object(object)) | Event::Apply(Decoded::Object(object)) => {
                 known.insert(Key::of(&object), read(&object));
             }
+            Event::InitApply(Decoded::Unreadable(object)) => {
+                known.extend(before.remove_entry(&Key::of_metadata(&object.metadata)));
+            }
+            Event::Apply(Decoded::Unreadable(_)) => {}
             Event::Delete(object) => {
                 known.remove(&Key::of(&object));
             }
-            Event::InitDone => listed = true,
+            Event::InitDone => {
+                before.clear();
+                listed = true;
+            }
         }
         if listed {
             let all: Vec<IpNet> = known.values().flatten().copied().collect();
@@ -148,7 +160,8 @@ mod tests {
         let (into, mut networks) = watch::channel(None);
         let (first, seldom) = (Duration::from_millis(1), Duration::from_millis(50));
         let waits = ExponentialBuilder::default().with_min_delay(first).with_max_delay(first).without_max_times();
-        let watch = tokio::spawn(of_all_services(client, into, waits, seldom));
+        let watches = Watches::new(client, nave_watch::Unreadables::default());
+        let watch = tokio::spawn(of_all_services(watches, into, waits, seldom));
         let mut told = vec![networks.borrow_and_update().clone()];
         for _ in 0..changes {
             networks.changed().await.unwrap();

@@ -30,7 +30,11 @@ impl Pools {
     pub(crate) fn know(&self, sight: &Sight<IPPool>) {
         let mut counts = self.counts.lock().unwrap_or_else(PoisonError::into_inner);
         match sight {
-            Sight::All(listed) => *counts = listed.iter().map(|pool| (Key::of(pool), Counts::of(pool))).collect(),
+            Sight::All { objects, unreadable } => {
+                let unreadable = unreadable.iter().filter_map(|one| counts.remove_entry(&one.key)).collect::<Vec<_>>();
+                *counts = objects.iter().map(|pool| (Key::of(pool), Counts::of(pool))).chain(unreadable).collect();
+            }
+            Sight::Unreadable(_) => {}
             Sight::One(pool) => drop(counts.insert(Key::of(pool), Counts::of(pool))),
             Sight::Gone(key) => drop(counts.remove(key)),
         }

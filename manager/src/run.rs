@@ -7,6 +7,7 @@ use anyhow::Context;
 use envoy_types::pb::envoy::service::metrics::v3::metrics_service_server::MetricsServiceServer;
 use nave_manager_core::Settings;
 use nave_proto::fleet::fleet_server::FleetServer;
+use nave_watch::Unreadables;
 use nave_xds::server::{Server, TlsSource};
 use tokio::net::TcpListener;
 use tokio::signal::unix::{SignalKind, signal};
@@ -25,7 +26,8 @@ use crate::perform::Performer;
 use crate::pools::Pools;
 use crate::provider::Providers;
 use crate::traffic::Traffic;
-use crate::{client, http, logging, tenants, watch as watches};
+use crate::watch::{self as watches, Watches};
+use crate::{client, http, logging, tenants};
 
 /// How long each part may take to end.
 const FAREWELL: Duration = Duration::from_secs(5);
@@ -68,6 +70,8 @@ pub(crate) async fn run(options: Run) -> anyhow::Result<()> {
     metrics.add(traffic.clone());
     let pools = Pools::default();
     metrics.add(pools.clone());
+    let unreadables = Unreadables::default();
+    metrics.add(unreadables.clone());
     let (inbox, inputs) = Inbox::new();
     let (relay, reports) = Relay::new(inbox.clone());
     let server = Server::new(relay, nave_xds::server::Settings::default());
@@ -79,7 +83,8 @@ pub(crate) async fn run(options: Run) -> anyhow::Result<()> {
     let settings = Settings { hub_networks, allow_loopback_backends };
     let conductor = Conductor::new(settings, server.clone(), performer, metrics.clone(), synced);
     tokio::spawn(conductor.run(inputs));
-    watches::start(&client, &providers, &inbox, &traffic, &pools);
+    let hub = Watches::new(client.clone(), unreadables);
+    watches::start(&hub, &providers, &inbox, &traffic, &pools);
 
     let (leadership, who_leads) = watch::channel(Leadership::default());
     let timing = Timing::of(lease_duration);
@@ -95,7 +100,7 @@ pub(crate) async fn run(options: Run) -> anyhow::Result<()> {
     ));
     let leads = tell_who_leads(who_leads.clone(), inbox.clone(), metrics.clone());
     tokio::spawn(peers::relay(reports, who_leads, serving.issued.clone(), shutdown.clone()));
-    tokio::spawn(tenants::run(client, leads, tenant_settings, shutdown.clone()));
+    tokio::spawn(tenants::run(hub, leads, tenant_settings, shutdown.clone()));
     let web = tokio::spawn(http::serve(http_address, metrics, inbox.clone(), is_synced, shutdown.clone()));
     tokio::spawn(compare(inbox.clone()));
     tracing::info!(address = %xds_address, "serving Envoys");

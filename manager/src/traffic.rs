@@ -69,11 +69,12 @@ impl Traffic {
     pub(crate) fn know(&self, sight: &Sight<TCPLoadBalancer>) {
         let mut sums = self.sums.lock().unwrap_or_else(PoisonError::into_inner);
         match sight {
-            Sight::All(listed) => {
-                let known = listed.iter().map(Key::of).map(|key| (key.clone(), sums.remove(&key).unwrap_or_default()));
-                *sums = known.collect();
+            Sight::All { objects, unreadable } => {
+                let keys = objects.iter().map(Key::of).chain(unreadable.iter().map(|one| one.key.clone()));
+                *sums = keys.map(|key| (key.clone(), sums.remove(&key).unwrap_or_default())).collect();
             }
             Sight::One(balancer) => drop(sums.entry(Key::of(balancer)).or_default()),
+            Sight::Unreadable(balancer) => drop(sums.entry(balancer.key.clone()).or_default()),
             Sight::Gone(key) => drop(sums.remove(key)),
         }
     }

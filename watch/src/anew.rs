@@ -11,22 +11,24 @@ use kube::{Api, Resource};
 use serde::de::DeserializeOwned;
 use tokio::time::{Instant, sleep};
 
+use crate::Decoded;
+
 /// A watch that failed sooner than this after its list has not mended anything: the waits go on growing.
 const HELD: Duration = Duration::from_secs(10);
 
 /// A watch that begins with a whole list after every failure. Who went on from where he was could have been left behind: a
 /// cluster that was restored from a snapshot is at revisions that he believes to have seen, and its API server tells him
-/// nothing.
+/// nothing. An object that cannot be read is an object of the list or an event of the watch like others.
 ///
 /// kube's own backoff would not do: it takes the [`Event::Init`] that comes before anybody was asked for success, and a list
 /// for a watch that works.
 pub fn anew<K>(
-    api: Api<K>,
+    api: Api<Decoded<K>>,
     config: watcher::Config,
     waits: ExponentialBuilder,
-) -> impl Stream<Item = watcher::Result<Event<K>>> + Send
+) -> impl Stream<Item = watcher::Result<Event<Decoded<K>>>> + Send
 where
-    K: Resource + Clone + DeserializeOwned + Debug + Send + 'static,
+    K: Resource<DynamicType = ()> + Clone + DeserializeOwned + Debug + Send + 'static,
 {
     let begin = move || watcher::watcher(api.clone(), config.clone()).boxed();
     let watch = Anew { begin, going: None, first: None, listed_at: None, waits: Waits::new(waits), wait: None };
@@ -104,7 +106,7 @@ mod tests {
     }
 
     /// Watches an API server that answers so to whoever lists, and fails whoever watches.
-    fn watch(listed: (u16, Value)) -> BoxStream<'static, watcher::Result<Event<Node>>> {
+    fn watch(listed: (u16, Value)) -> BoxStream<'static, watcher::Result<Event<Decoded<Node>>>> {
         let client =
             stub::client(move |asked| if asked.contains("watch=true") { refusal(500) } else { listed.clone() });
         anew(Api::all(client), watcher::Config::default(), waits()).boxed()

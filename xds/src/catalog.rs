@@ -22,6 +22,26 @@ pub struct Change {
     pub remove: Vec<Key>,
 }
 
+/// Resources that are not here and that a client nevertheless keeps, if it has them: nobody can say at present what becomes
+/// of them. State-of-the-world clients cannot be told so: to them, absence is deletion.
+#[derive(Clone, Debug, Default, PartialEq, Eq)]
+pub struct Keep {
+    /// By type and name.
+    pub names: BTreeSet<Key>,
+    /// By type and what the name begins with, up to and including a slash.
+    pub prefixes: BTreeSet<Key>,
+}
+
+impl Keep {
+    /// Whether a client keeps the resource of this type and name.
+    pub fn covers(&self, kind: ResourceType, name: &Arc<str>) -> bool {
+        let mut slashes = name.match_indices('/').map(|(at, slash)| at + slash.len());
+        let begins = |end: usize| name.get(..end).is_some_and(|prefix| self.prefixes.contains(&(kind, prefix.into())));
+        (!self.names.is_empty() && self.names.contains(&(kind, Arc::clone(name))))
+            || (!self.prefixes.is_empty() && slashes.any(begins))
+    }
+}
+
 /// The resources of one fleet.
 #[derive(Debug, Default)]
 pub struct Catalog {
@@ -32,6 +52,7 @@ pub struct Catalog {
     head: u64,
     /// Changes up to this one may be missing from the log.
     floor: u64,
+    keep: Keep,
 }
 
 #[derive(Debug)]
@@ -55,6 +76,23 @@ impl Catalog {
         }
         self.trim();
         self.head != before
+    }
+
+    /// From now on clients keep these though they are not here, and no others; whether that is something else than before. Then
+    /// every client's resources are looked at once.
+    pub fn keep(&mut self, keep: Keep) -> bool {
+        if self.keep == keep {
+            return false;
+        }
+        self.keep = keep;
+        self.head += 1;
+        self.floor = self.head;
+        true
+    }
+
+    /// Whether clients keep a resource that is not here.
+    pub fn keeps(&self, kind: ResourceType, name: &Arc<str>) -> bool {
+        self.keep.covers(kind, name)
     }
 
     /// The resource of that type and name.
@@ -184,5 +222,26 @@ mod tests {
         assert_eq!(catalog.log.len(), REMOVALS_KEPT + 1);
         assert_eq!(catalog.gone.len(), REMOVALS_KEPT);
         assert_eq!(since(&catalog, catalog.head() - 2), Some(vec![REMOVALS_KEPT.to_string()]));
+    }
+
+    #[test]
+    fn a_kept_resource_is_named_or_begins_with_a_prefix_up_to_a_slash() {
+        let key = |name: &str| (ResourceType::Listener, Arc::from(name));
+        let keep = Keep { names: [key("tcp/192.0.2.1/80")].into(), prefixes: [key("tenant-a/web/")].into() };
+        let covers = |name: &str| keep.covers(ResourceType::Listener, &name.into());
+        assert!(covers("tcp/192.0.2.1/80") && covers("tenant-a/web/tcp/80"));
+        assert!(!covers("tcp/192.0.2.1/8080") && !covers("tenant-a/web-2/tcp/80") && !covers("tenant-a/web"));
+        assert!(!keep.covers(ResourceType::Cluster, &"tcp/192.0.2.1/80".into()));
+    }
+
+    #[test]
+    fn what_is_kept_makes_every_reader_look_once_when_it_changes() {
+        let mut catalog = Catalog::default();
+        catalog.apply(put([listener("a", b"1")]));
+        let cursor = catalog.head();
+        let keep = Keep { names: [(ResourceType::Listener, "b".into())].into(), ..Keep::default() };
+        assert!(catalog.keep(keep.clone()) && !catalog.keep(keep));
+        assert_eq!(since(&catalog, cursor), None);
+        assert_eq!(since(&catalog, catalog.head()), Some(Vec::new()));
     }
 }

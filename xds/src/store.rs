@@ -6,7 +6,7 @@ use std::sync::{Arc, PoisonError, RwLock};
 use tokio::sync::watch;
 
 use crate::catalog::Catalog;
-pub use crate::catalog::Change;
+pub use crate::catalog::{Change, Keep};
 
 /// A fleet's resources. Clones share them. The lock inside is held for the time of one change or of reading one, and
 /// never while something waits.
@@ -50,9 +50,18 @@ impl Store {
 
     /// Takes a change in. Costs as much as the change and waits for no stream; streams learn of it at once.
     pub fn apply(&self, change: Change) {
+        self.write(|catalog| catalog.apply(change));
+    }
+
+    /// From now on clients keep these though they are not here; see [`Keep`].
+    pub fn keep(&self, keep: Keep) {
+        self.write(|catalog| catalog.keep(keep));
+    }
+
+    fn write(&self, change: impl FnOnce(&mut Catalog) -> bool) {
         let head = {
             let mut catalog = self.inner.catalog.write().unwrap_or_else(PoisonError::into_inner);
-            if !catalog.apply(change) {
+            if !change(&mut catalog) {
                 return;
             }
             catalog.head()

@@ -28,7 +28,7 @@ pub mod tenancy;
 pub mod world;
 
 pub use events::{Notice, Tone};
-pub use mirror::{Change, Key};
+pub use mirror::{Change, Key, Unreadable};
 pub use problem::Problem;
 pub use tenancy::Tenancy;
 pub use world::{Decision, Plan, Saying, Step, Target, Touched, Work, World};

@@ -88,6 +88,11 @@ pub enum Problem {
         /// The hub's words.
         message: String,
     },
+    /// What stands for the Service in the hub cannot be read.
+    UnreadableIntent {
+        /// The field and what is wrong with it.
+        why: String,
+    },
     /// A source range that is no network, or one too many. It is left out; when none remains, nobody may connect.
     InvalidSourceRange {
         /// What it says.
@@ -115,6 +120,7 @@ impl Problem {
             Self::ContestedStatus | Self::CloudHolds => "ContestedStatus",
             Self::NoCloud => "NoCloud",
             Self::Refused { .. } => "RefusedByHub",
+            Self::UnreadableIntent { .. } => "Unreadable",
             Self::InvalidSourceRange { .. } => "InvalidSourceRange",
         }
     }
@@ -156,6 +162,9 @@ impl Problem {
                 names::LOAD_BALANCER_CLASS
             ),
             Self::Refused { message } => format!("The hub does not take it: {message}"),
+            Self::UnreadableIntent { why } => format!(
+                "Its TCPLoadBalancer in the hub cannot be read ({why}). It stays as it is until somebody mends or deletes it there"
+            ),
             Self::InvalidSourceRange { value } => format!(
                 "source range \"{value}\" is no network in CIDR notation, or one of more than 200, and left out; when none remains, nobody may connect"
             ),

@@ -4,7 +4,8 @@ use std::collections::BTreeSet;
 use std::net::IpAddr;
 
 use k8s_openapi::api::discovery::v1::{Endpoint, EndpointPort, EndpointSlice};
-use kube::ResourceExt;
+use kube::Resource;
+use kube::core::ObjectMeta;
 use nave_api::tcp_load_balancer::Protocol;
 
 use crate::Key;
@@ -47,11 +48,17 @@ pub struct Pod {
 impl Slice {
     /// Of a slice that belongs to a Service.
     pub fn of(slice: &EndpointSlice) -> Option<Self> {
-        let service = Key { namespace: slice.namespace()?, name: slice.labels().get(SERVICE)?.clone() };
+        let service = service(slice.meta())?;
         let mut ports: Vec<Port> = slice.ports.iter().flatten().filter_map(port).collect();
         ports.sort();
         Some(Self { service, ports, pods: slice.endpoints.iter().filter_map(pod).collect() })
     }
+}
+
+/// The Service that a slice with these metadata belongs to.
+pub fn service(metadata: &ObjectMeta) -> Option<Key> {
+    let name = metadata.labels.as_ref()?.get(SERVICE)?.clone();
+    Some(Key { namespace: metadata.namespace.clone()?, name })
 }
 
 fn port(port: &EndpointPort) -> Option<Port> {

@@ -10,6 +10,7 @@ use kube::api::{Patch, PatchParams};
 use kube::{Api, Client};
 use nave_agent_core::Key;
 use nave_api::names;
+use nave_watch::{Decoded, Metadata};
 use serde_json::json;
 use tokio::io::AsyncWriteExt as _;
 
@@ -79,7 +80,7 @@ impl Source {
                 replace(path, text).await.map_err(error)
             }
             Self::Secret { spoke, key } => {
-                let secrets: Api<Secret> = Api::namespaced(spoke.clone(), &key.namespace);
+                let secrets: Api<Metadata<Secret>> = Api::namespaced(spoke.clone(), &key.namespace);
                 let patch = json!({"data": {names::KUBECONFIG_KEY: ByteString(text.as_bytes().to_vec())}});
                 let (params, patch) = (PatchParams::default(), Patch::Merge(&patch));
                 let patched = limited("write the hub's credential back", secrets.patch(&key.name, &params, &patch));
@@ -90,10 +91,11 @@ impl Source {
 }
 
 async fn read_secret(spoke: &Client, key: &Key) -> Result<String, SourceError> {
-    let secrets: Api<Secret> = Api::namespaced(spoke.clone(), &key.namespace);
+    let secrets: Api<Decoded<Secret>> = Api::namespaced(spoke.clone(), &key.namespace);
     let secret = limited("read the hub's credential", secrets.get(&key.name)).await;
     let secret = secret.map_err(|source| SourceError::Secret { key: key.clone(), source })?;
-    let data = secret.data.and_then(|mut data| data.remove(names::KUBECONFIG_KEY));
+    let data = secret.readable().and_then(|secret| secret.data);
+    let data = data.and_then(|mut data| data.remove(names::KUBECONFIG_KEY));
     data.and_then(|ByteString(bytes)| String::from_utf8(bytes).ok())
         .filter(|text| !text.trim().is_empty())
         .ok_or_else(|| SourceError::Empty { key: key.clone() })

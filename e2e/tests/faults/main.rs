@@ -4,6 +4,7 @@
 
 mod outages;
 mod stream;
+mod unreadable;
 
 use std::collections::BTreeMap;
 use std::net::SocketAddr;

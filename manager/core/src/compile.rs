@@ -1,7 +1,7 @@
 //! From an intent to the Envoy resources that serve it. Knows ports, traffic settings and names; knows not who else exists.
 
 use std::collections::{BTreeMap, BTreeSet};
-use std::net::{IpAddr, SocketAddr};
+use std::net::{IpAddr, Ipv4Addr, SocketAddr};
 use std::time::Duration;
 
 use ipnet::IpNet;
@@ -15,6 +15,7 @@ use nave_xds::translate;
 
 use crate::Key;
 use crate::backends::{Policy, Reach, Refused};
+use crate::pool::is_everywhere;
 use crate::problem::Problem;
 
 /// What a load balancer sends traffic to, before it has an address.
@@ -26,13 +27,15 @@ pub(crate) struct Targets {
     /// Where the traffic of each port goes.
     pub by_port: BTreeMap<(Protocol, u16), BTreeSet<SocketAddr>>,
     pub refused: Vec<Refused>,
+    /// Nothing is known of its backends: what Envoys have of them stays.
+    pub unknown: bool,
 }
 
 impl Targets {
     /// How many backend addresses the port has that has most.
     pub fn backends(&self) -> u32 {
         let most = self.by_port.values().map(BTreeSet::len).max().unwrap_or(0);
-        u32::try_from(most).unwrap_or(u32::MAX)
+        if self.unknown { self.ready } else { u32::try_from(most).unwrap_or(u32::MAX) }
     }
 
     /// Leaves so many backends: the lowest addresses, on every port the same.
@@ -248,12 +251,11 @@ pub(crate) fn fragment(
     for (address, (protocol, port), public) in openings {
         let name = cluster_name(key, *protocol, *port);
         put(translate::listener(&listener(key, settled, &name, (*address, *protocol, *public), elsewhere)));
-        let endpoints = model::Endpoints {
-            cluster: name.clone(),
-            addresses: targets.by_port.get(&(*protocol, *port)).into_iter().flatten().copied().collect(),
-            health_port: settled.health_port,
-        };
-        put(translate::endpoints(&endpoints));
+        if !targets.unknown {
+            let addresses = targets.by_port.get(&(*protocol, *port)).into_iter().flatten().copied().collect();
+            let (cluster, health_port) = (name.clone(), settled.health_port);
+            put(translate::endpoints(&model::Endpoints { cluster, addresses, health_port }));
+        }
         put(translate::cluster(&cluster(settled, name, *protocol, sessions.get(port).copied())));
     }
     fragment.into_values().collect()
@@ -306,7 +308,23 @@ fn transport(protocol: Protocol) -> model::Protocol {
 }
 
 fn cluster_name(key: &Key, protocol: Protocol, port: u16) -> String {
-    format!("{key}/{}/{port}", transport(protocol))
+    format!("{}{}/{port}", cluster_prefix(key), transport(protocol))
+}
+
+/// What the names of a load balancer's clusters, and of their endpoints, begin with.
+pub(crate) fn cluster_prefix(key: &Key) -> String {
+    format!("{key}/")
+}
+
+/// The name of the listener that is bound for a port of an address that is recorded; on every address of the nodes it is one of all.
+pub(crate) fn listener_name(address: IpAddr, protocol: Protocol, port: u16) -> String {
+    let address = if is_everywhere(address) { IpAddr::V4(Ipv4Addr::UNSPECIFIED) } else { address };
+    model::Bind { protocol: transport(protocol), address, port }.to_string()
+}
+
+/// What the names of the listeners on every address of the nodes begin with.
+pub(crate) fn wildcard_listener_prefix(protocol: Protocol) -> String {
+    format!("{}/{}/", transport(protocol), Ipv4Addr::UNSPECIFIED)
 }
 
 /// The prefix of the statistics that Envoy keeps for a load balancer: its namespace and name.

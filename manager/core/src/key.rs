@@ -32,7 +32,11 @@ impl Key {
 
     /// The key of this object.
     pub fn of<K: Resource>(object: &K) -> Self {
-        let meta = object.meta();
+        Self::of_metadata(object.meta())
+    }
+
+    /// The key of the object with these metadata.
+    pub fn of_metadata(meta: &ObjectMeta) -> Self {
         let text = |text: &Option<String>| text.as_deref().map(Arc::from).unwrap_or_default();
         Self::new(text(&meta.namespace), text(&meta.name))
     }

@@ -28,8 +28,8 @@ pub use compile::{of_stat_prefix, stat_prefix};
 pub use engine::Engine;
 pub use key::Key;
 pub use order::{Answer, Delivery, Order, OrderedPort};
-pub use seen::{Role, Seen, Settings, Sight};
-pub use step::{Announcement, Outcome, Step, Tone};
+pub use seen::{Role, Seen, Settings, Sight, Unreadable};
+pub use step::{Announcement, Kind, Outcome, Step, Tone, UnreadableReport};
 
 /// A moment, as Kubernetes' types carry it.
 pub use k8s_openapi::jiff::Timestamp;

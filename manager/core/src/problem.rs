@@ -13,18 +13,64 @@ use crate::ports::Door;
 #[derive(Clone, Debug, PartialEq, Eq, PartialOrd, Ord)]
 pub(crate) enum Problem {
     NoTenant,
-    Suspended { tenant: String },
-    OtherFleet { pool: String, tenant: String, fleet: String },
-    Quota { tenant: String, field: &'static str, limit: u32 },
-    PortsWithheld { tenant: String, limit: u32, ports: Vec<Door> },
-    BackendsLimited { tenant: String, limit: u32, served: u32 },
-    NodeSetMissing { name: String },
+    Suspended {
+        tenant: String,
+    },
+    OtherFleet {
+        pool: String,
+        tenant: String,
+        fleet: String,
+    },
+    Quota {
+        tenant: String,
+        field: &'static str,
+        limit: u32,
+    },
+    PortsWithheld {
+        tenant: String,
+        limit: u32,
+        ports: Vec<Door>,
+    },
+    BackendsLimited {
+        tenant: String,
+        limit: u32,
+        served: u32,
+    },
+    NodeSetMissing {
+        name: String,
+    },
+    /// It says something that this manager cannot read: what it said last stays in force.
+    Unreadable {
+        why: String,
+    },
+    /// So does an object that it depends on, and nothing is known of that object: what is served stays as it is.
+    DependsOnUnreadable {
+        kind: &'static str,
+        name: String,
+        why: String,
+    },
     NoBackends,
-    BackendsRefused { refused: Vec<Refused>, tenant: String, all: bool },
-    InvalidDuration { field: &'static str, value: String },
-    InvalidSourceRange { value: String, none_left: bool },
-    ProxyProtocolOnUdp { ports: Vec<u16> },
-    SessionsLimited { fleet: String, ports: Vec<PortShare>, all_closed: bool },
+    BackendsRefused {
+        refused: Vec<Refused>,
+        tenant: String,
+        all: bool,
+    },
+    InvalidDuration {
+        field: &'static str,
+        value: String,
+    },
+    InvalidSourceRange {
+        value: String,
+        none_left: bool,
+    },
+    ProxyProtocolOnUdp {
+        ports: Vec<u16>,
+    },
+    SessionsLimited {
+        fleet: String,
+        ports: Vec<PortShare>,
+        all_closed: bool,
+    },
 }
 
 /// What a UDP port has of the sessions that it asks for.
@@ -43,6 +89,8 @@ impl Problem {
             Self::OtherFleet { .. } => "OtherFleet",
             Self::Quota { .. } | Self::PortsWithheld { .. } | Self::BackendsLimited { .. } => "QuotaExceeded",
             Self::NodeSetMissing { .. } => "NodeSetMissing",
+            Self::Unreadable { .. } => "Unreadable",
+            Self::DependsOnUnreadable { .. } => "DependsOnUnreadable",
             Self::NoBackends => "NoBackends",
             Self::BackendsRefused { .. } => "BackendsRefused",
             Self::InvalidDuration { .. } => "InvalidDuration",
@@ -61,6 +109,8 @@ impl Problem {
             Self::PortsWithheld { .. }
             | Self::BackendsLimited { .. }
             | Self::NodeSetMissing { .. }
+            | Self::Unreadable { .. }
+            | Self::DependsOnUnreadable { .. }
             | Self::NoBackends
             | Self::BackendsRefused { .. }
             | Self::InvalidDuration { .. }
@@ -72,13 +122,14 @@ impl Problem {
     pub fn is_fatal(&self) -> bool {
         match self {
             Self::BackendsRefused { all, .. } => *all,
-            Self::NodeSetMissing { .. } => true,
+            Self::NodeSetMissing { .. } | Self::Unreadable { .. } => true,
             Self::NoTenant
             | Self::Suspended { .. }
             | Self::OtherFleet { .. }
             | Self::Quota { .. }
             | Self::PortsWithheld { .. }
             | Self::BackendsLimited { .. }
+            | Self::DependsOnUnreadable { .. }
             | Self::NoBackends
             | Self::InvalidDuration { .. }
             | Self::InvalidSourceRange { .. }
@@ -125,6 +176,13 @@ impl fmt::Display for Problem {
                 )
             }
             Self::NodeSetMissing { name } => write!(f, "NodeSet {name} does not exist yet: the agent writes it"),
+            Self::Unreadable { why } => f.write_str(&unreadable(why)),
+            Self::DependsOnUnreadable { kind, name, why } => {
+                write!(
+                    f,
+                    "{kind} {name} cannot be read by this manager: {why}. What is served stays as it is until it can"
+                )
+            }
             Self::NoBackends => f.write_str("no backend is ready: connections are refused"),
             Self::BackendsRefused { refused, tenant, all: _ } => refusals(f, refused, tenant),
             Self::InvalidDuration { field, value } => {
@@ -145,6 +203,13 @@ impl fmt::Display for Problem {
             Self::SessionsLimited { fleet, ports, all_closed: _ } => shares(f, fleet, ports),
         }
     }
+}
+
+/// What the condition of an object says that this manager cannot read.
+pub(crate) fn unreadable(why: &str) -> String {
+    format!(
+        "this manager cannot read the object: {why}. Fix that field, or run a manager that knows it; what the object was last stays in force"
+    )
 }
 
 fn shares(f: &mut fmt::Formatter<'_>, fleet: &str, ports: &[PortShare]) -> fmt::Result {

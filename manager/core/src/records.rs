@@ -6,7 +6,7 @@ use std::sync::Arc;
 
 use nave_api::IPAllocation;
 use nave_api::ip_allocation::Owner;
-use nave_api::names::{allocation_name, service_allocation_name};
+use nave_api::names::{allocation_address, allocation_name, service_allocation_name, service_allocation_pool};
 
 use crate::former::Former;
 use crate::hold::Hold;
@@ -53,6 +53,8 @@ pub(crate) struct Records {
     counts: BTreeMap<Arc<str>, u32>,
     /// Addresses that are kept for their last owner, by when that ends, and by his namespace and himself.
     holds: BTreeSet<(Timestamp, IpAddr)>,
+    /// Addresses whose allocation is there and could never be read: nothing is known of their owners.
+    unknown: BTreeSet<IpAddr>,
     held: BTreeMap<Arc<str>, BTreeMap<Key, BTreeSet<IpAddr>>>,
     /// Who had what is free.
     pub former: Former,
@@ -89,7 +91,27 @@ pub(crate) fn record_name(address: IpAddr, pool: &str) -> String {
     if is_everywhere(address) { service_allocation_name(pool) } else { allocation_name(address) }
 }
 
+/// The address whose allocation has this name, with or without an address of its own.
+pub(crate) fn named_place(name: &str) -> Option<IpAddr> {
+    allocation_address(name).or_else(|| service_allocation_pool(name).map(everywhere))
+}
+
 impl Records {
+    /// Notes whether the allocation of the address is there and could never be read; whether that is news.
+    pub fn set_unknown(&mut self, address: IpAddr, is_unknown: bool) -> bool {
+        if is_unknown { self.unknown.insert(address) } else { self.unknown.remove(&address) }
+    }
+
+    /// Whether nothing is known of the address but that it is taken.
+    pub fn is_unknown(&self, address: IpAddr) -> bool {
+        self.unknown.contains(&address)
+    }
+
+    /// Whether nothing is known of some ports on every address of the nodes but that they are taken.
+    pub fn has_unknown_ports(&self) -> bool {
+        self.unknown.iter().any(|address| is_everywhere(*address))
+    }
+
     /// Takes a look in. An object that is not named after its address is nobody's lock and does not count.
     pub fn note(&mut self, moved: &Moved<IPAllocation>) -> Option<Noted> {
         let Moved { key, before, after } = moved;
@@ -150,13 +172,16 @@ impl Records {
         let within = |(low, high): (IpAddr, IpAddr)| {
             let recorded = self.by_address.range(low..=high).map(|(address, _)| *address);
             let flying = self.flights.range(low..=high);
-            recorded.chain(flying.filter(|(_, f)| matches!(f, Flight::Create { .. })).map(|(address, _)| *address))
+            let flying = flying.filter(|(_, f)| matches!(f, Flight::Create { .. })).map(|(address, _)| *address);
+            recorded.chain(flying).chain(self.unknown.range(low..=high).copied())
         };
         spans.ranges().flat_map(within).collect()
     }
 
     pub fn is_taken(&self, address: IpAddr) -> bool {
-        self.by_address.contains_key(&address) || matches!(self.flights.get(&address), Some(Flight::Create { .. }))
+        self.by_address.contains_key(&address)
+            || self.is_unknown(address)
+            || matches!(self.flights.get(&address), Some(Flight::Create { .. }))
     }
 
     /// The addresses recorded for a load balancer of this name, whichever its uid.

@@ -1,5 +1,7 @@
 //! What the engine is told. Knows the kinds that matter to it; knows not how they were watched.
 
+use std::collections::BTreeSet;
+
 use ipnet::IpNet;
 use nave_api::{Fleet, IPAllocation, IPPool, NodeSet, TCPLoadBalancer, Tenant};
 use nave_xds::report::Report;
@@ -19,11 +21,53 @@ pub struct Settings {
 #[derive(Clone, Debug)]
 pub enum Sight<K> {
     /// A complete list. It replaces everything that was known of the kind.
-    All(Vec<K>),
+    All {
+        /// Those that can be read.
+        objects: Vec<K>,
+        /// Those that are there and cannot be read.
+        unreadable: Vec<Unreadable>,
+    },
     /// One object as it is now: a watch event, or the response to a write of our own. Older than what is known: ignored.
     One(K),
+    /// The same of an object that cannot be read: what it was last stays in force.
+    Unreadable(Unreadable),
     /// The object is gone.
     Gone(Key),
+}
+
+impl<K> Sight<K> {
+    /// The same look at objects that are changed one by one.
+    #[must_use]
+    pub fn map(self, each: impl Fn(K) -> K) -> Self {
+        match self {
+            Self::All { objects, unreadable } => {
+                Self::All { objects: objects.into_iter().map(each).collect(), unreadable }
+            }
+            Self::One(object) => Self::One(each(object)),
+            Self::Unreadable(unreadable) => Self::Unreadable(unreadable),
+            Self::Gone(key) => Self::Gone(key),
+        }
+    }
+
+    /// A complete list of objects that can all be read.
+    pub fn all(objects: Vec<K>) -> Self {
+        Self::All { objects, unreadable: Vec::new() }
+    }
+}
+
+/// An object that is there and cannot be read.
+#[derive(Clone, Debug, PartialEq, Eq)]
+pub struct Unreadable {
+    /// What it is called.
+    pub key: Key,
+    /// Its uid, empty when that cannot be read either.
+    pub uid: String,
+    /// Its resourceVersion as a number, zero when it is none.
+    pub revision: u64,
+    /// Its generation.
+    pub generation: Option<i64>,
+    /// Why it cannot be read: the field and what is wrong.
+    pub why: String,
 }
 
 /// One observation.
@@ -43,7 +87,12 @@ pub enum Seen {
     /// Fleets.
     Fleets(Sight<Fleet>),
     /// All that the providers deliver. It replaces everything that was known of it.
-    Deliveries(Vec<Delivery>),
+    Deliveries {
+        /// What can be read of it.
+        all: Vec<Delivery>,
+        /// The names of the orders whose delivery cannot be read: it stays what it was.
+        unreadable: BTreeSet<String>,
+    },
     /// What is delivered by the order of this name now, if anything.
     Delivery(String, Option<Delivery>),
     /// A provider takes an order, or does not.

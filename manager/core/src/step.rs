@@ -6,8 +6,10 @@ use std::time::Duration;
 use k8s_openapi::api::core::v1::ObjectReference;
 use nave_api::tenant::Usage;
 use nave_api::{Condition, FleetStatus, IPAllocation, IPPoolStatus, TCPLoadBalancerStatus};
+use nave_xds::catalog::Keep;
 use nave_xds::store::Change;
 
+pub use crate::engine::Kind;
 use crate::{Key, Order};
 
 /// What follows from the observations since the last time.
@@ -15,6 +17,8 @@ use crate::{Key, Order};
 pub struct Outcome {
     /// What changes in which fleet. A fleet that is met for the first time is named here, be it with an empty change.
     pub publish: BTreeMap<String, Change>,
+    /// What Envoys of all fleets keep of what is not served: where that changed, all of it.
+    pub keep: Option<Keep>,
     /// What the leader is to do, in an order in which it may be begun. Steps on different objects do not wait for each other.
     pub steps: Vec<Step>,
 }
@@ -85,6 +89,8 @@ pub enum Step {
         /// As above.
         patience: Duration,
     },
+    /// Write a condition on an object that cannot be read, and nothing else of its status.
+    ReportUnreadable(UnreadableReport),
     /// Have the order's provider deliver what it says; where something is delivered under its name, change that.
     Order(Order),
     /// Have delivered under this name no more. When nothing is, tell the engine so.
@@ -94,6 +100,19 @@ pub enum Step {
     },
     /// Record an Event.
     Announce(Announcement),
+}
+
+/// What is said of an object that cannot be read.
+#[derive(Clone, Debug, PartialEq)]
+pub struct UnreadableReport {
+    /// Its kind.
+    pub kind: Kind,
+    /// Its namespace and name.
+    pub key: Key,
+    /// Its uid.
+    pub uid: String,
+    /// Accepted of a load balancer, Ready of other kinds.
+    pub condition: Condition,
 }
 
 /// What an Event says.

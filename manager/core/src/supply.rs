@@ -26,9 +26,14 @@ enum Saying {
 
 impl Supply {
     /// Takes a complete list in; returns what there was and is, of what differs.
-    pub fn replace(&mut self, all: Vec<Delivery>) -> Vec<(Option<Delivery>, Option<Delivery>)> {
+    pub fn replace(
+        &mut self,
+        all: Vec<Delivery>,
+        unreadable: &BTreeSet<String>,
+    ) -> Vec<(Option<Delivery>, Option<Delivery>)> {
         self.listed = true;
-        let now: BTreeSet<&str> = all.iter().map(|delivery| delivery.id.as_str()).collect();
+        let readable = all.iter().map(|delivery| delivery.id.as_str());
+        let now: BTreeSet<&str> = readable.chain(unreadable.iter().map(String::as_str)).collect();
         let gone: Vec<String> = self.by_id.keys().filter(|id| !now.contains(id.as_str())).cloned().collect();
         let gone = gone.into_iter().map(|id| (id, None));
         let all: Vec<_> = gone.chain(all.into_iter().map(|delivery| (delivery.id.clone(), Some(delivery)))).collect();

@@ -11,6 +11,7 @@ use k8s_openapi::ByteString;
 use k8s_openapi::api::core::v1::Secret;
 use kube::api::{ObjectMeta, PostParams};
 use kube::{Api, Client};
+use nave_watch::Decoded;
 use nave_xds::identity::{self, IdentityError};
 use rustls::ServerConfig;
 use tokio::sync::watch;
@@ -56,21 +57,22 @@ impl Authority {
     }
 
     async fn kept(client: Client, namespace: &str) -> Result<Self, AuthorityError> {
-        let secrets: Api<Secret> = Api::namespaced(client, namespace);
+        let secrets: Api<Decoded<Secret>> = Api::namespaced(client, namespace);
         if let Some(secret) = secrets.get_opt(SECRET).await.map_err(AuthorityError::Keep)? {
-            return Self::read(&secret);
+            return Self::read(secret);
         }
         let made = Self::new()?;
-        match secrets.create(&PostParams::default(), &made.secret()).await {
+        match secrets.create(&PostParams::default(), &Decoded::Object(made.secret())).await {
             Ok(_) => Ok(made),
             Err(kube::Error::Api(status)) if status.code == 409 => {
-                Self::read(&secrets.get(SECRET).await.map_err(AuthorityError::Keep)?)
+                Self::read(secrets.get(SECRET).await.map_err(AuthorityError::Keep)?)
             }
             Err(error) => Err(AuthorityError::Keep(error)),
         }
     }
 
-    fn read(secret: &Secret) -> Result<Self, AuthorityError> {
+    fn read(secret: Decoded<Secret>) -> Result<Self, AuthorityError> {
+        let secret = secret.readable().ok_or(AuthorityError::Incomplete("data that can be read"))?;
         let part = |key: &'static str| {
             let bytes = secret.data.as_ref().and_then(|data| data.get(key));
             let text = bytes.and_then(|ByteString(bytes)| String::from_utf8(bytes.clone()).ok());

@@ -12,6 +12,7 @@ use k8s_openapi::apimachinery::pkg::apis::meta::v1::MicroTime;
 use k8s_openapi::jiff::Timestamp;
 use kube::api::{ObjectMeta, PostParams};
 use kube::{Api, Client, ResourceExt};
+use nave_watch::Decoded;
 use tokio::sync::watch;
 use tokio::time::Instant;
 use tokio_util::sync::CancellationToken;
@@ -21,6 +22,8 @@ use decide::{Act, Candidate, Record};
 
 /// The Lease in the managers' namespace.
 const LEASE: &str = "nave-manager";
+/// The holder that a Lease names which cannot be read.
+const UNREADABLE: &str = "(unreadable)";
 /// Annotation of the Lease: where the other managers reach the leader.
 const ENDPOINT: &str = "nave.dev/endpoint";
 
@@ -55,7 +58,7 @@ pub(crate) async fn run(
 }
 
 struct Election {
-    leases: Api<Lease>,
+    leases: Api<Decoded<Lease>>,
     name: String,
     endpoint: String,
     timing: Timing,
@@ -94,14 +97,14 @@ impl Election {
     /// Looks and acts; says where the leader is when it is another.
     async fn turn(&mut self) -> Result<Option<String>, kube::Error> {
         let begun = Instant::now();
-        let lease = self.leases.get_opt(LEASE).await?;
+        let lease = self.leases.get_opt(LEASE).await?.map(readable);
         let act = self.candidate.look(lease.as_ref().map(record), begun);
         let written = match (act, lease) {
             (Act::Create, _) | (_, None) => {
-                self.leases.create(&PostParams::default(), &self.write(Lease::default(), begun)).await
+                self.leases.create(&PostParams::default(), &Decoded::Object(self.write(Lease::default(), begun))).await
             }
             (Act::Renew | Act::TakeOver, Some(lease)) => {
-                self.leases.replace(LEASE, &PostParams::default(), &self.write(lease, begun)).await
+                self.leases.replace(LEASE, &PostParams::default(), &Decoded::Object(self.write(lease, begun))).await
             }
             (Act::Follow, Some(lease)) => {
                 self.candidate.lost();
@@ -109,7 +112,7 @@ impl Election {
             }
         };
         match written {
-            Ok(lease) => self.candidate.won(record(&lease), begun),
+            Ok(lease) => self.candidate.won(record(&readable(lease)), begun),
             // Somebody was faster: the next look says who.
             Err(kube::Error::Api(status)) if status.code == 409 => self.candidate.lost(),
             Err(error) => return Err(error),
@@ -138,11 +141,11 @@ impl Election {
     /// Names nobody, so that the next one need not wait.
     async fn release(&self) {
         let release = async {
-            let mut lease = self.leases.get(LEASE).await?;
+            let mut lease = readable(self.leases.get(LEASE).await?);
             if record(&lease).holder.as_deref() == Some(self.name.as_str()) {
                 lease.metadata = ObjectMeta { managed_fields: None, ..lease.metadata };
                 lease.spec.get_or_insert_with(LeaseSpec::default).holder_identity = Some(String::new());
-                self.leases.replace(LEASE, &PostParams::default(), &lease).await?;
+                self.leases.replace(LEASE, &PostParams::default(), &Decoded::Object(lease)).await?;
             }
             Ok::<_, kube::Error>(())
         };
@@ -152,6 +155,14 @@ impl Election {
             Err(_) => tracing::warn!("the Lease is not given back in time"),
         }
     }
+}
+
+/// The Lease. One that cannot be read names a holder that is silent: it is taken over as any other.
+fn readable(lease: Decoded<Lease>) -> Lease {
+    lease.read().unwrap_or_else(|unreadable| {
+        let spec = LeaseSpec { holder_identity: Some(UNREADABLE.to_owned()), ..LeaseSpec::default() };
+        Lease { metadata: unreadable.metadata, spec: Some(spec) }
+    })
 }
 
 fn record(lease: &Lease) -> Record {

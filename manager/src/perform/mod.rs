@@ -12,7 +12,7 @@ use std::time::Duration;
 
 use backon::{BackoffBuilder, ExponentialBuilder};
 use kube::Client;
-use nave_manager_core::{Key, Step};
+use nave_manager_core::{Key, Kind, Step};
 use tokio::sync::{Notify, Semaphore, watch};
 use tokio::time::Instant;
 
@@ -60,6 +60,7 @@ enum Target {
     Pool(String),
     Tenant(String),
     Fleet(String),
+    Unreadable(Kind, Key),
     Order(String),
 }
 
@@ -113,6 +114,7 @@ impl Performer {
             Step::WritePoolStatus { name, patience, .. } => (Target::Pool(name.clone()), *patience),
             Step::WriteTenantStatus { name, patience, .. } => (Target::Tenant(name.clone()), *patience),
             Step::WriteFleetStatus { name, patience, .. } => (Target::Fleet(name.clone()), *patience),
+            Step::ReportUnreadable(report) => (Target::Unreadable(report.kind, report.key.clone()), Duration::ZERO),
             Step::Order(order) => {
                 let mut orders = self.shared.orders.lock().unwrap_or_else(PoisonError::into_inner);
                 (Target::Order(order.id.clone()), orders.patience(&order.id, order.digest(), Instant::now()))
@@ -182,6 +184,7 @@ fn is_whole(step: &Step) -> bool {
         | Step::WritePoolStatus { .. }
         | Step::WriteTenantStatus { .. }
         | Step::WriteFleetStatus { .. }
+        | Step::ReportUnreadable(_)
         | Step::Order(_)
         | Step::Withdraw { .. } => true,
         Step::CreateAllocation(_) | Step::ReplaceAllocation(_) | Step::ReleaseAllocation { .. } | Step::Announce(_) => {

@@ -2,10 +2,11 @@
 
 use std::sync::Arc;
 
-use kube::api::{DeleteParams, Patch, PatchParams, PostParams, Preconditions};
-use kube::{Api, Client};
+use kube::api::{DeleteParams, ObjectMeta, Patch, PatchParams, PostParams, Preconditions};
+use kube::{Api, Client, Resource};
 use nave_api::{Fleet, IPAllocation, IPPool, TCPLoadBalancer, Tenant, names};
-use nave_manager_core::{Key, Order, Seen, Step};
+use nave_manager_core::{Key, Kind, Order, Seen, Step, UnreadableReport};
+use nave_watch::{Decoded, Metadata};
 use serde::Serialize;
 use serde_json::{Value, json};
 
@@ -33,7 +34,7 @@ pub(super) enum Written {
 /// Writes to the hub's API.
 pub(super) struct Writer {
     client: Client,
-    allocations: Api<IPAllocation>,
+    allocations: Api<Decoded<IPAllocation>>,
     providers: Arc<Providers>,
 }
 
@@ -47,30 +48,33 @@ impl Writer {
     pub(super) async fn write(&self, step: &Step) -> Written {
         match step {
             Step::CreateAllocation(allocation) => {
-                let created = self.allocations.create(&PostParams::default(), allocation).await;
+                let object = Decoded::Object(allocation.clone());
+                let created = self.allocations.create(&PostParams::default(), &object).await;
                 self.recorded(name_of(allocation), created).await
             }
             Step::ReplaceAllocation(allocation) => {
                 let name = name_of(allocation);
-                let replaced = self.allocations.replace(name, &PostParams::default(), allocation).await;
+                let object = Decoded::Object(allocation.clone());
+                let replaced = self.allocations.replace(name, &PostParams::default(), &object).await;
                 self.recorded(name, replaced).await
             }
             Step::ReleaseAllocation { name, uid, resource_version } => self.release(name, uid, resource_version).await,
             Step::WriteLoadBalancerStatus { key, uid, generation: _, status, patience: _ } => {
                 let Key { namespace, name } = key;
-                self.status(&Api::<TCPLoadBalancer>::namespaced(self.client.clone(), namespace), name, uid, status)
-                    .await
+                let api = Api::<Metadata<TCPLoadBalancer>>::namespaced(self.client.clone(), namespace);
+                self.status(&api, ENGINE, name, uid, status).await
             }
             Step::WritePoolStatus { name, uid, status, patience: _ } => {
-                self.status(&Api::<IPPool>::all(self.client.clone()), name, uid, status).await
+                self.status(&self.cluster::<IPPool>(), ENGINE, name, uid, status).await
             }
             Step::WriteTenantStatus { name, uid, used, conditions, patience: _ } => {
                 let status = json!({"used": used, "conditions": conditions});
-                self.status(&Api::<Tenant>::all(self.client.clone()), name, uid, &status).await
+                self.status(&self.cluster::<Tenant>(), ENGINE, name, uid, &status).await
             }
             Step::WriteFleetStatus { name, uid, status, patience: _ } => {
-                self.status(&Api::<Fleet>::all(self.client.clone()), name, uid, status).await
+                self.status(&self.cluster::<Fleet>(), ENGINE, name, uid, status).await
             }
+            Step::ReportUnreadable(report) => self.report(report).await,
             Step::Order(order) => match self.providers.order(order).await {
                 Ok(()) => Written::Learnt(vec![answer(order, None)]),
                 Err(error) => {
@@ -88,12 +92,9 @@ impl Writer {
     }
 
     /// After a write of an allocation: its answer is as good as the watch, and sooner.
-    async fn recorded(&self, name: &str, answer: Result<IPAllocation, kube::Error>) -> Written {
+    async fn recorded(&self, name: &str, answer: Result<Decoded<IPAllocation>, kube::Error>) -> Written {
         match answer {
-            Ok(mut allocation) => {
-                allocation.metadata.managed_fields = None;
-                Written::Learnt(vec![Input::Allocation(Box::new(allocation))])
-            }
+            Ok(allocation) => Written::Learnt(vec![watch::allocation(allocation)]),
             Err(error) if is(&error, CONFLICT) || is(&error, NOT_FOUND) => self.impossible(name).await,
             Err(error) if is(&error, TOO_LARGE) || is(&error, INVALID) => {
                 tracing::error!(name, error = &error as &dyn std::error::Error, "the API refuses a record");
@@ -106,7 +107,7 @@ impl Writer {
     /// The step is impossible as things are: look how they are.
     async fn impossible(&self, name: &str) -> Written {
         match self.allocations.get_opt(name).await {
-            Ok(Some(allocation)) => Written::Impossible(vec![Input::Allocation(Box::new(allocation))]),
+            Ok(Some(allocation)) => Written::Impossible(vec![watch::allocation(allocation)]),
             Ok(None) => Written::Hopeless,
             Err(error) => not_now("look at an allocation", name, &error),
         }
@@ -123,7 +124,7 @@ impl Writer {
             Err(error) => return not_now("release an allocation", name, &error),
         };
         match deleted {
-            Some(allocation) => self.let_go(name, allocation).await,
+            Some(allocation) => self.let_go(name, allocation.meta()).await,
             None => Written::Done, // it had no finalizer and is gone
         }
     }
@@ -132,46 +133,68 @@ impl Writer {
     async fn finish_or_learn(&self, name: &str, uid: &str) -> Written {
         match self.allocations.get_opt(name).await {
             Ok(Some(allocation))
-                if allocation.metadata.deletion_timestamp.is_some()
-                    && allocation.metadata.uid.as_deref() == Some(uid) =>
+                if allocation.meta().deletion_timestamp.is_some() && allocation.meta().uid.as_deref() == Some(uid) =>
             {
-                self.let_go(name, allocation).await
+                self.let_go(name, allocation.meta()).await
             }
-            Ok(Some(allocation)) => Written::Impossible(vec![Input::Allocation(Box::new(allocation))]),
+            Ok(Some(allocation)) => Written::Impossible(vec![watch::allocation(allocation)]),
             Ok(None) => Written::Hopeless,
             Err(error) => not_now("look at an allocation", name, &error),
         }
     }
 
     /// Takes our finalizer off, from this very version of it.
-    async fn let_go(&self, name: &str, allocation: IPAllocation) -> Written {
-        let metadata = &allocation.metadata;
+    async fn let_go(&self, name: &str, metadata: &ObjectMeta) -> Written {
         let others: Vec<&String> =
             metadata.finalizers.iter().flatten().filter(|f| *f != names::RELEASE_FINALIZER).collect();
         let patch = json!({"metadata": {
             "uid": metadata.uid, "resourceVersion": metadata.resource_version, "finalizers": others,
         }});
         match self.allocations.patch(name, &PatchParams::default(), &Patch::Merge(patch)).await {
-            Ok(left) if others.is_empty() => Written::Learnt(vec![watch::gone(left)]),
-            Ok(left) => Written::Learnt(vec![Input::Allocation(Box::new(left))]),
+            Ok(left) if others.is_empty() => Written::Learnt(vec![watch::gone(left.meta().clone())]),
+            Ok(left) => Written::Learnt(vec![watch::allocation(left)]),
             Err(error) if is(&error, NOT_FOUND) => Written::Done,
             Err(error) if is(&error, CONFLICT) => Written::NotNow,
             Err(error) => not_now("let go of an allocation", name, &error),
         }
     }
 
+    fn cluster<K: Resource<DynamicType = ()>>(&self) -> Api<Metadata<K>> {
+        Api::all(self.client.clone())
+    }
+
+    /// Says on an object that it cannot be read. An object that the API does not let have a status is left as it is.
+    async fn report(&self, report: &UnreadableReport) -> Written {
+        let UnreadableReport { kind, key: Key { namespace, name }, uid, condition } = report;
+        let status = json!({"conditions": [condition]});
+        match kind {
+            Kind::LoadBalancer => {
+                let api = Api::<Metadata<TCPLoadBalancer>>::namespaced(self.client.clone(), namespace);
+                self.status(&api, UNREADABLE, name, uid, &status).await
+            }
+            Kind::Pool => self.status(&self.cluster::<IPPool>(), UNREADABLE, name, uid, &status).await,
+            Kind::Tenant => self.status(&self.cluster::<Tenant>(), UNREADABLE, name, uid, &status).await,
+            Kind::Fleet => self.status(&self.cluster::<Fleet>(), UNREADABLE, name, uid, &status).await,
+            Kind::Allocation => self.status(&self.cluster::<IPAllocation>(), UNREADABLE, name, uid, &status).await,
+        }
+    }
+
     /// A status belongs to one object: another of the same name, made since, gets its own.
-    async fn status<K>(&self, api: &Api<K>, name: &str, uid: &str, status: &impl Serialize) -> Written
+    async fn status<K>(&self, api: &Api<K>, writer: &str, name: &str, uid: &str, status: &impl Serialize) -> Written
     where
         K: kube::Resource<DynamicType = ()> + Clone + serde::de::DeserializeOwned + std::fmt::Debug,
     {
         let patch: Value = json!({
             "apiVersion": K::api_version(&()), "kind": K::kind(&()), "metadata": {"uid": uid}, "status": status,
         });
-        let params = PatchParams::apply(MANAGER).force();
+        let params = PatchParams::apply(writer).force();
         match api.patch_status(name, &params, &Patch::Apply(patch)).await {
             Ok(_) => Written::Done,
             Err(error) if is(&error, NOT_FOUND) => Written::Done,
+            Err(error) if writer == UNREADABLE && is(&error, INVALID) => {
+                tracing::warn!(name, error = &error as &dyn std::error::Error, "nothing can be said on an object");
+                Written::Done
+            }
             Err(error) if is(&error, CONFLICT) => after_conflict(api, name, uid, &error).await,
             Err(error) => not_now("write a status", name, &error),
         }
@@ -183,8 +206,8 @@ async fn after_conflict<K>(api: &Api<K>, name: &str, uid: &str, conflict: &kube:
 where
     K: kube::Resource + Clone + serde::de::DeserializeOwned + std::fmt::Debug,
 {
-    match api.get_metadata(name).await {
-        Ok(present) if present.metadata.uid.as_deref() == Some(uid) => not_now("write a status", name, conflict),
+    match api.get(name).await {
+        Ok(present) if present.meta().uid.as_deref() == Some(uid) => not_now("write a status", name, conflict),
         Ok(_) => Written::Done,
         Err(error) if is(&error, NOT_FOUND) => Written::Done,
         Err(error) => not_now("look whose status it is", name, &error),
@@ -205,7 +228,9 @@ fn answer(order: &Order, refusal: Option<String>) -> Input {
 /// So many characters of what the API says are shown.
 const MESSAGE: usize = 400;
 /// Whose the fields are that the engine decides; other rooms write other fields of the same objects.
-const MANAGER: &str = "nave-manager/engine";
+const ENGINE: &str = "nave-manager/engine";
+/// Whose the condition is of an object that cannot be read, where the engine writes no status of it.
+const UNREADABLE: &str = "nave-manager/unreadable";
 const BAD_REQUEST: u16 = 400;
 const FORBIDDEN: u16 = 403;
 const NOT_FOUND: u16 = 404;

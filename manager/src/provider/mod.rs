@@ -10,6 +10,7 @@ use nave_api::ip_pool::Source;
 use nave_manager_core::Order;
 
 use crate::conductor::Inbox;
+use crate::watch::Watches;
 
 /// Gives addresses that lead to Envoys, and says what it gives.
 trait Provider {
@@ -23,7 +24,7 @@ trait Provider {
     fn withdraw(&self, id: &str) -> impl Future<Output = kube::Result<Ending>> + Send;
 
     /// Tells the inbox of everything that is delivered, now and after every change, for ever.
-    fn watch(&self, inbox: Inbox);
+    fn watch(&self, watches: &Watches, inbox: Inbox);
 }
 
 /// How far the end of a delivery has come.
@@ -61,7 +62,7 @@ impl Providers {
     }
 
     /// Starts to tell the inbox what is delivered.
-    pub(crate) fn watch(&self, inbox: &Inbox) {
-        self.service.watch(inbox.clone());
+    pub(crate) fn watch(&self, watches: &Watches, inbox: &Inbox) {
+        self.service.watch(watches, inbox.clone());
     }
 }

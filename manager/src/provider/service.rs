@@ -1,15 +1,17 @@
 //! The hub's own cloud, by Services of type LoadBalancer in the managers' namespace. Knows Kubernetes' Services; knows no load
 //! balancer of ours but by name.
 
-use std::collections::BTreeMap;
+use std::borrow::Cow;
+use std::collections::{BTreeMap, BTreeSet};
 
 use futures::StreamExt;
-use k8s_openapi::api::core::v1::{LoadBalancerIngress, Service, ServicePort, ServiceSpec};
+use k8s_openapi::api::core::v1::{LoadBalancerIngress, LoadBalancerStatus, Service, ServicePort, ServiceSpec};
 use k8s_openapi::apimachinery::pkg::apis::meta::v1::ObjectMeta;
 use k8s_openapi::apimachinery::pkg::util::intstr::IntOrString;
+use k8s_openapi::{NamespaceResourceScope, Resource as _};
 use kube::api::{DeleteParams, Patch, PatchParams};
 use kube::runtime::watcher::{Config, Event};
-use kube::{Api, Client};
+use kube::{Api, Client, Resource};
 use nave_api::ip_pool::ServiceSource;
 use nave_api::names::{
     FLEET_LABEL, MANAGER_MANAGER, ORDER_ANNOTATION, ORDERED_SPEC_ANNOTATION, OWNER_ANNOTATION, OWNER_UID_ANNOTATION,
@@ -17,16 +19,61 @@ use nave_api::names::{
 };
 use nave_api::tcp_load_balancer::Protocol;
 use nave_manager_core::{Delivery, Key, Order, Seen};
+use nave_watch::Decoded;
+use serde::Deserialize;
 use serde_json::{Value, json};
 use sha2::{Digest, Sha256};
 
 use super::{Ending, Provider};
 use crate::conductor::Inbox;
-use crate::watch;
+use crate::watch::Watches;
 
 /// The hub's Services.
 pub(super) struct Services {
-    api: Api<Service>,
+    api: Api<Decoded<HubService>>,
+}
+
+/// What matters of a Service: what others write into its conditions makes it neither unreadable nor unlike what was ordered.
+#[derive(Clone, Debug, Default, Deserialize)]
+struct HubService {
+    metadata: ObjectMeta,
+    spec: Option<ServiceSpec>,
+    status: Option<HubServiceStatus>,
+}
+
+#[derive(Clone, Debug, Default, Deserialize)]
+#[serde(rename_all = "camelCase")]
+struct HubServiceStatus {
+    load_balancer: Option<LoadBalancerStatus>,
+}
+
+impl Resource for HubService {
+    type DynamicType = ();
+    type Scope = NamespaceResourceScope;
+
+    fn kind(_: &()) -> Cow<'_, str> {
+        Service::KIND.into()
+    }
+
+    fn group(_: &()) -> Cow<'_, str> {
+        Service::GROUP.into()
+    }
+
+    fn version(_: &()) -> Cow<'_, str> {
+        Service::VERSION.into()
+    }
+
+    fn plural(_: &()) -> Cow<'_, str> {
+        Service::URL_PATH_SEGMENT.into()
+    }
+
+    fn meta(&self) -> &ObjectMeta {
+        &self.metadata
+    }
+
+    fn meta_mut(&mut self) -> &mut ObjectMeta {
+        &mut self.metadata
+    }
 }
 
 impl Services {
@@ -41,6 +88,7 @@ impl Provider for Services {
     async fn order(&self, source: &ServiceSource, order: &Order) -> kube::Result<()> {
         let (params, wanted) = (PatchParams::apply(MANAGER_MANAGER).force(), service(source, order));
         let shown = self.api.patch(&order.id, &params, &Patch::Apply(&wanted)).await?;
+        let Some(shown) = shown.readable() else { return Ok(()) };
         let Some(patch) = without_others(&wanted, &shown) else { return Ok(()) };
         self.api.patch(&order.id, &PatchParams::default(), &Patch::Merge(patch)).await.map(drop)
     }
@@ -53,26 +101,34 @@ impl Provider for Services {
         }
     }
 
-    fn watch(&self, inbox: Inbox) {
-        let mut events = watch::events(self.api.clone(), Config::default().labels(POOL_LABEL));
+    fn watch(&self, watches: &Watches, inbox: Inbox) {
+        let mut events = watches.events(self.api.clone(), Config::default().labels(POOL_LABEL));
         tokio::spawn(async move {
-            let mut listed = Vec::new();
+            let (mut all, mut unreadable) = (Vec::new(), BTreeSet::new());
             while let Some(event) = events.next().await {
                 match event {
-                    Event::Init => listed.clear(),
-                    Event::InitApply(service) => listed.push(delivery(&service)),
-                    Event::InitDone => inbox.seen(Seen::Deliveries(std::mem::take(&mut listed))),
-                    Event::Apply(service) => {
+                    Event::Init => (all, unreadable) = (Vec::new(), BTreeSet::new()),
+                    Event::InitApply(Decoded::Object(service)) => all.push(delivery(&service)),
+                    Event::InitApply(service @ Decoded::Unreadable(_)) => drop(unreadable.insert(name(&service))),
+                    Event::InitDone => {
+                        let (all, unreadable) = (std::mem::take(&mut all), std::mem::take(&mut unreadable));
+                        inbox.seen(Seen::Deliveries { all, unreadable });
+                    }
+                    Event::Apply(Decoded::Object(service)) => {
                         let delivery = delivery(&service);
                         inbox.seen(Seen::Delivery(delivery.id.clone(), Some(delivery)));
                     }
-                    Event::Delete(service) => {
-                        inbox.seen(Seen::Delivery(service.metadata.name.unwrap_or_default(), None));
-                    }
+                    // What it delivered last stays in force.
+                    Event::Apply(Decoded::Unreadable(_)) => {}
+                    Event::Delete(service) => inbox.seen(Seen::Delivery(name(&service), None)),
                 }
             }
         });
     }
+}
+
+fn name(service: &Decoded<HubService>) -> String {
+    service.meta().name.clone().unwrap_or_default()
 }
 
 /// The Service that an order asks for.
@@ -117,15 +173,16 @@ fn service(source: &ServiceSource, order: &Order) -> Service {
 
 /// Takes out the ports that somebody else has put into a Service of ours: applying leaves to each what is his. Ours stay as they
 /// are shown, with the node ports that they were given.
-fn without_others(wanted: &Service, shown: &Service) -> Option<Value> {
-    fn ports(service: &Service) -> impl Iterator<Item = &ServicePort> {
-        service.spec.iter().flat_map(|spec| spec.ports.iter().flatten())
+fn without_others(wanted: &Service, shown: &HubService) -> Option<Value> {
+    fn ports(spec: &Option<ServiceSpec>) -> impl Iterator<Item = &ServicePort> {
+        spec.iter().flat_map(|spec| spec.ports.iter().flatten())
     }
-    let ours =
-        |port: &&ServicePort| ports(wanted).any(|ours| (ours.port, &ours.protocol) == (port.port, &port.protocol));
-    let kept: Vec<&ServicePort> = ports(shown).filter(ours).collect();
+    let ours = |port: &&ServicePort| {
+        ports(&wanted.spec).any(|ours| (ours.port, &ours.protocol) == (port.port, &port.protocol))
+    };
+    let kept: Vec<&ServicePort> = ports(&shown.spec).filter(ours).collect();
     let version = &shown.metadata.resource_version;
-    (kept.len() < ports(shown).count())
+    (kept.len() < ports(&shown.spec).count())
         .then(|| json!({"metadata": {"resourceVersion": version}, "spec": {"ports": kept}}))
 }
 
@@ -146,7 +203,7 @@ fn hash(spec: &ServiceSpec) -> String {
 }
 
 /// What such a Service delivers. What others have changed in it is by no order: then the engine orders it anew.
-fn delivery(service: &Service) -> Delivery {
+fn delivery(service: &HubService) -> Delivery {
     let metadata = &service.metadata;
     let annotation = |name: &str| metadata.annotations.as_ref().and_then(|all| all.get(name)).cloned();
     let label = metadata.labels.as_ref().and_then(|labels| labels.get(POOL_LABEL)).cloned();
@@ -200,6 +257,12 @@ mod tests {
         }
     }
 
+    /// The Service as the API shows it.
+    fn shown(service: Service) -> HubService {
+        let Service { metadata, spec, status: _ } = service;
+        HubService { metadata, spec, status: None }
+    }
+
     #[test]
     fn a_service_says_by_which_order_it_was_made() {
         let order = order();
@@ -213,7 +276,7 @@ mod tests {
             hostnames: Vec::new(),
             ports: [(Protocol::Tcp, 80), (Protocol::Udp, 80)].into(),
         };
-        assert_eq!(delivery(&service(&source(), &order)), expected);
+        assert_eq!(delivery(&shown(service(&source(), &order))), expected);
     }
 
     #[test]
@@ -226,14 +289,14 @@ mod tests {
         let ports = spec.ports.as_mut().unwrap();
         ports.iter_mut().zip(30_000..).for_each(|(port, number)| port.node_port = Some(number));
         ports.reverse();
-        assert_eq!(delivery(&service).digest, order().digest());
+        assert_eq!(delivery(&shown(service)).digest, order().digest());
     }
 
     #[test]
     fn what_others_put_into_a_service_is_taken_out_and_ours_keeps_its_node_ports() {
         let wanted = service(&source(), &order());
-        assert_eq!(without_others(&wanted, &wanted), None);
-        let mut shown = wanted.clone();
+        let mut shown = shown(wanted.clone());
+        assert_eq!(without_others(&wanted, &shown), None);
         shown.metadata.resource_version = Some("7".into());
         let ports = shown.spec.as_mut().unwrap().ports.as_mut().unwrap();
         ports.iter_mut().zip(30_000..).for_each(|(port, number)| port.node_port = Some(number));
@@ -255,7 +318,7 @@ mod tests {
         for change in changes {
             let mut service = service(&source(), &order());
             change(service.spec.as_mut().unwrap());
-            assert_eq!(delivery(&service).digest, "", "{:?}", service.spec);
+            assert_eq!(delivery(&shown(service.clone())).digest, "", "{:?}", service.spec);
         }
     }
 }

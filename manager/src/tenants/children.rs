@@ -26,8 +26,8 @@ pub(super) fn namespace(tenant: &str) -> Namespace {
 }
 
 /// Whether a namespace is this tenant's.
-pub(super) fn is_ours(namespace: &Namespace, tenant: &str) -> bool {
-    namespace.metadata.labels.as_ref().and_then(|labels| labels.get(TENANT_LABEL)).is_some_and(|name| name == tenant)
+pub(super) fn is_ours(namespace: &ObjectMeta, tenant: &str) -> bool {
+    namespace.labels.as_ref().and_then(|labels| labels.get(TENANT_LABEL)).is_some_and(|name| name == tenant)
 }
 
 /// The metadata of everything of ours in a tenant's namespace: all is called `agent`.
@@ -223,8 +223,8 @@ mod tests {
 
     #[test]
     fn a_namespace_without_our_label_is_not_ours() {
-        assert!(is_ours(&namespace("shop"), "shop"));
-        assert!(!is_ours(&namespace("shop"), "other"));
-        assert!(!is_ours(&Namespace::default(), "shop"));
+        assert!(is_ours(&namespace("shop").metadata, "shop"));
+        assert!(!is_ours(&namespace("shop").metadata, "other"));
+        assert!(!is_ours(&ObjectMeta::default(), "shop"));
     }
 }

@@ -12,8 +12,9 @@ use k8s_openapi::api::core::v1::{Secret, ServiceAccount};
 use k8s_openapi::apimachinery::pkg::apis::meta::v1::{ObjectMeta, Time};
 use k8s_openapi::jiff::Timestamp;
 use kube::api::{Patch, PatchParams, PostParams};
-use kube::{Api, Client};
+use kube::{Api, Client, Resource};
 use nave_api::names::{AGENT, KUBECONFIG_KEY, MANAGER_MANAGER, tenant_namespace};
+use nave_watch::Metadata;
 use serde_json::json;
 
 use super::Settings;
@@ -76,9 +77,9 @@ pub(super) fn hub_mark(settings: &Settings) -> String {
 
 /// What the Secret says, asked of the API.
 pub(super) async fn present(client: &Client, tenant: &str) -> Result<Option<Issued>, Error> {
-    let secrets: Api<Secret> = Api::namespaced(client.clone(), &tenant_namespace(tenant));
-    let secret = call_if_there("look for the credential", secrets.get_metadata(AGENT)).await?;
-    Ok(secret.and_then(|secret| Issued::read(&secret.metadata)))
+    let secrets: Api<Metadata<Secret>> = Api::namespaced(client.clone(), &tenant_namespace(tenant));
+    let secret = call_if_there("look for the credential", secrets.get(AGENT)).await?;
+    Ok(secret.and_then(|secret| Issued::read(secret.meta())))
 }
 
 /// Makes a credential: the Secret first, so that the token's life is bound to it.
@@ -89,7 +90,7 @@ pub(super) async fn issue(
     account_uid: &str,
 ) -> Result<Issued, Error> {
     let namespace = tenant_namespace(tenant);
-    let secrets: Api<Secret> = Api::namespaced(client.clone(), &namespace);
+    let secrets: Api<Metadata<Secret>> = Api::namespaced(client.clone(), &namespace);
     let uid = secret_uid(&secrets, tenant).await?;
     let accounts: Api<ServiceAccount> = Api::namespaced(client.clone(), &namespace);
     let (token, expires) = token(&accounts, &uid, settings.token_life).await?;
@@ -108,17 +109,17 @@ pub(super) async fn issue(
 }
 
 /// The Secret's uid; an empty Secret is made where there is none.
-async fn secret_uid(secrets: &Api<Secret>, tenant: &str) -> Result<String, Error> {
-    let present = call_if_there("look for the credential", secrets.get_metadata(AGENT)).await?;
-    let metadata = if let Some(secret) = present {
-        secret.metadata
+async fn secret_uid(secrets: &Api<Metadata<Secret>>, tenant: &str) -> Result<String, Error> {
+    let present = call_if_there("look for the credential", secrets.get(AGENT)).await?;
+    let secret = if let Some(secret) = present {
+        secret
     } else {
         // Applied, not posted: only so may the right to create name the object.
         let empty = Secret { metadata: children::metadata(tenant), ..Secret::default() };
         let apply = PatchParams::apply(MANAGER_MANAGER).force();
-        call("make room for the credential", secrets.patch(AGENT, &apply, &Patch::Apply(&empty))).await?.metadata
+        call("make room for the credential", secrets.patch(AGENT, &apply, &Patch::Apply(&empty))).await?
     };
-    metadata.uid.ok_or(Error::Answer { act: "make room for the credential", lacks: "a uid" })
+    secret.meta().uid.clone().ok_or(Error::Answer { act: "make room for the credential", lacks: "a uid" })
 }
 
 async fn token(accounts: &Api<ServiceAccount>, secret: &str, life: Duration) -> Result<(String, Timestamp), Error> {

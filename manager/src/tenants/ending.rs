@@ -11,11 +11,11 @@ use k8s_openapi::api::rbac::v1::{Role, RoleBinding};
 use k8s_openapi::apimachinery::pkg::apis::meta::v1::ObjectMeta;
 use k8s_openapi::jiff::Timestamp;
 use kube::api::{DeleteParams, ListParams, Patch, PatchParams, Preconditions};
-use kube::core::PartialObjectMeta;
 use kube::runtime::controller::Action;
 use kube::{Api, Client, Resource, ResourceExt};
 use nave_api::names::{AGENT, TENANT_FINALIZER, tenant_namespace};
 use nave_api::{HTTPLoadBalancer, IPAllocation, NodeSet, TCPLoadBalancer, Tenant};
+use nave_watch::{Decoded, Metadata};
 use serde::de::DeserializeOwned;
 use serde_json::json;
 
@@ -47,14 +47,14 @@ pub(super) async fn end(tenant: &Tenant, keeper: &Keeper) -> Result<Action, Erro
 async fn clear(tenant: &Tenant, keeper: &Keeper) -> Result<Option<&'static str>, Error> {
     let name = tenant.name_any();
     let namespace = tenant_namespace(&name);
-    let namespaces: Api<Namespace> = Api::all(keeper.client.clone());
+    let namespaces: Api<Metadata<Namespace>> = Api::all(keeper.client.clone());
     let Some(present) = call_if_there("look for the namespace", namespaces.get(&namespace)).await? else {
         return addresses(&keeper.client, &namespace).await;
     };
-    if !children::is_ours(&present, &name) {
+    if !children::is_ours(present.meta(), &name) {
         return vacate(&name, keeper).await;
     }
-    if present.metadata.deletion_timestamp.is_some() {
+    if present.meta().deletion_timestamp.is_some() {
         return Ok(Some("the namespace is being deleted by the API's own controllers"));
     }
     apply_role(keeper, &name, &children::role_at_the_end(&name)).await?;
@@ -62,11 +62,11 @@ async fn clear(tenant: &Tenant, keeper: &Keeper) -> Result<Option<&'static str>,
         return Ok(Some(waits));
     }
     let gone = DeleteParams::default();
-    let bindings: Api<RoleBinding> = Api::namespaced(keeper.client.clone(), &namespace);
+    let bindings: Api<Metadata<RoleBinding>> = Api::namespaced(keeper.client.clone(), &namespace);
     call_if_there("delete the agent's binding", bindings.delete(AGENT, &gone)).await?;
-    let accounts: Api<ServiceAccount> = Api::namespaced(keeper.client.clone(), &namespace);
+    let accounts: Api<Metadata<ServiceAccount>> = Api::namespaced(keeper.client.clone(), &namespace);
     call_if_there("delete the agent's account", accounts.delete(AGENT, &gone)).await?;
-    call_if_same("delete the namespace", namespaces.delete(&namespace, &exactly(&present.metadata))).await?;
+    call_if_same("delete the namespace", namespaces.delete(&namespace, &exactly(present.meta()))).await?;
     Ok(Some("the namespace is being deleted by the API's own controllers"))
 }
 
@@ -108,7 +108,7 @@ where
     K: Resource<DynamicType = (), Scope = NamespaceResourceScope> + Clone + DeserializeOwned + Debug,
 {
     let Some(seen) = seen else { return Ok(true) };
-    let objects: Api<K> = Api::namespaced(client.clone(), namespace);
+    let objects: Api<Metadata<K>> = Api::namespaced(client.clone(), namespace);
     call_if_same(act, objects.delete(AGENT, &exactly(&seen))).await.map(|answer| answer.is_some())
 }
 
@@ -140,14 +140,14 @@ async fn sweep<K>(client: &Client, namespace: &str) -> Result<bool, Error>
 where
     K: Resource<DynamicType = (), Scope = NamespaceResourceScope> + Clone + DeserializeOwned + Debug,
 {
-    let objects: Api<K> = Api::namespaced(client.clone(), namespace);
-    let any = |list: &kube::api::ObjectList<PartialObjectMeta<K>>| !list.items.is_empty();
+    let objects: Api<Metadata<K>> = Api::namespaced(client.clone(), namespace);
+    let any = |list: &kube::api::ObjectList<Metadata<K>>| !list.items.is_empty();
     let one = ListParams::default().limit(1);
-    if !any(&call("look for intents", objects.list_metadata(&one)).await?) {
+    if !any(&call("look for intents", objects.list(&one)).await?) {
         return Ok(false);
     }
     call("delete the intents", objects.delete_collection(&DeleteParams::default(), &ListParams::default())).await?;
-    Ok(any(&call("look for intents", objects.list_metadata(&one)).await?))
+    Ok(any(&call("look for intents", objects.list(&one)).await?))
 }
 
 /// Waits for the manager's other rooms to release the addresses. Who has which address is a long list: as long as some are
@@ -159,9 +159,14 @@ async fn addresses(client: &Client, namespace: &str) -> Result<Option<&'static s
 }
 
 async fn holds(client: &Client, namespace: &str, how: ListParams) -> Result<bool, Error> {
-    let allocations: Api<IPAllocation> = Api::all(client.clone());
+    let allocations: Api<Decoded<IPAllocation>> = Api::all(client.clone());
     let all = call("look for the tenant's addresses", allocations.list(&how)).await?;
-    Ok(all.items.iter().any(|one| one.spec.owners.iter().any(|owner| owner.namespace == namespace)))
+    // An allocation that cannot be read is released when it can: its owner will be gone by then.
+    Ok(all
+        .items
+        .into_iter()
+        .filter_map(Decoded::readable)
+        .any(|one| one.spec.owners.iter().any(|owner| owner.namespace == namespace)))
 }
 
 /// Takes our finalizer off; whether that could be done. The resourceVersion makes sure that it is the one object and the
@@ -169,7 +174,7 @@ async fn holds(client: &Client, namespace: &str, how: ListParams) -> Result<bool
 async fn finish(client: &Client, tenant: &Tenant) -> Result<bool, Error> {
     let others: Vec<&String> = tenant.finalizers().iter().filter(|one| *one != TENANT_FINALIZER).collect();
     let patch = json!({"metadata": {"finalizers": others, "resourceVersion": tenant.metadata.resource_version}});
-    let tenants: Api<Tenant> = Api::all(client.clone());
+    let tenants: Api<Metadata<Tenant>> = Api::all(client.clone());
     let name = tenant.name_any();
     call_if_same("let the Tenant go", tenants.patch(&name, &PatchParams::default(), &Patch::Merge(&patch)))
         .await

@@ -8,8 +8,9 @@ use futures::StreamExt;
 use k8s_openapi::apiextensions_apiserver::pkg::apis::apiextensions::v1::CustomResourceDefinition;
 use k8s_openapi::jiff::Timestamp;
 use kube::runtime::controller::{Action, Config, Error as Trouble};
-use kube::{Api, Client, ResourceExt};
+use kube::{Api, Client, Resource, ResourceExt};
 use nave_api::Tenant;
+use nave_watch::Metadata;
 use tokio::sync::OnceCell;
 
 use super::Settings;
@@ -18,6 +19,7 @@ use super::children::INTENTS;
 use super::heartbeat::Heard;
 use super::reconcile;
 use super::view::View;
+use crate::watch::Watches;
 
 /// Tenants that are seen to at once; one tenant is never seen to twice at once.
 const CONCURRENCY: u16 = 16;
@@ -81,12 +83,11 @@ impl Keeper {
     /// When the youngest of the kinds that a quota counts was installed; asked once.
     pub(super) async fn kinds_born(&self) -> Result<Timestamp, Error> {
         let ask = || async {
-            let kinds: Api<CustomResourceDefinition> = Api::all(self.client.clone());
+            let kinds: Api<Metadata<CustomResourceDefinition>> = Api::all(self.client.clone());
             let mut youngest = Timestamp::MIN;
             for (plural, _) in INTENTS {
-                let kind =
-                    call("look how old our kinds are", kinds.get_metadata(&format!("{plural}.nave.dev"))).await?;
-                youngest = youngest.max(kind.metadata.creation_timestamp.map_or(Timestamp::MIN, |time| time.0));
+                let kind = call("look how old our kinds are", kinds.get(&format!("{plural}.nave.dev"))).await?;
+                youngest = youngest.max(kind.meta().creation_timestamp.as_ref().map_or(Timestamp::MIN, |time| time.0));
             }
             Ok(youngest)
         };
@@ -133,11 +134,11 @@ impl Keeper {
 }
 
 /// Sees to every tenant for as long as it is polled.
-pub(super) async fn keep(client: &Client, settings: &Settings) {
-    let (view, controller) = View::open(client);
+pub(super) async fn keep(watches: &Watches, settings: &Settings) {
+    let (view, controller) = View::open(watches);
     let memory = Mutex::new(BTreeMap::new());
     let keeper = Arc::new(Keeper {
-        client: client.clone(),
+        client: watches.client().clone(),
         settings: settings.clone(),
         view,
         synced: OnceCell::new(),

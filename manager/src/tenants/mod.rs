@@ -22,9 +22,10 @@ mod view;
 
 use std::time::Duration;
 
-use kube::Client;
 use tokio::sync::watch;
 use tokio_util::sync::CancellationToken;
+
+use crate::watch::Watches;
 
 /// How long a credential lives: long enough for an agent that was off over a weekend. `nave-agents-tokens` says it, too.
 const TOKEN_LIFE: Duration = Duration::from_hours(7 * 24);
@@ -54,7 +55,7 @@ impl Settings {
 
 /// Keeps the rooms of all tenants whenever we lead, until the shutdown.
 pub(crate) async fn run(
-    client: Client,
+    watches: Watches,
     mut leader: watch::Receiver<bool>,
     settings: Settings,
     shutdown: CancellationToken,
@@ -71,7 +72,7 @@ pub(crate) async fn run(
         tokio::select! {
             () = shutdown.cancelled() => return,
             _ = async { leader.wait_for(|leads| !*leads).await.map(drop) } => {}
-            () = keep::keep(&client, &settings) => {}
+            () = keep::keep(&watches, &settings) => {}
         }
     }
 }

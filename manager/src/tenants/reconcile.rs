@@ -13,6 +13,7 @@ use kube::runtime::controller::Action;
 use kube::{Api, Resource, ResourceExt};
 use nave_api::Tenant;
 use nave_api::names::{AGENT, MANAGER_MANAGER, TENANT_FINALIZER, tenant_namespace};
+use nave_watch::{Decoded, Metadata};
 use serde::Serialize;
 use serde::de::DeserializeOwned;
 use serde_json::json;
@@ -121,7 +122,7 @@ async fn hold(tenant: &Tenant, keeper: &Keeper) -> Result<(), Error> {
     let mut finalizers = tenant.finalizers().to_vec();
     finalizers.push(TENANT_FINALIZER.to_owned());
     let patch = json!({"metadata": {"finalizers": finalizers, "resourceVersion": tenant.metadata.resource_version}});
-    let tenants: Api<Tenant> = Api::all(keeper.client.clone());
+    let tenants: Api<Metadata<Tenant>> = Api::all(keeper.client.clone());
     let name = tenant.name_any();
     call_if_same("hold the Tenant", tenants.patch(&name, &PatchParams::default(), &Patch::Merge(&patch)))
         .await
@@ -130,20 +131,21 @@ async fn hold(tenant: &Tenant, keeper: &Keeper) -> Result<(), Error> {
 
 /// Finds or makes the namespace. It is created, never applied: what exists without our label is not ours.
 async fn home(tenant: &str, room: &Room, keeper: &Keeper) -> Result<Home, Error> {
-    let namespaces: Api<Namespace> = Api::all(keeper.client.clone());
+    let namespaces: Api<Decoded<Namespace>> = Api::all(keeper.client.clone());
     let name = tenant_namespace(tenant);
     let present = match &room.namespace {
-        Some(seen) => Some(seen.as_ref().clone()),
-        None => call_if_there("look for the namespace", namespaces.get(&name)).await?,
+        Some(seen) => Some(seen.metadata.clone()),
+        None => call_if_there("look for the namespace", namespaces.get(&name)).await?.map(|found| found.meta().clone()),
     };
     let Some(present) = present else {
-        call("make the namespace", namespaces.create(&PostParams::default(), &children::namespace(tenant))).await?;
+        let wanted = Decoded::Object(children::namespace(tenant));
+        call("make the namespace", namespaces.create(&PostParams::default(), &wanted)).await?;
         return Ok(Home::New);
     };
     if !children::is_ours(&present, tenant) {
         return Ok(Home::Foreign);
     }
-    if present.metadata.deletion_timestamp.is_some() {
+    if present.deletion_timestamp.is_some() {
         return Ok(Home::Ending);
     }
     Ok(Home::Ours)
@@ -163,13 +165,13 @@ async fn is_void(tenant: &Tenant, room: &Room, keeper: &Keeper) -> Result<bool, 
         return Ok(false);
     }
     let namespace = tenant_namespace(&tenant.name_any());
-    let accounts: Api<ServiceAccount> = Api::namespaced(keeper.client.clone(), &namespace);
-    let secrets: Api<Secret> = Api::namespaced(keeper.client.clone(), &namespace);
+    let accounts: Api<Metadata<ServiceAccount>> = Api::namespaced(keeper.client.clone(), &namespace);
+    let secrets: Api<Metadata<Secret>> = Api::namespaced(keeper.client.clone(), &namespace);
     // The view may be behind what we wrote ourselves.
-    let has_account = room.account.is_some()
-        || call_if_there("look for the agent's account", accounts.get_metadata(AGENT)).await?.is_some();
+    let has_account =
+        room.account.is_some() || call_if_there("look for the agent's account", accounts.get(AGENT)).await?.is_some();
     let has_secret =
-        room.secret.is_some() || call_if_there("look for the credential", secrets.get_metadata(AGENT)).await?.is_some();
+        room.secret.is_some() || call_if_there("look for the credential", secrets.get(AGENT)).await?.is_some();
     Ok(!(has_account && has_secret))
 }
 
@@ -214,7 +216,8 @@ async fn bind(tenant: &str, room: &Room, keeper: &Keeper) -> Result<(), Error> {
     match room.binding.as_deref() {
         Some(present) if children::same_binding(present, &wanted) => return Ok(()),
         Some(present) if present.role_ref != wanted.role_ref => {
-            let bindings: Api<RoleBinding> = Api::namespaced(keeper.client.clone(), &tenant_namespace(tenant));
+            let bindings: Api<Metadata<RoleBinding>> =
+                Api::namespaced(keeper.client.clone(), &tenant_namespace(tenant));
             call_if_there("delete a binding to another role", bindings.delete(AGENT, &DeleteParams::default())).await?;
         }
         Some(_) | None => {}
@@ -226,7 +229,7 @@ async fn apply<K>(keeper: &Keeper, tenant: &str, act: &'static str, wanted: &K) 
 where
     K: Resource<DynamicType = (), Scope = NamespaceResourceScope> + Clone + Debug + Serialize + DeserializeOwned,
 {
-    let api: Api<K> = Api::namespaced(keeper.client.clone(), &tenant_namespace(tenant));
+    let api: Api<Metadata<K>> = Api::namespaced(keeper.client.clone(), &tenant_namespace(tenant));
     let parameters = PatchParams::apply(MANAGER_MANAGER).force();
     call(act, api.patch(AGENT, &parameters, &Patch::Apply(wanted))).await.map(drop)
 }

@@ -10,6 +10,7 @@ use nave_api::condition::{self, ConditionType, Verdict};
 use nave_api::names::{AGENT, KUBECONFIG_KEY, tenant_namespace};
 use nave_api::tenant::{AgentStatus, Credential};
 use nave_api::{Condition, Tenant, TenantStatus};
+use nave_watch::Metadata;
 use serde_json::json;
 
 use super::call::{Error, call_if_there};
@@ -94,7 +95,7 @@ impl Ours {
             "metadata": {"uid": tenant.metadata.uid},
             "status": without_nulls(json!({"namespace": namespace, "credential": credential, "agent": agent, "conditions": conditions})),
         });
-        let tenants: Api<Tenant> = Api::all(client.clone());
+        let tenants: Api<Metadata<Tenant>> = Api::all(client.clone());
         let apply = PatchParams::apply(FIELD_MANAGER).force();
         let name = tenant.name_any();
         call_if_there("write the status of a Tenant", tenants.patch_status(&name, &apply, &Patch::Apply(&status)))

@@ -8,16 +8,17 @@ use k8s_openapi::api::coordination::v1::Lease;
 use k8s_openapi::api::core::v1::{Namespace, ResourceQuota, Secret, ServiceAccount};
 use k8s_openapi::api::rbac::v1::{Role, RoleBinding};
 use kube::api::PartialObjectMeta;
+use kube::core::ObjectMeta;
 use kube::runtime::reflector::{ObjectRef, Store, store};
 use kube::runtime::watcher::{self, Config, Event};
 use kube::runtime::{WatchStreamExt, controller::Controller};
-use kube::{Api, Client, Resource, ResourceExt};
-use nave_api::Tenant;
+use kube::{Api, Resource, ResourceExt};
 use nave_api::names::{AGENT, TENANT_LABEL, tenant_namespace, tenant_of};
-use nave_watch::anew;
+use nave_api::{Tenant, TenantSpec};
+use nave_watch::{Decoded, Unreadable};
 use serde::de::DeserializeOwned;
 
-use crate::watch::waits;
+use crate::watch::Watches;
 
 /// The latest of everything that the tenants' rooms are made of.
 pub(super) struct View {
@@ -43,19 +44,19 @@ pub(super) struct Room {
 
 impl View {
     /// Watches everything; a change touches the tenant that it belongs to.
-    pub(super) fn open(client: &Client) -> (Self, Controller<Tenant>) {
-        let (tenants, stream) = follow::<Tenant>(client, Config::default());
+    pub(super) fn open(watches: &Watches) -> (Self, Controller<Tenant>) {
+        let (tenants, stream) = follow::<Tenant>(watches, Config::default(), ending);
         let controller = Controller::for_stream(stream, tenants);
         let labelled = || Config::default().labels(TENANT_LABEL);
         let named = || Config::default().fields(&format!("metadata.name={AGENT}"));
-        let (namespaces, stream) = follow(client, labelled());
+        let (namespaces, stream) = follow(watches, labelled(), named_only);
         let controller = controller.watches_stream(stream, |namespace: Namespace| tenant(&namespace.name_any()));
-        let (accounts, controller) = watch(client, named(), controller);
-        let (roles, controller) = watch(client, named(), controller);
-        let (bindings, controller) = watch(client, named(), controller);
-        let (quotas, controller) = watch(client, named(), controller);
-        let (secrets, controller) = watch(client, named(), controller);
-        let (leases, controller) = watch(client, named(), controller);
+        let (accounts, controller) = watch(watches, named(), controller);
+        let (roles, controller) = watch(watches, named(), controller);
+        let (bindings, controller) = watch(watches, named(), controller);
+        let (quotas, controller) = watch(watches, named(), controller);
+        let (secrets, controller) = watch(watches, named(), controller);
+        let (leases, controller) = watch(watches, named(), controller);
         (Self { namespaces, accounts, roles, bindings, quotas, secrets, leases }, controller)
     }
 
@@ -96,26 +97,71 @@ fn tenant(namespace: &str) -> Option<ObjectRef<Tenant>> {
     tenant_of(namespace).map(ObjectRef::new)
 }
 
-fn watch<K>(client: &Client, config: Config, controller: Controller<Tenant>) -> (Store<K>, Controller<Tenant>)
+fn watch<K>(watches: &Watches, config: Config, controller: Controller<Tenant>) -> (Store<K>, Controller<Tenant>)
 where
     K: Resource<DynamicType = ()> + Clone + Debug + DeserializeOwned + Send + Sync + 'static,
 {
-    let (reader, stream) = follow(client, config);
+    let (reader, stream) = follow(watches, config, |_| None);
     (reader, controller.watches_stream(stream, |object: K| tenant(&object.namespace().unwrap_or_default())))
 }
 
-/// A store of a kind, and the stream that fills it and names what was touched.
-fn follow<K>(client: &Client, config: Config) -> (Store<K>, impl Stream<Item = watcher::Result<K>> + Send + 'static)
+/// A Tenant that cannot be read is seen to only when it is to end: that takes no more than its metadata.
+fn ending(unreadable: ObjectMeta) -> Option<Tenant> {
+    unreadable.deletion_timestamp.as_ref()?;
+    Some(Tenant { metadata: unreadable, spec: TenantSpec::default(), status: None })
+}
+
+/// Of a namespace nothing counts but its metadata.
+fn named_only(unreadable: ObjectMeta) -> Option<Namespace> {
+    Some(Namespace { metadata: unreadable, ..Namespace::default() })
+}
+
+/// A store of a kind, and the stream that fills it and names what was touched. An object that cannot be read is what `instead`
+/// makes of its metadata, else what it was last.
+fn follow<K>(
+    watches: &Watches,
+    config: Config,
+    instead: fn(ObjectMeta) -> Option<K>,
+) -> (Store<K>, impl Stream<Item = watcher::Result<K>> + Send + 'static)
 where
     K: Resource<DynamicType = ()> + Clone + Debug + DeserializeOwned + Send + Sync + 'static,
 {
     let (reader, writer) = store();
-    // A connection that was dropped silently is noticed within a minute.
-    let stream = anew(Api::<K>::all(client.clone()), config.timeout(60), waits())
-        .modify(|object| object.meta_mut().managed_fields = None)
-        .reflect(writer);
+    let events = watches.interrupted(Api::<Decoded<K>>::all(watches.client().clone()), config);
+    let stream = readable(events, reader.clone(), instead).reflect(writer);
     let stream = touched(stream, reader.clone());
     (reader, stream.boxed())
+}
+
+/// The events with objects that can be read, or could be when they were seen last.
+fn readable<K>(
+    events: impl Stream<Item = watcher::Result<Event<Decoded<K>>>> + Send,
+    known: Store<K>,
+    instead: fn(ObjectMeta) -> Option<K>,
+) -> impl Stream<Item = watcher::Result<Event<K>>> + Send
+where
+    K: Resource<DynamicType = ()> + Clone + Send + Sync + 'static,
+{
+    let last = move |metadata: ObjectMeta| {
+        let at = ObjectRef::new(metadata.name.as_deref().unwrap_or_default());
+        let at = metadata.namespace.iter().fold(at, |at, namespace| at.within(namespace));
+        instead(metadata).or_else(|| known.get(&at).map(|known| known.as_ref().clone()))
+    };
+    let read = move |object: Decoded<K>| match object {
+        Decoded::Object(object) => Some(object),
+        Decoded::Unreadable(Unreadable { metadata, why: _ }) => last(metadata),
+    };
+    events.filter_map(move |event| {
+        let event = match event {
+            Ok(Event::Init) => Some(Ok(Event::Init)),
+            Ok(Event::InitApply(object)) => read(object).map(|object| Ok(Event::InitApply(object))),
+            Ok(Event::InitDone) => Some(Ok(Event::InitDone)),
+            Ok(Event::Apply(object)) => read(object).map(|object| Ok(Event::Apply(object))),
+            Ok(Event::Delete(object)) => read(object).map(|object| Ok(Event::Delete(object))),
+            Err(error) => Some(Err(error)),
+        };
+        std::future::ready(event)
+    })
 }
 
 /// What changed: one object, or with a whole list all that was known before it and all that is known now. What has gone while

@@ -16,7 +16,7 @@ use tokio::sync::watch;
 use crate::identity::Peer;
 use crate::protocol::{Patience, Quarantine};
 use crate::report::{Event, Observer, Report};
-use crate::store::Store;
+use crate::store::{Keep, Store};
 
 pub use accept::{Connection, ServeError, TlsSource};
 pub use service::Ads;
@@ -48,10 +48,17 @@ pub struct Server {
     shared: Arc<Shared>,
 }
 
+/// The fleets, and what the clients of all of them keep.
+#[derive(Default)]
+struct Fleets {
+    stores: BTreeMap<Arc<str>, Store>,
+    keep: Keep,
+}
+
 struct Shared {
     settings: Settings,
     observer: Box<dyn Observer>,
-    fleets: Mutex<BTreeMap<Arc<str>, Store>>,
+    fleets: Mutex<Fleets>,
     /// What each node refused; it outlives the node's streams.
     quarantines: Mutex<BTreeMap<Node, Arc<Mutex<Quarantine>>>>,
     streams: AtomicU64,
@@ -79,10 +86,22 @@ impl Server {
     /// The store of a fleet; empty and closed when it is asked for the first time.
     pub fn fleet(&self, name: &str) -> Store {
         let mut fleets = self.shared.fleets.lock().unwrap_or_else(PoisonError::into_inner);
-        if let Some(store) = fleets.get(name) {
+        if let Some(store) = fleets.stores.get(name) {
             return store.clone();
         }
-        fleets.entry(name.into()).or_default().clone()
+        let store = Store::default();
+        store.keep(fleets.keep.clone());
+        fleets.stores.insert(name.into(), store.clone());
+        store
+    }
+
+    /// From now on the clients of all fleets keep these though no fleet has them; see [`Keep`].
+    pub fn keep(&self, keep: &Keep) {
+        let mut fleets = self.shared.fleets.lock().unwrap_or_else(PoisonError::into_inner);
+        fleets.keep = keep.clone();
+        for store in fleets.stores.values() {
+            store.keep(keep.clone());
+        }
     }
 
     /// The discovery service, to be added to any router of tonic's. It finds the [`Peer`] in the request's extensions.

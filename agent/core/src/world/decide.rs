@@ -1,10 +1,10 @@
 //! What is to be done about one Service, and about the nodes. Knows the world as it is; changes only what has been told.
 
-use std::collections::BTreeSet;
+use std::collections::{BTreeMap, BTreeSet};
 
 use k8s_openapi::api::core::v1::Service;
 use kube::ResourceExt;
-use nave_api::{NodeSet, NodeSetSpec, TCPLoadBalancer, names};
+use nave_api::{NodeSet, NodeSetSpec, TCPLoadBalancer, names, node_set};
 
 use super::{Decision, Plan, Step, Target, Work, World, hub_key};
 use crate::backends::{self, Mode, Ways};
@@ -28,13 +28,16 @@ impl World {
     }
 
     fn nodes_step(&mut self) -> Option<Step> {
-        let spec = NodeSetSpec { nodes: self.nodes.values().cloned().collect() };
-        let present = self.node_sets.find(&hub_key(names::DEFAULT_NODE_SET));
+        let key = hub_key(names::DEFAULT_NODE_SET);
+        let present = self.node_sets.find(&key);
+        let spec = NodeSetSpec { nodes: self.nodes_wanted(present) };
         let there = self.tenancy == Tenancy::There;
         if self.policy.leaving {
             return present.filter(|_| there).map(|_| Step::DeleteNodes);
         }
-        let key = hub_key(names::DEFAULT_NODE_SET);
+        if self.node_sets.unreadable(&key).is_some() {
+            return None;
+        }
         let same = present.is_some_and(|present| {
             present.spec == spec || self.asked_nodes.is_done(&key, &spec, present.metadata.generation)
         });
@@ -45,11 +48,33 @@ impl World {
         Some(Step::ApplyNodes(Box::new(NodeSet::new(names::DEFAULT_NODE_SET, spec))))
     }
 
+    /// The nodes that get traffic. What is in the hub of a node that we have never been able to read stays.
+    fn nodes_wanted(&self, present: Option<&NodeSet>) -> Vec<node_set::Node> {
+        let unknown = |name: &String| self.unreadable_nodes.contains(name) && !self.nodes.contains_key(name);
+        let there = present.into_iter().flat_map(|present| &present.spec.nodes);
+        let kept = there.filter(|node| unknown(&node.name)).map(|node| (node.name.clone(), node.clone()));
+        let all: BTreeMap<String, node_set::Node> = self.nodes.clone().into_iter().chain(kept).collect();
+        all.into_values().collect()
+    }
+
     fn decide_service(&mut self, key: &Key) -> Decision {
+        let unreadable = self.services.unreadable(key).is_some();
         let Some(service) = self.services.find(key).cloned() else {
+            let nothing = Decision { plan: Plan::InTurn(Vec::new()), notices: Vec::new() };
+            if unreadable {
+                return nothing;
+            }
             self.forget(key);
-            return Decision { plan: self.clean_up(key), notices: Vec::new() };
+            return Decision { plan: self.clean_up(key), ..nothing };
         };
+        let mut decision = self.decide_on(key, service);
+        if unreadable {
+            decision.plan.leave_spoke_alone();
+        }
+        decision
+    }
+
+    fn decide_on(&mut self, key: &Key, service: Service) -> Decision {
         let going = self.policy.leaving || ownership::is_deleted(&service);
         let claim = if going { Claim::None } else { ownership::claim(&service, &self.policy) };
         let mode = match claim {
@@ -60,8 +85,13 @@ impl World {
             Claim::Whole(mode) | Claim::Beside(mode) => mode,
         };
         self.want_names(key, &service, mode);
-        let (intent, mut problems) = intent::intent(&service, mode, &self.ways(key));
+        let (mut intent, mut problems) = intent::intent(&service, mode, &self.ways(key));
+        self.keep_unknown_backends(key, intent.as_mut());
         let plan = match intent {
+            Some(_) if self.tenancy == Tenancy::There && self.unreadable_intent(key).is_some() => {
+                problems.extend(self.unreadable_intent(key).map(|why| Problem::UnreadableIntent { why }));
+                Plan::Together(self.verdict(key, &service, &problems, true).into_iter().collect())
+            }
             Some(intent) if self.tenancy == Tenancy::There => {
                 let (mut steps, current) = self.keep(key, &service, intent);
                 let cloud = claim == Claim::Whole(mode) && ownership::is_held_by_cloud(&service);
@@ -82,6 +112,14 @@ impl World {
         };
         let uid = service.uid().unwrap_or_default();
         Decision { plan, notices: self.tell(key, &uid, problems) }
+    }
+
+    /// While a slice of the Service was never read, the hub keeps the backends that it has.
+    fn keep_unknown_backends(&self, key: &Key, wanted: Option<&mut TCPLoadBalancer>) {
+        let Some(present) = self.intent_of(key).filter(|_| !self.endpoints.are_known(key)) else { return };
+        if let Some(wanted) = wanted {
+            wanted.spec.backends = present.spec.backends.clone();
+        }
     }
 
     /// Nothing of it is ours.
@@ -247,6 +285,11 @@ impl World {
         let labelled = wanted.labels().iter().all(|(name, value)| present.labels().get(name) == Some(value));
         let same = present.spec == wanted.spec || self.asked.is_done(key, &wanted.spec, present.metadata.generation);
         !labelled || !same
+    }
+
+    /// Why the load balancer that stands for a Service cannot be read.
+    fn unreadable_intent(&self, service: &Key) -> Option<String> {
+        self.intents.unreadable(&hub_key(&intent::name(service))).map(str::to_owned)
     }
 
     fn intent_of(&self, service: &Key) -> Option<&TCPLoadBalancer> {

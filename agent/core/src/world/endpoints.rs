@@ -5,13 +5,15 @@ use std::collections::{BTreeMap, BTreeSet};
 use k8s_openapi::api::discovery::v1::EndpointSlice;
 
 use crate::slices::Slice;
-use crate::{Change, Key};
+use crate::{Change, Key, Unreadable, slices};
 
 /// What was seen of `EndpointSlices`.
 #[derive(Debug, Default)]
 pub(super) struct Endpoints {
     slices: BTreeMap<Key, Slice>,
     of: BTreeMap<Key, BTreeSet<Key>>,
+    /// Slices that are there and were never read, and their Services.
+    unknown: BTreeMap<Key, Key>,
     listed: bool,
 }
 
@@ -20,17 +22,36 @@ impl Endpoints {
     pub(super) fn take(&mut self, change: Change<EndpointSlice>) -> BTreeSet<Key> {
         match change {
             Change::Seen(slice) | Change::Answered(slice) => self.put(&Key::of(&slice), Slice::of(&slice)),
-            Change::Gone(slice) => self.put(&Key::of(&slice), None),
-            Change::Listed(all) => {
+            Change::Gone(metadata) => self.put(&Key::of_metadata(&metadata), None),
+            Change::Unreadable(Unreadable { metadata, why: _ }) => {
+                let slice = Key::of_metadata(&metadata);
+                let service = slices::service(&metadata).filter(|_| !self.slices.contains_key(&slice));
+                self.unknown.extend(service.clone().map(|service| (slice, service)));
+                service.into_iter().collect()
+            }
+            Change::Listed { objects, unreadable } => {
                 let mut services: BTreeSet<Key> = std::mem::take(&mut self.of).into_keys().collect();
-                self.slices.clear();
+                let mut before = std::mem::take(&mut self.slices);
+                self.unknown.clear();
                 self.listed = true;
-                for slice in &all {
+                for slice in &objects {
                     services.extend(self.put(&Key::of(slice), Slice::of(slice)));
+                }
+                for unreadable in unreadable {
+                    let key = Key::of_metadata(&unreadable.metadata);
+                    match before.remove(&key) {
+                        Some(known) => services.extend(self.put(&key, Some(known))),
+                        None => services.extend(self.take(Change::Unreadable(unreadable))),
+                    }
                 }
                 services
             }
         }
+    }
+
+    /// Whether all slices of a Service have been read.
+    pub(super) fn are_known(&self, service: &Key) -> bool {
+        !self.unknown.values().any(|of| of == service)
     }
 
     /// The slices of a Service, sorted by name.
@@ -47,11 +68,12 @@ impl Endpoints {
     /// The Services that the slice belonged to and belongs to now, when it says something new.
     fn put(&mut self, key: &Key, new: Option<Slice>) -> BTreeSet<Key> {
         let old = self.slices.remove(key);
-        if old == new {
+        let unknown = self.unknown.remove(key);
+        if old == new && unknown.is_none() {
             self.slices.extend(new.map(|slice| (key.clone(), slice)));
             return BTreeSet::new();
         }
-        let mut services = BTreeSet::new();
+        let mut services: BTreeSet<Key> = unknown.into_iter().collect();
         if let Some(old) = old {
             if let Some(keys) = self.of.get_mut(&old.service) {
                 keys.remove(key);

@@ -13,13 +13,14 @@ use std::net::IpAddr;
 
 use k8s_openapi::api::core::v1::{Node, Service};
 use k8s_openapi::api::discovery::v1::EndpointSlice;
-use kube::{Resource, ResourceExt};
+use k8s_openapi::apimachinery::pkg::apis::meta::v1::ObjectMeta;
+use kube::ResourceExt;
 use nave_api::{NodeSet, NodeSetSpec, TCPLoadBalancer, TCPLoadBalancerSpec, names, node_set};
 
 use crate::backends::Mode;
 use crate::mirror::Mirror;
 use crate::ownership::{self, Claim};
-use crate::{Change, Key, Notice, Policy, Problem, Tenancy, events, intent, nodes};
+use crate::{Change, Key, Notice, Policy, Problem, Tenancy, Unreadable, events, intent, nodes};
 use asked::Asked;
 use contest::Contest;
 use endpoints::Endpoints;
@@ -33,6 +34,8 @@ pub struct World {
     intents: Mirror<TCPLoadBalancer>,
     node_sets: Mirror<NodeSet>,
     nodes: BTreeMap<String, node_set::Node>,
+    /// Those that cannot be read now.
+    unreadable_nodes: BTreeSet<String>,
     nodes_listed: bool,
     endpoints: Endpoints,
     /// Names of clouds' load balancers, and the Services that want them resolved.
@@ -58,6 +61,7 @@ impl World {
             intents: Mirror::default(),
             node_sets: Mirror::default(),
             nodes: BTreeMap::new(),
+            unreadable_nodes: BTreeSet::new(),
             nodes_listed: false,
             endpoints: Endpoints::default(),
             names: BTreeMap::new(),
@@ -73,24 +77,24 @@ impl World {
 
     /// Takes in what was seen of the spoke's Services.
     pub fn see_service(&mut self, change: Change<Service>) -> Touched {
-        let listed = matches!(change, Change::Listed(_));
-        let keys = self.services.take(change);
+        let listed = is_list(&change);
+        let keys = self.services.take(self.with_ending(change));
         self.touched(listed, keys.into_iter().map(Work::Service))
     }
 
     /// Takes in what was seen of our load balancers in the hub.
     pub fn see_intent(&mut self, change: Change<TCPLoadBalancer>) -> Touched {
-        let listed = matches!(change, Change::Listed(_));
+        let listed = is_list(&change);
         let notices = if let Change::Seen(intent) = &change { self.notices(intent) } else { Vec::new() };
         let before = if listed { self.subjects() } else { BTreeSet::new() };
-        let gone = if let Change::Gone(intent) = &change { intent::subject(intent) } else { None };
+        let gone = if let Change::Gone(metadata) = &change { self.subject(metadata) } else { None };
         if let Change::Answered(intent) = &change
             && let Some(service) = intent::subject(intent)
         {
             self.refusals.remove(&service);
             self.asked.answered(&service, &intent.spec, intent.metadata.generation);
         }
-        let keys = self.intents.take(change.map(without_namespace));
+        let keys = self.intents.take(change.without_namespace());
         let present = keys.iter().filter_map(|key| self.intents.find(key)).filter_map(intent::subject);
         let subjects: BTreeSet<Key> = present.chain(gone).chain(before).collect();
         Touched { notices, ..self.touched(listed, subjects.into_iter().map(Work::Service)) }
@@ -98,25 +102,31 @@ impl World {
 
     /// Takes in what was seen of our nodes in the hub.
     pub fn see_node_set(&mut self, change: Change<NodeSet>) -> Touched {
-        let listed = matches!(change, Change::Listed(_));
+        let listed = is_list(&change);
         if let Change::Answered(nodes) = &change {
             self.asked_nodes.answered(&hub_key(&nodes.name_any()), &nodes.spec, nodes.metadata.generation);
         }
-        let keys = self.node_sets.take(change.map(without_namespace));
+        let keys = self.node_sets.take(change.without_namespace());
         let ours = keys.iter().any(|key| key.name == names::DEFAULT_NODE_SET);
         self.touched(listed, ours.then_some(Work::NodeSet).into_iter())
     }
 
     /// Takes in what was seen of the spoke's nodes.
     pub fn see_node(&mut self, change: Change<Node>) -> Touched {
-        let listed = matches!(change, Change::Listed(_));
+        let listed = is_list(&change);
         match change {
             Change::Seen(node) | Change::Answered(node) => self.put_node(&node),
-            Change::Gone(node) => drop(self.nodes.remove(&node.name_any())),
-            Change::Listed(all) => {
-                self.nodes.clear();
+            Change::Gone(metadata) => {
+                let name = metadata.name.unwrap_or_default();
+                self.nodes.remove(&name);
+                self.unreadable_nodes.remove(&name);
+            }
+            Change::Unreadable(Unreadable { metadata, why: _ }) => self.unreadable_nodes.extend(metadata.name),
+            Change::Listed { objects, unreadable } => {
+                self.unreadable_nodes = unreadable.into_iter().filter_map(|node| node.metadata.name).collect();
+                self.nodes.retain(|name, _| self.unreadable_nodes.contains(name));
                 self.nodes_listed = true;
-                for node in &all {
+                for node in &objects {
                     self.put_node(node);
                 }
             }
@@ -126,7 +136,7 @@ impl World {
 
     /// Takes in what was seen of the spoke's EndpointSlices: they matter to Services whose traffic stays on its node.
     pub fn see_slice(&mut self, change: Change<EndpointSlice>) -> Touched {
-        let listed = matches!(change, Change::Listed(_));
+        let listed = is_list(&change);
         let services = self.endpoints.take(change);
         let matter = |key: &Key| self.services.find(key).is_some_and(|service| self.needs_endpoints(service));
         let work: Vec<Work> = services.into_iter().filter(matter).map(Work::Service).collect();
@@ -254,7 +264,28 @@ impl World {
         events::between(old, new.status.as_ref()).into_iter().map(|word| word.on(&key, &uid)).collect()
     }
 
+    /// A Service that is to go is let go, whatever else cannot be read of it.
+    fn with_ending(&self, change: Change<Service>) -> Change<Service> {
+        let going = |of: &Unreadable| self.policy.leaving || of.metadata.deletion_timestamp.is_some();
+        let bare = |of: Unreadable| Service { metadata: of.metadata, ..Service::default() };
+        match change {
+            Change::Unreadable(unreadable) if going(&unreadable) => Change::Seen(bare(unreadable)),
+            Change::Listed { mut objects, unreadable } => {
+                let (going, unreadable): (Vec<_>, Vec<_>) = unreadable.into_iter().partition(going);
+                objects.extend(going.into_iter().map(bare));
+                Change::Listed { objects, unreadable }
+            }
+            other => other,
+        }
+    }
+
+    /// The Service that an intent with these metadata, which was read once, stands for.
+    fn subject(&self, metadata: &ObjectMeta) -> Option<Key> {
+        self.intents.find(&hub_key(metadata.name.as_deref()?)).and_then(intent::subject)
+    }
+
     fn put_node(&mut self, node: &Node) {
+        self.unreadable_nodes.remove(&node.name_any());
         match nodes::backend(node, &self.policy) {
             Some(backend) => drop(self.nodes.insert(backend.name.clone(), backend)),
             None => drop(self.nodes.remove(&node.name_any())),
@@ -267,7 +298,6 @@ fn hub_key(name: &str) -> Key {
     Key { namespace: String::new(), name: name.to_owned() }
 }
 
-fn without_namespace<K: Resource>(mut object: K) -> K {
-    object.meta_mut().namespace = None;
-    object
+fn is_list<K>(change: &Change<K>) -> bool {
+    matches!(change, Change::Listed { .. })
 }

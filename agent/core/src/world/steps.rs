@@ -76,6 +76,17 @@ pub enum Step {
     Delete(String),
 }
 
+impl Step {
+    fn is_in_hub(&self) -> bool {
+        match self {
+            Self::Apply(_) | Self::ApplyNodes(_) | Self::DeleteNodes | Self::Delete(_) => true,
+            Self::Hold(_) | Self::Release(_) | Self::Show(..) | Self::Say(..) | Self::Hush(..) | Self::Confirm(_) => {
+                false
+            }
+        }
+    }
+}
+
 /// What to do.
 #[derive(Clone, Debug, PartialEq)]
 pub enum Plan {
@@ -89,6 +100,13 @@ impl Plan {
     /// Whether there is nothing to do.
     pub fn is_empty(&self) -> bool {
         self.steps().is_empty()
+    }
+
+    /// Takes all steps but those in the hub away.
+    pub(super) fn leave_spoke_alone(&mut self) {
+        match self {
+            Self::Together(steps) | Self::InTurn(steps) => steps.retain(Step::is_in_hub),
+        }
     }
 
     /// The steps, in order.

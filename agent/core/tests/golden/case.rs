@@ -99,11 +99,11 @@ impl Case {
             backends,
             ..default
         });
-        world.see_intent(Change::Listed(self.intents.clone()));
-        world.see_service(Change::Listed(self.services.clone()));
-        world.see_node(Change::Listed(self.nodes.clone()));
-        world.see_slice(Change::Listed(self.slices.clone()));
-        world.see_node_set(Change::Listed(self.node_sets.clone()));
+        world.see_intent(Change::listed(self.intents.clone()));
+        world.see_service(Change::listed(self.services.clone()));
+        world.see_node(Change::listed(self.nodes.clone()));
+        world.see_slice(Change::listed(self.slices.clone()));
+        world.see_node_set(Change::listed(self.node_sets.clone()));
         world.see_tenancy(match self.tenancy.as_str() {
             "" => Tenancy::There,
             "Refused" => Tenancy::Refused,

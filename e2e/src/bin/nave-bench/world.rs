@@ -1,6 +1,8 @@
 //! What an engine is shown in benches: one tenant, one pool, as many load balancers and records as asked for. Knows objects;
 //! measures nothing.
 
+use std::collections::BTreeSet;
+
 use nave_api::names::allocation_name;
 use nave_api::{IPAllocation, IPPool, NodeSet, TCPLoadBalancer, Tenant};
 use nave_manager_core::{Engine, Role, Seen, Settings, Sight, Step, Timestamp};
@@ -42,14 +44,14 @@ pub(crate) fn lists(world: &World) -> Vec<Seen> {
     let owners = own.chain((0..*strangers).map(|n| ("Other", format!("other-{n}"))));
     let allocations = owners.enumerate().map(|(n, (kind, name))| allocation(world.pool, n, kind, &name)).collect();
     vec![
-        Seen::Fleets(Sight::All(Vec::new())),
-        Seen::Tenants(Sight::All(vec![tenant])),
-        Seen::NodeSets(Sight::All(vec![nodes])),
-        Seen::Pools(Sight::All(vec![pool])),
+        Seen::Fleets(Sight::all(Vec::new())),
+        Seen::Tenants(Sight::all(vec![tenant])),
+        Seen::NodeSets(Sight::all(vec![nodes])),
+        Seen::Pools(Sight::all(vec![pool])),
         Seen::HubNetworks(Vec::new()),
-        Seen::Deliveries(Vec::new()),
-        Seen::LoadBalancers(Sight::All(names.iter().map(|name| balancer(name, 2)).collect())),
-        Seen::Allocations(Sight::All(allocations)),
+        Seen::Deliveries { all: Vec::new(), unreadable: BTreeSet::new() },
+        Seen::LoadBalancers(Sight::all(names.iter().map(|name| balancer(name, 2)).collect())),
+        Seen::Allocations(Sight::all(allocations)),
     ]
 }
 

@@ -156,7 +156,11 @@ impl Engine {
     }
 
     fn plan_one(&self, key: &Key, balancer: &TCPLoadBalancer, drafts: &Drafts) -> Plan {
-        let is_stopped = self.entries.get(key).is_none_or(super::serve::Entry::is_stopped);
+        let entry = self.entries.get(key);
+        if entry.is_some_and(|entry| entry.frozen.is_some()) {
+            return Plan { shortage: entry.and_then(|entry| entry.shortage.clone()), ..Plan::default() };
+        }
+        let is_stopped = entry.is_none_or(super::serve::Entry::is_stopped);
         let Some(tenant) = self.world.tenant(&key.namespace).filter(|_| !is_stopped) else {
             let has_none = self.world.records.of(key, uid(&balancer.metadata)).next().is_none();
             return Plan { shortage: has_none.then_some(Shortage::NotAccepted), ..Plan::default() };

@@ -7,6 +7,7 @@ use std::sync::Arc;
 use nave_api::IPAllocation;
 
 use super::orders::Place;
+use super::unreadable::Kind;
 use crate::Key;
 use crate::pool::Spans;
 
@@ -19,6 +20,10 @@ pub(super) struct Dirt {
     pub barred: Spans,
     /// Whether the networks of tenants changed.
     pub networks: bool,
+    /// Whether the allocations changed of which nothing is known.
+    pub unknown_allocations: bool,
+    /// Objects that cannot be read, or could not.
+    pub unreadable: BTreeSet<(Kind, Key)>,
     /// Load balancers to compile.
     pub balancers: BTreeSet<Key>,
     /// Load balancers whose addresses are to be planned.

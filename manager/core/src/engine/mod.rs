@@ -15,6 +15,7 @@ mod serve;
 mod shares;
 mod short;
 mod status;
+mod unreadable;
 mod waiting;
 mod world;
 
@@ -35,6 +36,8 @@ use dirt::Dirt;
 use serve::Entry;
 use shares::Share;
 use short::Short;
+use unreadable::Kept;
+pub use unreadable::Kind;
 use waiting::Waiting;
 use world::World;
 
@@ -59,6 +62,8 @@ pub struct Engine {
     given_up: BTreeMap<Key, BTreeSet<IpAddr>>,
     /// Records whose owner was never seen, and until when it may yet be.
     doubts: BTreeSet<(Timestamp, IpAddr)>,
+    /// What Envoys keep, since nobody can say what becomes of it.
+    kept: Kept,
     said: Said,
     /// As what this was asked to decide last.
     role: Role,
@@ -70,6 +75,7 @@ struct Said {
     pools: Sayings<IPPoolStatus>,
     tenants: Sayings<(Usage, Vec<Condition>)>,
     fleets: Sayings<FleetStatus>,
+    unreadable: unreadable::Reports,
 }
 
 /// What was said of objects of a kind, by name, with the uid of the object: one made later under the name is another one.
@@ -103,6 +109,7 @@ impl Engine {
             return outcome;
         }
         self.role = role;
+        self.refresh_unknown_allocations();
         self.refresh_pools();
         self.refresh_networks();
         self.recall_last_owners();
@@ -113,11 +120,13 @@ impl Engine {
             Role::Follower => {}
         }
         outcome.publish = self.serve(judged, now);
+        outcome.keep = self.kept.news();
         match role {
             Role::Leader => {
                 self.write_orders(&mut outcome.steps);
                 self.write_statuses(now, &mut outcome.steps);
                 self.write_overviews(now, &mut outcome.steps);
+                self.report_unreadable(now, &mut outcome.steps);
             }
             Role::Follower => self.adopt_statuses(),
         }
@@ -139,13 +148,15 @@ impl Engine {
             self.abort(address);
         }
         self.world.supply.forget_all();
+        self.forget_reports();
         self.compare();
     }
 
     /// Forgets what was said, so that the next [`Engine::settle`] compares everything with what was seen: from time to time.
     /// What is under way goes on: steps that wait to be performed are not decided a second time.
     pub fn compare(&mut self) {
-        self.said = Said::default();
+        let unreadable = std::mem::take(&mut self.said.unreadable);
+        self.said = Said { unreadable, ..Said::default() };
         self.world.supply.forget_orders();
         self.review_orders();
         self.entries.values_mut().for_each(Entry::forget_said);
@@ -196,6 +207,7 @@ impl Engine {
                 self.said.fleets.remove(name.as_str());
                 self.dirt.fleets.insert(name.as_str().into());
             }
+            Step::ReportUnreadable(report) => self.report_failed(report),
             Step::Order(order) => {
                 self.world.supply.forget(&order.id);
                 self.dirt.orders.insert((order.pool.as_str().into(), order.owner.clone()));

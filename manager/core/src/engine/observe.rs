@@ -9,6 +9,7 @@ use nave_xds::report::Report;
 
 use super::Engine;
 use super::serve::{Programmed, has_shown_addresses};
+use super::unreadable::Kind;
 use super::world::own_namespace;
 use crate::Key;
 use crate::backends::places::{Namer, ends};
@@ -21,31 +22,42 @@ impl Engine {
     /// Takes note, and marks what it touches.
     pub fn observe(&mut self, seen: Seen) {
         match seen {
-            Seen::Tenants(sight) => self.world.tenants.look(sight).iter().for_each(|moved| self.tenant_moved(moved)),
+            Seen::Tenants(sight) => {
+                for moved in self.world.tenants.look(sight) {
+                    self.tenant_moved(&moved);
+                    self.legibility_moved(Kind::Tenant, moved.key);
+                }
+            }
             Seen::NodeSets(sight) => {
                 self.world.node_sets.look(sight).iter().for_each(|moved| self.node_set_moved(moved));
             }
             Seen::LoadBalancers(sight) => {
-                self.world.balancers.look(sight).iter().for_each(|moved| self.balancer_moved(moved));
+                for moved in self.world.balancers.look(sight) {
+                    self.balancer_moved(&moved);
+                    self.legibility_moved(Kind::LoadBalancer, moved.key);
+                }
             }
             Seen::Allocations(sight) => {
-                self.world.allocations.look(sight).iter().for_each(|moved| self.allocation_moved(moved));
+                for moved in self.world.allocations.look(sight) {
+                    self.allocation_moved(&moved);
+                    self.unknown_allocation_moved(&moved.key);
+                    self.legibility_moved(Kind::Allocation, moved.key);
+                }
             }
             Seen::Pools(sight) => {
                 for moved in self.world.pool_objects.look(sight) {
-                    self.dirt.pool_statuses.insert(Arc::clone(&moved.key.name));
-                    let weighs = |pool: &Arc<IPPool>| (pool.spec.clone(), pool.metadata.uid.clone());
-                    if moved.before.as_ref().map(weighs) != moved.after.as_ref().map(weighs) {
-                        self.dirt.pools.insert(moved.key.name);
-                    }
+                    self.pool_moved(&moved);
+                    self.legibility_moved(Kind::Pool, moved.key);
                 }
             }
             Seen::Fleets(sight) => {
-                let names = self.world.fleets.look(sight).into_iter().map(|moved| moved.key.name);
-                self.dirt.fleets.extend(names);
+                for moved in self.world.fleets.look(sight) {
+                    self.dirt.fleets.insert(Arc::clone(&moved.key.name));
+                    self.legibility_moved(Kind::Fleet, moved.key);
+                }
             }
-            Seen::Deliveries(all) => {
-                self.world.supply.replace(all).iter().for_each(|moved| self.delivery_moved(moved));
+            Seen::Deliveries { all, unreadable } => {
+                self.world.supply.replace(all, &unreadable).iter().for_each(|moved| self.delivery_moved(moved));
             }
             Seen::Delivery(id, now) => {
                 self.world.supply.note(&id, now).iter().for_each(|moved| self.delivery_moved(moved));
@@ -63,6 +75,14 @@ impl Engine {
         }
     }
 
+    fn pool_moved(&mut self, moved: &Moved<IPPool>) {
+        self.dirt.pool_statuses.insert(Arc::clone(&moved.key.name));
+        let weighs = |pool: &Arc<IPPool>| (pool.spec.clone(), pool.metadata.uid.clone());
+        if moved.is_unknown() || moved.before.as_ref().map(weighs) != moved.after.as_ref().map(weighs) {
+            self.dirt.pools.insert(Arc::clone(&moved.key.name));
+        }
+    }
+
     fn tenant_moved(&mut self, moved: &Moved<Tenant>) {
         let Moved { key, before, after } = moved;
         let namespace: Arc<str> = tenant_namespace(&key.name).into();
@@ -72,7 +92,7 @@ impl Engine {
         if before.as_ref().map(|tenant| &tenant.spec.backends) != after.as_ref().map(|tenant| &tenant.spec.backends) {
             self.dirt.networks = true;
         }
-        if before.as_ref().map(weighs) != after.as_ref().map(weighs) {
+        if moved.is_unknown() || before.as_ref().map(weighs) != after.as_ref().map(weighs) {
             self.world.forget_reaches_in(&namespace);
             for balancer in self.world.by_namespace.get(&namespace).cloned().unwrap_or_default() {
                 self.dirt.balancer(&balancer);
@@ -94,6 +114,8 @@ impl Engine {
             };
             self.world.places.moved(&Namer::NodeSet(key.clone()), &places(before), &places(after));
             self.node_set_turned(key);
+        } else if moved.is_unknown() {
+            self.node_set_turned(key);
         }
     }
 
@@ -114,6 +136,10 @@ impl Engine {
         // Which of several addresses stays is also a matter of what people were told.
         if self.world.records.of_name(key).nth(1).is_some() {
             self.dirt.wanting.insert(key.clone());
+        }
+        if moved.is_unknown() || self.is_said_unreadable(key) != self.world.balancers.unreadable(key).is_some() {
+            self.dirt.balancers.insert(key.clone());
+            self.dirt.addresses.extend(self.world.records.of_name(key).map(|(address, _)| address));
         }
         if same {
             return;

@@ -101,6 +101,9 @@ impl Engine {
             },
             None => self.shared_ports(pool),
         };
+        if self.world.is_unknown_pool(pool) || self.world.records.is_unknown(everywhere(pool)) {
+            return Wanted::AsItIs;
+        }
         let Some((space, service)) = self.world.pools.find(pool).and_then(|space| Some((space, space.service()?)))
         else {
             // Who has an address of a pool that is gone keeps it; who was to get one gets none.

@@ -14,7 +14,7 @@ use nave_api::{Condition, Fleet, FleetStatus, IPPool, IPPoolStatus};
 use nave_xds::files::Files;
 
 use super::shares::Share;
-use super::{Engine, last};
+use super::{Engine, last, unreadable};
 use crate::key::uid;
 use crate::pool::Pool;
 use crate::step::{Announcement, Step, Tone};
@@ -48,7 +48,8 @@ impl Engine {
         let tally = self.world.records.tally(name);
         let was = condition::find(&before.conditions, ConditionType::Ready).map(|c| c.reason.as_str());
         let refusals: Vec<(&str, &str)> = self.world.supply.refusals(name).collect();
-        let verdict = ready(pool, was, &refusals);
+        let unreadable = self.world.pool_objects.unreadable(&Key::cluster(Arc::clone(name)));
+        let verdict = unreadable::verdict(unreadable, ready(pool, was, &refusals));
         let status = IPPoolStatus {
             total: pool.service().is_none().then(|| pool.total().to_string()),
             free: pool.service().is_none().then(|| pool.free_count().to_string()),
@@ -113,8 +114,9 @@ impl Engine {
         let uid = uid(&object.metadata);
         let none = FleetStatus::default();
         let before = last(&mut self.said.fleets, name, uid, object.status.as_ref()).unwrap_or(&none);
+        let unreadable = self.world.fleets.unreadable(&Key::cluster(Arc::clone(name)));
         let mut conditions = before.conditions.clone();
-        let mut verdicts = vec![serves(&object, &heard)];
+        let mut verdicts = vec![unreadable::verdict(unreadable, serves(&object, &heard))];
         if self.shares.get(name).is_some_and(Share::is_short) {
             verdicts.push(Verdict::holds(ConditionType::FilesShort, "FilesShort", FILES_SHORT));
         } else {

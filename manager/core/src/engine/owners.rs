@@ -49,6 +49,9 @@ impl Engine {
         if drafted.is_none() && self.world.records.flight(address).is_some() {
             return;
         }
+        if self.is_out_of_reach(&object) {
+            return;
+        }
         if let Some(until) = self.doubt(&object, now) {
             self.doubts.insert((until, address));
             return;
@@ -80,6 +83,12 @@ impl Engine {
             let namespace = next.spec.owners.first().map_or("", |owner| &owner.namespace).into();
             drafts.put(&namespace, address, next);
         }
+    }
+
+    /// Whether nothing may be done about the allocation: it cannot be read now, or nothing is known of its pool.
+    fn is_out_of_reach(&self, object: &IPAllocation) -> bool {
+        let key = Key::of(object);
+        self.world.allocations.unreadable(&key).is_some() || self.world.is_unknown_pool(&object.spec.pool)
     }
 
     /// Until when an owner that was never seen may be one that this replica has yet to see: another leader saw it, and
@@ -127,6 +136,11 @@ impl Engine {
                 at += 1;
                 continue;
             };
+            // Of load balancers that cannot be read nothing is known: they keep what they have.
+            if self.world.balancers.unknown(&key).is_some_and(|unknown| unknown.uid == owner.uid) {
+                at += 1;
+                continue;
+            }
             let balancer = self.world.balancers.find(&key).filter(|balancer| uid(&balancer.metadata) == owner.uid);
             let is_given_up = drafts.is_given_up(address, &key) || self.is_given_up(address, &key);
             let Some(balancer) = balancer.filter(|_| !is_given_up) else {

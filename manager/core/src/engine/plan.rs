@@ -343,6 +343,7 @@ impl Search<'_> {
         let Some(space) = self.world.pools.find(pool).filter(offers) else { return false };
         let drafted = self.drafts.find(address);
         let is_quiet = drafted.is_some() || self.world.records.flight(address).is_none();
+        let is_quiet = is_quiet && !self.is_unreadable(address);
         let object = drafted.or_else(|| self.world.records.find(address).map(AsRef::as_ref));
         let is_ours = |owner: &Owner| owner.namespace == *self.key.namespace;
         is_quiet
@@ -357,9 +358,17 @@ impl Search<'_> {
             })
     }
 
+    /// Whether the allocation of the address cannot be read now: nothing about it changes until it can.
+    fn is_unreadable(&self, address: IpAddr) -> bool {
+        let records = &self.world.records;
+        let name = records.find(address).map(|object| Key::of(&**object));
+        records.is_unknown(address) || name.is_some_and(|name| self.world.allocations.unreadable(&name).is_some())
+    }
+
     /// Whether every port finds a place on the address.
     fn fits_ports(&self, address: IpAddr, pool: &Pool) -> bool {
-        if is_everywhere(address) && self.world.records.flies_everywhere_but(address) {
+        let is_busy = || self.world.records.flies_everywhere_but(address) || self.world.records.has_unknown_ports();
+        if is_everywhere(address) && is_busy() {
             return false;
         }
         let object = self.drafts.find(address).or_else(|| self.world.records.find(address).map(AsRef::as_ref));
@@ -399,7 +408,8 @@ impl Search<'_> {
 
     /// Whether the address is free, or is left by one of the same name that is gone.
     fn may_take(&self, address: IpAddr, pool: &str) -> bool {
-        if self.world.records.flight(address).is_some() || self.world.pools.is_delivered(address) {
+        let is_closed = self.world.pools.is_delivered(address) || self.is_unreadable(address);
+        if self.world.records.flight(address).is_some() || is_closed {
             return false;
         }
         let Some(object) = self.world.records.find(address) else { return true };

@@ -45,6 +45,8 @@ pub(super) struct Entry {
     /// Whether listeners of it wait until earlier changes of its tenant are worked off.
     pub waits: bool,
     pub shortage: Option<Shortage>,
+    /// An object of which nothing is known: what is served of this load balancer, and what was said of it, stays as it is.
+    pub frozen: Option<Problem>,
     pub programmed: Programmed,
     /// The status that was said and not yet seen.
     pub said: Option<TCPLoadBalancerStatus>,
@@ -79,6 +81,7 @@ impl Entry {
             shares,
             waits,
             shortage: _,
+            frozen: _,
             programmed: _,
             said: _,
         } = self;
@@ -134,12 +137,20 @@ impl Engine {
         let (settled, problems) = compile::traffic(&balancer.spec);
         entry.problems.extend(problems);
         let mut targets = Targets::default();
+        entry.frozen = self.world.frozen_by(key, &balancer);
+        let unreadable = self.world.balancers.unreadable(key).map(|unreadable| unreadable.why.clone());
+        entry.problems.extend(unreadable.map(|why| Problem::Unreadable { why }));
         if let Some(tenant) = tenant {
             let name = tenant.metadata.name.clone().unwrap_or_default();
             let node_set = node_set_of(key, &balancer);
             let reach = node_set.as_ref().and_then(|node_set| self.world.reach(node_set, &tenant));
             targets = compile::targets(&balancer.spec, reach.as_deref(), || self.world.policy(&tenant));
-            entry.problems.extend(backend_problems(node_set.filter(|_| reach.is_none()), &targets, &name));
+            if let Some(unknown) = self.world.unknown_node_set(key, &balancer) {
+                entry.problems.push(unknown);
+                targets = unknown_targets(&balancer);
+            } else {
+                entry.problems.extend(backend_problems(node_set.filter(|_| reach.is_none()), &targets, &name));
+            }
             if let Some(pool) = self.pool_elsewhere(key, &balancer, tenant.spec.fleet()) {
                 let (tenant, fleet) = (name.clone(), tenant.spec.fleet().to_owned());
                 entry.problems.push(Problem::OtherFleet { pool, tenant, fleet });
@@ -148,6 +159,8 @@ impl Engine {
                 TenantState::Active => {}
                 TenantState::Suspended => entry.problems.push(Problem::Suspended { tenant: name }),
             }
+        } else if let Some(frozen) = &entry.frozen {
+            entry.problems.push(frozen.clone());
         } else {
             entry.problems.push(Problem::NoTenant);
         }
@@ -183,7 +196,7 @@ impl Engine {
                 self.removed(key, &entry.fleet, &entry.fragment, now);
                 self.publish(key, &entry.fleet, &entry.fragment, &[], draft);
             }
-            return;
+            return self.keep(key);
         };
         let judged = judged.or_else(|| {
             let mut again = Judged::new();
@@ -192,6 +205,10 @@ impl Engine {
         });
         let entry = self.entries.get_mut(key).map(std::mem::take);
         let (Some((settled, mut targets)), Some(mut entry)) = (judged, entry) else { return };
+        if entry.frozen.is_some() {
+            self.entries.insert(key.clone(), entry);
+            return self.keep(key);
+        }
         if let Some(served) = entry.backends {
             targets.limit(served);
             entry.ready = targets.ready;
@@ -217,6 +234,7 @@ impl Engine {
         }
         (entry.fleet, entry.fragment) = (fleet, fragment);
         self.entries.insert(key.clone(), entry);
+        self.keep(key);
     }
 
     /// The pool of an address of its own that belongs to another fleet than its tenant's: what is free there may be
@@ -285,6 +303,12 @@ fn needs_both(balancer: &TCPLoadBalancer) -> bool {
 /// Whether its status ever showed an address, and still does.
 pub(super) fn has_shown_addresses(balancer: &TCPLoadBalancer) -> bool {
     balancer.status.as_ref().is_some_and(|status| !status.addresses.is_empty())
+}
+
+/// Backends of which nothing is known, as many as the status says.
+fn unknown_targets(balancer: &TCPLoadBalancer) -> Targets {
+    let told = balancer.status.as_ref().and_then(|status| status.backends).unwrap_or_default();
+    Targets { total: told.total, ready: told.ready, unknown: true, ..Targets::default() }
 }
 
 fn backend_problems(missing: Option<Key>, targets: &Targets, tenant: &str) -> Vec<Problem> {

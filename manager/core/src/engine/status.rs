@@ -69,6 +69,9 @@ impl Engine {
         before: &TCPLoadBalancerStatus,
         now: Timestamp,
     ) -> (TCPLoadBalancerStatus, Duration) {
+        if let Some(frozen) = &entry.frozen {
+            return (frozen_status(balancer, before, frozen, now), Duration::ZERO);
+        }
         let addresses = self.addresses(key, balancer);
         let problems = entry.all_problems();
         let accepted = accepted(&problems);
@@ -157,7 +160,7 @@ impl Engine {
     }
 
     fn is_offered(&self, address: &Address) -> bool {
-        let Some(pool) = self.world.pools.find(&address.pool) else { return false };
+        let Some(pool) = self.world.pools.find(&address.pool) else { return self.world.is_unknown_pool(&address.pool) };
         pool.service().is_some() || address.value.parse().is_ok_and(|value| pool.offers(value))
     }
 
@@ -186,7 +189,10 @@ impl Engine {
             Programmed::Unknown => says_programmed(balancer, true),
         };
         // Its backends are not known yet: nobody shall be sent to it. What was served once stays as it is.
-        let unknown = entry.problems.iter().find(|problem| matches!(problem, Problem::NodeSetMissing { .. }));
+        let is_unknown = |problem: &&Problem| {
+            matches!(problem, Problem::NodeSetMissing { .. } | Problem::DependsOnUnreadable { .. })
+        };
+        let unknown = entry.problems.iter().find(is_unknown);
         if let Some(problem) = unknown.filter(|_| !was_programmed) {
             return (Some(Verdict::fails(kind, "NotAccepted", problem.to_string())), PATIENCE);
         }
@@ -220,6 +226,24 @@ impl Engine {
 
 const LISTENERS_WAIT: &str = "waits until the Envoys have worked off earlier changes of this tenant's listeners, which takes 30 s: too many \
      were added, changed or removed at once";
+
+/// Everything as it was but for the word that nothing can be decided.
+fn frozen_status(
+    balancer: &TCPLoadBalancer,
+    before: &TCPLoadBalancerStatus,
+    frozen: &Problem,
+    now: Timestamp,
+) -> TCPLoadBalancerStatus {
+    let verdict = Verdict {
+        kind: ConditionType::Accepted,
+        holds: None,
+        reason: frozen.reason().to_owned(),
+        message: frozen.to_string(),
+    };
+    let generation = balancer.metadata.generation;
+    let conditions = condition::settle(&before.conditions, &[verdict], generation, &Time(now));
+    TCPLoadBalancerStatus { conditions, ..before.clone() }
+}
 
 /// Whether the status that was seen says that it is programmed, as it is specified now or as it ever was.
 fn says_programmed(balancer: &TCPLoadBalancer, as_it_is: bool) -> bool {

@@ -114,6 +114,7 @@ impl World {
         object.spec.owners.len() > 1
             || is_moved
             || place(object).is_some_and(is_everywhere)
+            || self.is_unknown_pool(&object.spec.pool)
             || pool.is_some_and(Pool::counts_ports)
     }
 

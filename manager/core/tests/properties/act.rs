@@ -54,6 +54,12 @@ pub enum Act {
     Restart,
     /// A watch that begins anew.
     Relist,
+    /// An object can no longer be read.
+    Spoil {
+        which: usize,
+    },
+    /// All objects can be read again.
+    Mend,
     Compare,
     /// Nothing happens for so many seconds.
     Wait {
@@ -83,6 +89,8 @@ pub fn act() -> impl Strategy<Value = Act> {
         10 => n.clone().prop_map(|which| Act::Perform { which }),
         1 => Just(Act::Restart),
         1 => Just(Act::Relist),
+        1 => n.clone().prop_map(|which| Act::Spoil { which }),
+        1 => Just(Act::Mend),
         1 => Just(Act::Compare),
         1 => n.prop_map(|seconds| Act::Wait { seconds }),
         2 => Just(Act::Settle),

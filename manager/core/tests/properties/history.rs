@@ -85,8 +85,11 @@ impl History {
             Act::Decide => {
                 let decided = self.hub.decide();
                 self.waiting.extend(decided.iter().cloned());
-                self.laws_4_and_7_only_what_is_offered_is_given(&decided);
-                self.law_6_the_oldest_comes_first(&decided);
+                // A load balancer that cannot be read waits, however old; a pool that never could be claims no addresses.
+                if !self.hub.is_spoilt() {
+                    self.laws_4_and_7_only_what_is_offered_is_given(&decided);
+                    self.law_6_the_oldest_comes_first(&decided);
+                }
             }
             Act::Perform { which } => self.perform(*which),
             Act::Restart => {
@@ -94,6 +97,8 @@ impl History {
                 hub.restart();
             }
             Act::Relist => hub.list_all(),
+            Act::Spoil { which } => hub.spoil_any(*which),
+            Act::Mend => hub.mend_all(),
             Act::Compare => hub.engine.compare(),
             Act::Wait { seconds } => hub.now += i64::try_from(seconds % 20).unwrap_or(0),
             Act::Settle => self.settle(),
@@ -133,5 +138,6 @@ pub fn about(step: &Step) -> (u8, Key) {
         Step::Order(order) => (6, Key::cluster(order.id.as_str())),
         Step::Withdraw { id } => (6, Key::cluster(id.as_str())),
         Step::Announce(_) => (5, Key::default()),
+        Step::ReportUnreadable(report) => (7, report.key.clone()),
     }
 }

@@ -229,6 +229,9 @@ impl History {
         }
         self.settle();
         self.check();
+        self.hub.mend_all();
+        self.settle();
+        self.check();
         self.law_3_every_allocation_is_explained();
         self.law_6_nobody_waits_for_what_is_free();
         self.law_8_what_users_specify_is_as_they_did();
@@ -338,13 +341,13 @@ impl History {
         let mut lists = self.hub.lists();
         lists.reverse();
         let turned = |seen| match seen {
-            Seen::LoadBalancers(Sight::All(mut all)) => {
-                all.reverse();
-                Seen::LoadBalancers(Sight::All(all))
+            Seen::LoadBalancers(Sight::All { mut objects, unreadable }) => {
+                objects.reverse();
+                Seen::LoadBalancers(Sight::All { objects, unreadable })
             }
-            Seen::Pools(Sight::All(mut all)) => {
-                all.reverse();
-                Seen::Pools(Sight::All(all))
+            Seen::Pools(Sight::All { mut objects, unreadable }) => {
+                objects.reverse();
+                Seen::Pools(Sight::All { objects, unreadable })
             }
             other => other,
         };

@@ -106,7 +106,11 @@ impl Delta {
         let forced = subscription.forced.contains(name);
         let Some(resource) = outside.catalog.find(kind, name) else {
             let unheard = held.is_none() && !forced;
-            return if unheard { Decision::Nothing } else { self.decide_removal(kind, name, outside) };
+            return if unheard || outside.catalog.keeps(kind, name) {
+                Decision::Nothing
+            } else {
+                self.decide_removal(kind, name, outside)
+            };
         };
         if !subscription.covers(name) || (!forced && held.is_some_and(|held| held.version == resource.version())) {
             return Decision::Nothing;

@@ -27,14 +27,12 @@ impl Hub {
     /// Puts an object in place as a file describes it, and shows it to the engine.
     pub fn observe_value(&mut self, object: Value) {
         let seen = match kind_of(&object) {
-            "Tenant" => Seen::Tenants(Sight::One(self.keep(object, |hub: &mut Self| &mut hub.tenants))),
-            "NodeSet" => Seen::NodeSets(Sight::One(self.keep(object, |hub: &mut Self| &mut hub.node_sets))),
-            "TCPLoadBalancer" => {
-                Seen::LoadBalancers(Sight::One(self.keep(object, |hub: &mut Self| &mut hub.balancers)))
-            }
-            "IPPool" => Seen::Pools(Sight::One(self.keep(object, |hub: &mut Self| &mut hub.pools))),
-            "IPAllocation" => Seen::Allocations(Sight::One(self.keep(object, |hub: &mut Self| &mut hub.allocations))),
-            "Fleet" => Seen::Fleets(Sight::One(self.keep(object, |hub: &mut Self| &mut hub.fleets))),
+            "Tenant" => Seen::Tenants(self.kept_and_seen(object, |hub: &mut Self| &mut hub.tenants)),
+            "NodeSet" => Seen::NodeSets(self.kept_and_seen(object, |hub: &mut Self| &mut hub.node_sets)),
+            "TCPLoadBalancer" => Seen::LoadBalancers(self.kept_and_seen(object, |hub: &mut Self| &mut hub.balancers)),
+            "IPPool" => Seen::Pools(self.kept_and_seen(object, |hub: &mut Self| &mut hub.pools)),
+            "IPAllocation" => Seen::Allocations(self.kept_and_seen(object, |hub: &mut Self| &mut hub.allocations)),
+            "Fleet" => Seen::Fleets(self.kept_and_seen(object, |hub: &mut Self| &mut hub.fleets)),
             other => panic!("a hub has no {other}"),
         };
         self.engine.observe(seen);
@@ -53,6 +51,14 @@ impl Hub {
             }
             other => panic!("nobody deletes a {other} here"),
         }
+    }
+
+    fn kept_and_seen<K>(&mut self, object: Value, shelf: impl Fn(&mut Self) -> &mut Objects<K>) -> Sight<K>
+    where
+        K: Resource<DynamicType = ()> + Clone + Serialize + DeserializeOwned,
+    {
+        let object = self.keep(object, shelf);
+        self.seen(object)
     }
 
     /// Uids follow from names, births are at the beginning unless they are given, a status stays.

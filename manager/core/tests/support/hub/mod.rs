@@ -3,15 +3,17 @@
 pub mod cloud;
 mod load;
 mod perform;
+mod unreadable;
 
-use std::collections::BTreeMap;
+use std::collections::{BTreeMap, BTreeSet};
 use std::fmt::Debug;
 use std::sync::Arc;
 
-use k8s_openapi::apimachinery::pkg::apis::meta::v1::Time;
+use k8s_openapi::apimachinery::pkg::apis::meta::v1::{Condition, Time};
 use kube::Resource;
 use nave_api::{Fleet, IPAllocation, IPPool, NodeSet, TCPLoadBalancer, Tenant};
-use nave_manager_core::{Announcement, Engine, Key, Outcome, Role, Seen, Settings, Sight, Step, Timestamp};
+use nave_manager_core::{Announcement, Engine, Key, Kind, Outcome, Role, Seen, Settings, Sight, Step, Timestamp};
+use nave_xds::catalog::Keep;
 use nave_xds::report::{Event, Held, Refusal, Report};
 use nave_xds::resource::{Key as ResourceKey, Resource as XdsResource};
 
@@ -46,6 +48,12 @@ pub struct Hub {
     revision: u64,
     streams: u64,
     settings: Settings,
+    /// Objects that cannot be read: kind and key.
+    spoiled: BTreeSet<(String, Key)>,
+    /// The last condition that was written of an object that cannot be read.
+    pub reports: BTreeMap<(Kind, Key), Condition>,
+    /// What Envoys keep, though it is not served.
+    pub kept: Keep,
 }
 
 impl Default for Hub {
@@ -74,6 +82,9 @@ impl Hub {
             revision: 100,
             streams: 0,
             settings,
+            spoiled: BTreeSet::new(),
+            reports: BTreeMap::new(),
+            kept: Keep::default(),
         };
         hub.list_all();
         hub
@@ -93,13 +104,13 @@ impl Hub {
     /// Complete lists of everything, one per kind.
     pub fn lists(&self) -> Vec<Seen> {
         vec![
-            Seen::Fleets(Sight::All(self.fleets.values().cloned().collect())),
-            Seen::Pools(Sight::All(self.pools.values().cloned().collect())),
-            Seen::LoadBalancers(Sight::All(self.balancers.values().cloned().collect())),
-            Seen::NodeSets(Sight::All(self.node_sets.values().cloned().collect())),
-            Seen::Allocations(Sight::All(self.allocations.values().cloned().collect())),
-            Seen::Tenants(Sight::All(self.tenants.values().cloned().collect())),
-            Seen::Deliveries(self.cloud.deliveries()),
+            Seen::Fleets(self.listed(self.fleets.values().cloned())),
+            Seen::Pools(self.listed(self.pools.values().cloned())),
+            Seen::LoadBalancers(self.listed(self.balancers.values().cloned())),
+            Seen::NodeSets(self.listed(self.node_sets.values().cloned())),
+            Seen::Allocations(self.listed(self.allocations.values().cloned())),
+            Seen::Tenants(self.listed(self.tenants.values().cloned())),
+            Seen::Deliveries { all: self.cloud.deliveries(), unreadable: BTreeSet::new() },
             Seen::HubNetworks(Vec::new()),
         ]
     }
@@ -108,6 +119,7 @@ impl Hub {
     pub fn restart(&mut self) {
         self.engine = Engine::new(self.settings.clone());
         self.served.clear();
+        self.kept = Keep::default();
         self.list_all();
         let envoys: Vec<_> = std::mem::take(&mut self.envoys).into_keys().collect();
         for (fleet, node) in envoys {
@@ -119,27 +131,27 @@ impl Hub {
         let namespace = object.metadata.name.as_deref().map(nave_api::names::tenant_namespace);
         object.status.get_or_insert_default().namespace = namespace;
         let object = self.put(object, |hub| &mut hub.tenants);
-        self.engine.observe(Seen::Tenants(Sight::One(object)));
+        self.engine.observe(Seen::Tenants(self.seen(object)));
     }
 
     pub fn node_set(&mut self, object: NodeSet) {
         let object = self.put(object, |hub| &mut hub.node_sets);
-        self.engine.observe(Seen::NodeSets(Sight::One(object)));
+        self.engine.observe(Seen::NodeSets(self.seen(object)));
     }
 
     pub fn pool(&mut self, object: IPPool) {
         let object = self.put(object, |hub| &mut hub.pools);
-        self.engine.observe(Seen::Pools(Sight::One(object)));
+        self.engine.observe(Seen::Pools(self.seen(object)));
     }
 
     pub fn fleet(&mut self, object: Fleet) {
         let object = self.put(object, |hub| &mut hub.fleets);
-        self.engine.observe(Seen::Fleets(Sight::One(object)));
+        self.engine.observe(Seen::Fleets(self.seen(object)));
     }
 
     pub fn balancer(&mut self, object: TCPLoadBalancer) {
         let object = self.put(object, |hub| &mut hub.balancers);
-        self.engine.observe(Seen::LoadBalancers(Sight::One(object)));
+        self.engine.observe(Seen::LoadBalancers(self.seen(object)));
     }
 
     pub fn delete_balancer(&mut self, namespace: &str, name: &str) {
@@ -164,11 +176,13 @@ impl Hub {
         }
     }
 
-    /// Puts an object in place: a new one gets uid and birth, an old one keeps them and its status.
+    /// Puts an object in place: a new one gets uid and birth, an old one keeps them and its status. It can be read: engines go by
+    /// what they could read last, so it must not change behind their backs.
     fn put<K: Resource + Kept>(&mut self, mut object: K, shelf: impl Fn(&mut Self) -> &mut Objects<K>) -> K {
         self.revision += 1;
         let (revision, born) = (self.revision, self.time());
         let key = Key::of(&object);
+        self.spoil(&K::kind(&()), key.clone(), false);
         let objects = shelf(self);
         let before = objects.remove(&key);
         let meta = object.meta_mut();
@@ -222,7 +236,8 @@ impl Hub {
 
     /// Settles once, publishes, and returns the steps without performing them.
     pub fn decide(&mut self) -> Vec<Step> {
-        let Outcome { publish, steps } = self.engine.settle(Role::Leader, self.time());
+        let Outcome { publish, keep, steps } = self.engine.settle(Role::Leader, self.time());
+        self.kept = keep.unwrap_or_else(|| std::mem::take(&mut self.kept));
         for (fleet, change) in publish {
             let served = self.served.entry(fleet).or_default();
             for key in change.remove {

@@ -32,29 +32,32 @@ impl Hub {
                 let Some(mut object) = same(&self.balancers, key, uid) else { return };
                 object.status = Some(status.clone());
                 let object = self.store(object, |hub| &mut hub.balancers);
-                self.engine.observe(Seen::LoadBalancers(Sight::One(object)));
+                self.engine.observe(Seen::LoadBalancers(self.seen(object)));
             }
             Step::WritePoolStatus { name, uid, status, .. } => {
                 let Some(mut object) = same(&self.pools, &Key::cluster(name.as_str()), uid) else { return };
                 object.status = Some(status.clone());
                 let object = self.store(object, |hub| &mut hub.pools);
-                self.engine.observe(Seen::Pools(Sight::One(object)));
+                self.engine.observe(Seen::Pools(self.seen(object)));
             }
             Step::WriteTenantStatus { name, uid, used, conditions, .. } => {
                 let Some(mut object) = same(&self.tenants, &Key::cluster(name.as_str()), uid) else { return };
                 let status = object.status.get_or_insert_default();
                 (status.used, status.conditions) = (Some(*used), conditions.clone());
                 let object = self.store(object, |hub| &mut hub.tenants);
-                self.engine.observe(Seen::Tenants(Sight::One(object)));
+                self.engine.observe(Seen::Tenants(self.seen(object)));
             }
             Step::WriteFleetStatus { name, uid, status, .. } => {
                 let Some(mut object) = same(&self.fleets, &Key::cluster(name.as_str()), uid) else { return };
                 object.status = Some(status.clone());
                 let object = self.store(object, |hub| &mut hub.fleets);
-                self.engine.observe(Seen::Fleets(Sight::One(object)));
+                self.engine.observe(Seen::Fleets(self.seen(object)));
             }
             Step::Order(order) => self.order(order),
             Step::Withdraw { id } => self.withdraw(id),
+            Step::ReportUnreadable(report) => {
+                self.reports.insert((report.kind, report.key.clone()), report.condition.clone());
+            }
             Step::Announce(announcement) => self.announced.push(announcement.clone()),
         }
     }
@@ -64,7 +67,7 @@ impl Hub {
         let now = self.allocations.get(&key);
         if now.is_some_and(|now| now.metadata.resource_version == object.metadata.resource_version) {
             let object = self.store(object, |hub| &mut hub.allocations);
-            self.engine.observe(Seen::Allocations(Sight::One(object)));
+            self.engine.observe(Seen::Allocations(self.seen(object)));
         } else {
             self.show_allocation(&key);
             self.engine.failed(step);
@@ -80,11 +83,14 @@ impl Hub {
         }
         object.metadata.uid = Some(format!("uid-{}", self.revision + 1));
         let object = self.store(object, |hub| &mut hub.allocations);
-        self.engine.observe(Seen::Allocations(Sight::One(object)));
+        self.engine.observe(Seen::Allocations(self.seen(object)));
     }
 
     fn show_allocation(&mut self, key: &Key) {
-        let sight = self.allocations.get(key).cloned().map_or_else(|| Sight::Gone(key.clone()), Sight::One);
+        let sight = match self.allocations.get(key).cloned() {
+            Some(object) => self.seen(object),
+            None => Sight::Gone(key.clone()),
+        };
         self.engine.observe(Seen::Allocations(sight));
     }
 

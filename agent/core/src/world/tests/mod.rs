@@ -4,6 +4,8 @@ use k8s_openapi::api::core::v1::Service;
 use nave_api::{NodeSet, TCPLoadBalancer};
 use serde_json::{Value, json};
 
+mod unreadable;
+
 use super::{Step, Target, Work, World};
 use crate::{Change, Key, Policy, intent};
 
@@ -40,11 +42,11 @@ fn answered(service: &Service) -> TCPLoadBalancer {
 /// A world in which the Service and its intent are listed.
 fn world(service: Service) -> World {
     let mut world = World::new(Policy::default());
-    world.see_intent(Change::Listed(vec![answered(&service)]));
-    world.see_service(Change::Listed(vec![service]));
-    world.see_node(Change::Listed(Vec::new()));
-    world.see_slice(Change::Listed(Vec::new()));
-    world.see_node_set(Change::Listed(Vec::new()));
+    world.see_intent(Change::listed(vec![answered(&service)]));
+    world.see_service(Change::listed(vec![service]));
+    world.see_node(Change::listed(Vec::new()));
+    world.see_slice(Change::listed(Vec::new()));
+    world.see_node_set(Change::listed(Vec::new()));
     world
 }
 
@@ -55,7 +57,7 @@ fn steps(world: &mut World) -> Vec<Step> {
 #[test]
 fn nothing_is_decided_before_everything_is_listed() {
     let mut world = World::new(Policy::default());
-    world.see_service(Change::Listed(vec![service(1, &json!(null))]));
+    world.see_service(Change::listed(vec![service(1, &json!(null))]));
     assert_eq!(steps(&mut world), []);
     assert_eq!(world.missing().len(), 4);
 }
@@ -103,11 +105,11 @@ fn another_hub_is_another_beginning() {
 #[test]
 fn an_answer_to_our_own_write_counts_at_once() {
     let mut world = World::new(Policy::default());
-    world.see_intent(Change::Listed(Vec::new()));
-    world.see_service(Change::Listed(vec![service(1, &json!(null))]));
-    world.see_node(Change::Listed(Vec::new()));
-    world.see_slice(Change::Listed(Vec::new()));
-    world.see_node_set(Change::Listed(Vec::new()));
+    world.see_intent(Change::listed(Vec::new()));
+    world.see_service(Change::listed(vec![service(1, &json!(null))]));
+    world.see_node(Change::listed(Vec::new()));
+    world.see_slice(Change::listed(Vec::new()));
+    world.see_node_set(Change::listed(Vec::new()));
     let [Step::Apply(intent)] = &steps(&mut world)[..] else { panic!("one apply") };
     let mut answer = (**intent).clone();
     answer.metadata.resource_version = Some("7".into());
@@ -169,7 +171,7 @@ fn what_the_hub_does_not_take_stays_as_a_condition_until_it_does() {
     };
     world.see_refusal(&key(), "over quota");
     assert_eq!(verdict(&mut world), [says("True")], "what it took before is served");
-    world.see_intent(Change::Gone(answered(&service(1, &json!(null)))));
+    world.see_intent(Change::Gone(answered(&service(1, &json!(null))).metadata));
     assert_eq!(verdict(&mut world), [says("False")]);
     let mut taken = answered(&service(1, &json!(null)));
     taken.metadata.resource_version = Some("6".into());
@@ -186,7 +188,7 @@ fn a_hub_that_went_back_to_older_versions_is_told_anew() {
     };
     world.see_node_set(Change::Seen(node_set("9", json!([]))));
     assert!(world.decide(&Work::NodeSet).plan.is_empty());
-    let touched = world.see_node_set(Change::Listed(vec![node_set("4", json!([{"name": "n1", "addresses": []}]))]));
+    let touched = world.see_node_set(Change::listed(vec![node_set("4", json!([{"name": "n1", "addresses": []}]))]));
     assert!(touched.work.contains(&Work::NodeSet));
     assert!(matches!(world.decide(&Work::NodeSet).plan.steps(), [Step::ApplyNodes(_)]));
 }
@@ -202,7 +204,7 @@ fn an_answer_of_the_hub_that_its_watch_never_confirms_is_asked_for_again() {
     world.see_service(Change::Seen(ports));
     assert_eq!(applies(&mut world), 1);
     world.see_intent(Change::Answered(answer));
-    world.see_intent(Change::Listed(vec![answered(&service(1, &json!(null)))]));
+    world.see_intent(Change::listed(vec![answered(&service(1, &json!(null)))]));
     world.sweep();
     assert_eq!(applies(&mut world), 0);
     assert!(world.sweep().contains(&Work::Service(key())));
