@@ -80,6 +80,13 @@ impl Sessions {
         given
     }
 
+    /// Counts what is recorded as promised, before anything else is decided: as after a restart, where nothing else is known.
+    pub fn remember(&mut self, key: &Key, recorded: &BTreeMap<u16, u32>) {
+        if !self.promised.contains_key(key) {
+            self.note(key, recorded);
+        }
+    }
+
     /// Its ports promise nothing any more.
     pub fn release(&mut self, key: &Key) {
         self.forget(key);
@@ -229,6 +236,18 @@ mod tests {
         assert_eq!(sessions.hungry(ROOM.fleet), Vec::<Key>::new(), "nothing ended since");
         sessions.release(&full[0]);
         assert!(sessions.hungry(ROOM.fleet).contains(&waits[0].0));
+    }
+
+    #[test]
+    fn g2_after_a_restart_what_is_recorded_counts_before_a_load_balancer_that_is_decided_first() {
+        let mut sessions = Sessions::default();
+        let (new, old) = (key("a", "new"), key("b", "old"));
+        sessions.remember(&old, &given(&[(53, 2000)]));
+        sessions.remember(&old, &given(&[(53, 9)]));
+        assert_eq!(sessions.sum(), 2000, "what is counted already stays");
+        assert_eq!(sessions.decide(&new, &ask(2, &[(1, 3000)]), Room { tenant: 4000, ..ROOM }), given(&[(1, 2000)]));
+        assert_eq!(sessions.decide(&old, &ask(1, &[(53, 2000)]), ROOM), given(&[(53, 2000)]));
+        assert_eq!(sessions.sum(), 4000);
     }
 
     proptest! {

@@ -11,6 +11,7 @@ use nave_xds::resource::{Key as ResourceKey, Resource, ResourceType};
 use nave_xds::store::Change;
 
 use super::Engine;
+use super::status::says_programmed;
 use super::world::node_set_of;
 use crate::compile::{self, Opening, Settled, Targets};
 use crate::key::uid;
@@ -179,6 +180,7 @@ impl Engine {
                 draft.entry(Arc::clone(fleet)).or_default();
             }
         }
+        self.remember_sessions();
         for key in std::mem::take(&mut self.dirt.balancers) {
             self.serve_one(&key, judged.remove(&key), now, &mut draft);
         }
@@ -221,7 +223,8 @@ impl Engine {
         self.promise(key, &balancer, &mut entry, &fleet, &settled, &mut openings);
         let fragment = compile::fragment(key, &settled, &targets, &openings, &elsewhere, &entry.sessions);
         let before = std::mem::take(&mut entry.fragment);
-        let fragment = self.paced(key, &mut entry, &fleet, &before, fragment, now);
+        let serves = before.is_empty() && entry.programmed == Programmed::Unknown && says_programmed(&balancer, false);
+        let fragment = self.paced(key, &mut entry, &fleet, (&before, fragment), serves, now);
         if entry.fleet == fleet {
             self.publish(key, &fleet, &before, &fragment, draft);
         } else {

@@ -4,9 +4,9 @@
 use std::collections::{BTreeMap, BTreeSet};
 use std::sync::Arc;
 
-use nave_api::TCPLoadBalancer;
 use nave_api::fleet::EnvoyFiles;
 use nave_api::tcp_load_balancer::{PortSessions, Protocol};
+use nave_api::{TCPLoadBalancer, TCPLoadBalancerStatus};
 use nave_xds::files::Files;
 use nave_xds::resource::{Key as ResourceKey, Resource, ResourceType};
 
@@ -111,6 +111,20 @@ impl Engine {
         self.shares.values().filter_map(|share| share.changes.wakes_at()).min().filter(|_| self.is_synced())
     }
 
+    /// Counts the sessions that statuses record, also of load balancers of which nothing can be decided now.
+    pub(super) fn remember_sessions(&mut self) {
+        for key in &self.dirt.balancers {
+            let Some(balancer) = self.world.balancers.find(key) else { continue };
+            let recorded = recorded(balancer.status.as_ref());
+            let Some(entry) = self.entries.get_mut(key).filter(|_| !recorded.is_empty()) else { continue };
+            if entry.fleet.is_empty() {
+                let Some(tenant) = self.world.tenant(&key.namespace) else { continue };
+                entry.fleet = tenant.spec.fleet().into();
+            }
+            self.shares.entry(Arc::clone(&entry.fleet)).or_default().sessions.remember(key, &recorded);
+        }
+    }
+
     /// What each UDP port that would be open may promise its clients. A port that gets nothing is closed.
     pub(super) fn promise(
         &mut self,
@@ -126,11 +140,10 @@ impl Engine {
         }
         let is_open = |(_, (protocol, port), _): &Opening| (*protocol == Protocol::Udp).then_some(*port);
         let ports: BTreeSet<u16> = openings.iter().filter_map(is_open).collect();
-        let recorded = entry.said.as_ref().or(balancer.status.as_ref()).map(|status| &status.sessions);
         let ask = Ask {
             born: born(&balancer.metadata),
             wants: ports.iter().map(|port| (*port, settled.max_sessions)).collect(),
-            recorded: recorded.into_iter().flatten().map(|PortSessions { port, limit }| (*port, *limit)).collect(),
+            recorded: recorded(entry.said.as_ref().or(balancer.status.as_ref())),
             obeys: self.role == Role::Follower,
         };
         let quota = self.world.tenant(&key.namespace).and_then(|tenant| tenant.spec.quota.as_ref()?.connections);
@@ -175,14 +188,15 @@ impl Engine {
     }
 
     /// Takes back what of a fragment must wait: listeners beyond those that the tenant may add or change now. A listener that waits
-    /// stays as it was, with the clusters that it leads to, or is not there yet. What is removed cannot wait; it counts.
+    /// stays as it was, with the clusters that it leads to, or is not there yet. What is removed cannot wait; it counts. A load balancer
+    /// that `serves`, by its status, and of which this manager served nothing yet has its listeners in the Envoys: they do not wait.
     pub(super) fn paced(
         &mut self,
         key: &Key,
         entry: &mut Entry,
         fleet: &Arc<str>,
-        before: &[Resource],
-        after: Vec<Resource>,
+        (before, after): (&[Resource], Vec<Resource>),
+        serves: bool,
         now: Timestamp,
     ) -> Vec<Resource> {
         let before: &[Resource] = if entry.fleet == *fleet { before } else { &[] };
@@ -197,7 +211,7 @@ impl Engine {
         for resource in after {
             let was = old.get(&resource.key()).copied();
             let is_new = is_listener(&resource) && was != Some(&resource);
-            if is_new && (own == 0 || room == 0) {
+            if is_new && !serves && (own == 0 || room == 0) {
                 entry.waits = true;
                 kept.extend(was);
                 continue;
@@ -205,8 +219,8 @@ impl Engine {
             // Also where another load balancer had it: Envoy changes it in place.
             let changes = is_new && (was.is_some() || published.is_some_and(|all| all.contains_key(&resource.key())));
             changed += u64::from(changes);
-            own -= u64::from(changes);
-            room -= u64::from(is_new);
+            own = own.saturating_sub(u64::from(changes));
+            room = room.saturating_sub(u64::from(is_new));
             paced.insert(resource.key(), resource);
         }
         for listener in kept {
@@ -242,4 +256,10 @@ impl Engine {
             }
         }
     }
+}
+
+/// The sessions of its UDP ports, by its status.
+fn recorded(status: Option<&TCPLoadBalancerStatus>) -> BTreeMap<u16, u32> {
+    let recorded = status.into_iter().flat_map(|status| &status.sessions);
+    recorded.map(|PortSessions { port, limit }| (*port, *limit)).collect()
 }

@@ -246,7 +246,7 @@ fn frozen_status(
 }
 
 /// Whether the status that was seen says that it is programmed, as it is specified now or as it ever was.
-fn says_programmed(balancer: &TCPLoadBalancer, as_it_is: bool) -> bool {
+pub(super) fn says_programmed(balancer: &TCPLoadBalancer, as_it_is: bool) -> bool {
     let conditions = balancer.status.as_ref().map(|status| status.conditions.as_slice()).unwrap_or_default();
     condition::is_true(conditions, ConditionType::Programmed)
         && (!as_it_is
