@@ -12,7 +12,7 @@ use tokio::io::{AsyncReadExt, AsyncWriteExt};
 use tokio::net::{TcpListener, TcpSocket, TcpStream};
 
 use crate::support::server::{cluster, endpoints, listener, own_address, tcp};
-use crate::traffic::{Served, serve};
+use crate::traffic::{Served, eventually, serve};
 
 /// Past the second for which Envoy drains here.
 const DRAINED: Duration = Duration::from_millis(1500);
@@ -46,6 +46,10 @@ async fn now(served: &Served, resource: Resource) {
     served.running.record.until_accepted(&resource).await;
     assert_eq!(served.envoy.failures().await, BTreeMap::new());
     tokio::time::sleep(DRAINED).await;
+    eventually("all that was replaced is drained", || async {
+        served.envoy.stats().await["listener_manager.total_filter_chains_draining"] == 0
+    })
+    .await;
 }
 
 fn with_ranges(model: &Listener, ranges: &[&str]) -> Listener {

@@ -235,6 +235,14 @@ async fn connections_above_the_limit_are_refused() {
     let roomy = translate::cluster(&cluster("shop"));
     store.apply(Change { upsert: vec![roomy.clone()], remove: Vec::new() });
     served.running.record.until_accepted(&roomy).await;
-    let _third = TcpStream::connect(served.address).await.expect("connects");
-    upstream.accept().await.expect("accepts");
+    // Envoy acknowledges a cluster before its workers have it.
+    eventually("a connection gets through", || async {
+        let mut third = TcpStream::connect(served.address).await.expect("connects");
+        let mut rest = Vec::new();
+        tokio::select! {
+            accepted = upstream.accept() => accepted.is_ok(),
+            _ = third.read_to_end(&mut rest) => false,
+        }
+    })
+    .await;
 }

@@ -68,7 +68,9 @@ impl Record {
         assert!(met, "{what} did not happen; reported: {:#?}", self.events());
     }
 
-    /// Waits until a resource is acknowledged at its version.
+    /// Waits until a resource is acknowledged at its version. That says that Envoy's main thread has it. A listener accepts connections
+    /// when it is acknowledged for the first time. Of endpoints, of a cluster and of a listener that changed, the workers learn
+    /// only after that: a connection that is opened at once may meet what was before, see `envoy::until_all_are_answered_by`.
     pub async fn until_accepted(&self, resource: &Resource) {
         self.until(&format!("{resource:?} is accepted"), |events| accepted(events, resource)).await;
     }
