@@ -8,8 +8,10 @@ use nave_xds::translate;
 use tokio::io::{AsyncReadExt, AsyncWriteExt};
 use tokio::net::{TcpListener, TcpStream};
 
+use crate::ejection::black_hole;
 use crate::support::envoy::{Envoy, backend, banner, greet, until_all_are_answered_by, until_refused};
 use crate::support::server::{LoadBalancer, Running, cluster, endpoints, listener, own_address, removed, tcp, udp};
+use crate::traffic::{eventually, serve};
 
 #[tokio::test]
 async fn a_listener_serves_once_it_is_acknowledged_and_refuses_once_it_is_removed() {
@@ -158,4 +160,19 @@ async fn a_connection_that_is_opened_while_endpoints_change_is_answered() {
         }
     }
     assert_eq!(envoy.failures().await, BTreeMap::new());
+}
+
+#[tokio::test]
+async fn a_connection_to_an_endpoint_that_is_removed_before_it_answers_goes_to_another() {
+    let (hole, _waiting, _full) = black_hole().await;
+    let model = listener(tcp(&own_address(), 8443), "shop");
+    let served = serve(&model, &cluster("shop"), &endpoints("shop", &[hole])).await;
+    let client = tokio::spawn(banner(served.address));
+    eventually("the connection is being opened", || async {
+        served.envoy.stats().await["cluster.shop.upstream_cx_total"] == 1
+    })
+    .await;
+    let new = translate::endpoints(&endpoints("shop", &[backend("new").await]));
+    served.running.server.fleet("default").apply(Change { upsert: vec![new], remove: Vec::new() });
+    assert_eq!(client.await.expect("ends").expect("is answered"), "new");
 }

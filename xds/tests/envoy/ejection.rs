@@ -191,7 +191,7 @@ async fn o2_an_endpoint_that_fails_again_after_its_return_leaves_at_once() {
 }
 
 /// An address that answers no packet at all, and what keeps it so: its queue is full, and nothing takes from it.
-async fn black_hole() -> (SocketAddr, Vec<TcpStream>, TcpListener) {
+pub(super) async fn black_hole() -> (SocketAddr, Vec<TcpStream>, TcpListener) {
     let socket = TcpSocket::new_v4().expect("a socket");
     socket.bind("127.0.0.1:0".parse().expect("an address")).expect("a free port");
     let full = socket.listen(1).expect("listens");
