@@ -107,7 +107,8 @@ pub struct FleetStatus {
     #[x_kube(merge_strategy = ListMerge::Map(vec!["name".into()]))]
     pub nodes: Vec<FleetNode>,
     /// Ready: at least one Envoy that counts is connected. The reason and the message name an Envoy that holds load balancers
-    /// back, has stopped, or is not chosen.
+    /// back, has stopped, or is not chosen. FilesShort: load balancers get fewer UDP sessions than they ask for, or wait, since the
+    /// Envoys' descriptors do not suffice; there only while it holds.
     #[serde(default)]
     #[x_kube(merge_strategy = ListMerge::Map(vec!["type".into()]))]
     pub conditions: Vec<Condition>,
@@ -141,6 +142,9 @@ pub struct EnvoyStatus {
     #[serde(default)]
     #[schemars(range(max = 2_147_483_647))]
     pub holds_back: u32,
+    /// What it may open. Absent: it does not say, and 20000 files are counted.
+    #[serde(default, skip_serializing_if = "Option::is_none")]
+    pub files: Option<EnvoyFiles>,
 }
 
 /// Whether load balancers wait for an Envoy before they are `Programmed`.
@@ -156,4 +160,16 @@ pub enum EnvoyStanding {
     /// They no longer do: it is connected, and has acknowledged nothing for 30 s, or nothing that helped for 2 minutes. They do
     /// again after its next acknowledgement.
     Stopped,
+}
+
+/// The descriptors of one Envoy, as its bootstrap says: `nave-manager envoy-bootstrap --files`.
+#[derive(KubeSchema, Serialize, Deserialize, Clone, Copy, Debug, Default, PartialEq, Eq)]
+#[serde(rename_all = "camelCase")]
+pub struct EnvoyFiles {
+    /// The hard limit of its open files. The smallest of a fleet is divided among load balancers.
+    pub limit: u32,
+    /// Its workers: each opens every listener's socket for itself.
+    pub workers: u32,
+    /// TCP connections that it accepts at once.
+    pub connections: u32,
 }

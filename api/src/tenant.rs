@@ -118,6 +118,10 @@ pub struct Quota {
     /// Hostnames. Absent: unlimited.
     #[serde(default, skip_serializing_if = "Option::is_none")]
     pub hostnames: Option<u32>,
+    /// UDP sessions that all ports of the tenant together may have at once, on each Envoy. Absent, and at most: half of what the fleet's
+    /// Envoys can open for UDP sessions.
+    #[serde(default, skip_serializing_if = "Option::is_none")]
+    pub connections: Option<u32>,
 }
 
 /// What is known of a tenant.

@@ -113,5 +113,6 @@ pub fn envoy_bootstrap(kubeconfig: &Path, fleet: &str, node: &str, xds: &[Socket
     manager.arg("envoy-bootstrap").arg("--kubeconfig").arg(kubeconfig).args(["--namespace", NAMESPACE]);
     manager.args(["--fleet", fleet, "--node", node, "--xds", &managers.join(",")]);
     manager.arg("--certificates").arg(dir).arg("--admin-socket").arg(dir.join("admin.sock"));
+    manager.args(["--concurrency", "2"]); // as the edge starts it
     tools::run(&mut manager, &format!("make the bootstrap of {node}"))
 }

@@ -89,9 +89,16 @@ pub(crate) struct EnvoyBootstrap {
     /// Where Envoy makes the Unix socket of its admin interface.
     #[arg(long, value_name = "PATH")]
     pub(crate) admin_socket: PathBuf,
-    /// Downstream connections that Envoy accepts at once, over all listeners.
-    #[arg(long, default_value_t = 1_000_000)]
-    pub(crate) max_connections: u64,
+    /// The hard limit of open files (`ulimit -Hn`) under which Envoy will run. Of it the manager divides UDP sessions and listeners
+    /// among load balancers, and Envoy refuses connections before it ends. Default: the limit of this command.
+    #[arg(long, value_name = "NUMBER", value_parser = clap::value_parser!(u64).range(1024..))]
+    pub(crate) files: Option<u64>,
+    /// The workers that Envoy will have (`--concurrency`). Default: as many as this machine has processors.
+    #[arg(long, value_name = "NUMBER", value_parser = clap::value_parser!(u64).range(1..))]
+    pub(crate) concurrency: Option<u64>,
+    /// TCP connections that Envoy accepts at once, over all listeners. Default, and at most: 15 % of --files.
+    #[arg(long, value_name = "NUMBER", value_parser = clap::value_parser!(u64).range(1..))]
+    pub(crate) max_connections: Option<u64>,
     /// Memory that Envoy may use for its heap, in MiB; near it, it sheds load. Default: no limit.
     #[arg(long, value_name = "MIB")]
     pub(crate) heap: Option<u64>,

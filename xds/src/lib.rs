@@ -41,7 +41,6 @@
 //!             idle_timeout: Duration::from_secs(3600),
 //!             source_ranges: Vec::new(),
 //!             not_on: Vec::new(),
-//!             hash_source: false,
 //!         }),
 //!         translate::cluster(&Cluster {
 //!             name: "shop-web".to_owned(),
@@ -77,6 +76,7 @@
 pub mod bootstrap;
 pub mod catalog;
 pub mod fields;
+pub mod files;
 pub mod identity;
 pub mod model;
 pub mod protocol;

@@ -2,6 +2,7 @@
 
 use std::sync::Arc;
 
+use crate::files::Files;
 use crate::resource::{Key, ResourceType, Version};
 use crate::text;
 
@@ -49,6 +50,8 @@ pub enum Event {
         /// It does.
         everything: bool,
     },
+    /// The Envoy says how many descriptors it has.
+    Described(Files),
     /// The Envoy holds these: it acknowledged them, or listed them when it came.
     Accepted(Vec<Held>),
     /// The Envoy no longer holds these.

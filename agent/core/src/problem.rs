@@ -14,6 +14,17 @@ pub enum Problem {
         /// What it may say.
         accepted: String,
     },
+    /// An annotation of ours whose value lies beyond a bound; the nearest bound is in force.
+    BeyondBound {
+        /// Its full name.
+        name: String,
+        /// What it says.
+        value: String,
+        /// The bound.
+        used: String,
+        /// What it may say.
+        accepted: String,
+    },
     /// An annotation with our prefix that means nothing.
     UnknownAnnotation {
         /// Its full name.
@@ -184,7 +195,9 @@ impl Problem {
     pub fn reason(&self) -> &'static str {
         match self {
             Self::UnreadableRequest { name, .. } if name.starts_with("spec.") => "InvalidAddress",
-            Self::InvalidAnnotation { .. } | Self::UnreadableRequest { .. } => "InvalidAnnotation",
+            Self::InvalidAnnotation { .. } | Self::UnreadableRequest { .. } | Self::BeyondBound { .. } => {
+                "InvalidAnnotation"
+            }
             Self::UnknownAnnotation { .. } | Self::UnknownElsewhere { .. } => "UnknownAnnotation",
             Self::NoEffect { .. } => "NoEffect",
             Self::NotDone { .. } => "NotDone",
@@ -211,6 +224,9 @@ impl Problem {
         match self {
             Self::InvalidAnnotation { name, value, accepted } => {
                 format!("{name}: \"{value}\" is not understood and ignored; accepted: {accepted}")
+            }
+            Self::BeyondBound { name, value, used, accepted } => {
+                format!("{name}: \"{value}\" is beyond the nearest bound, and {used} is in force; accepted: {accepted}")
             }
             Self::UnknownAnnotation { name } => {
                 format!("{name} is no annotation of Nave and ignored; known: {}", crate::annotations::known())

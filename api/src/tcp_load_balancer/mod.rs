@@ -1,5 +1,6 @@
 //! TCPLoadBalancer: what a spoke asks on layer 4, TCP and UDP, and what became of it.
 
+pub mod bounds;
 mod traffic;
 
 pub use traffic::{
@@ -271,10 +272,27 @@ pub struct TCPLoadBalancerStatus {
     /// Its backends.
     #[serde(default, skip_serializing_if = "Option::is_none")]
     pub backends: Option<BackendCount>,
+    /// How many sessions at once each of its UDP ports has on each Envoy. What a port has stays its own while it asks for as many.
+    #[serde(default)]
+    #[schemars(length(max = 100))]
+    #[x_kube(merge_strategy = ListMerge::Map(vec!["port".into()]))]
+    pub sessions: Vec<PortSessions>,
     /// Accepted, Allocated, Programmed.
     #[serde(default)]
     #[x_kube(merge_strategy = ListMerge::Map(vec!["type".into()]))]
     pub conditions: Vec<Condition>,
+}
+
+/// The sessions of a UDP port.
+#[derive(KubeSchema, Serialize, Deserialize, Clone, Copy, Debug, Default, PartialEq, Eq, PartialOrd, Ord)]
+#[serde(rename_all = "camelCase")]
+pub struct PortSessions {
+    /// The port, as in `spec.ports`.
+    #[schemars(range(min = 1))]
+    pub port: u16,
+    /// Sessions at once, on each Envoy. 0: the port stays closed.
+    #[schemars(range(max = bounds::CONNECTIONS_AT_MOST))]
+    pub limit: u32,
 }
 
 /// One address of a load balancer.

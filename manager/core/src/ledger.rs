@@ -4,6 +4,7 @@
 use std::collections::{BTreeMap, BTreeSet};
 use std::sync::Arc;
 
+use nave_xds::files::Files;
 use nave_xds::report::{Event, Held, Refusal, Report};
 use nave_xds::resource::{Key as ResourceKey, Resource, Version};
 
@@ -24,6 +25,8 @@ pub(crate) struct Ledger {
 #[derive(Debug, Default)]
 struct Node {
     streams: Vec<Stream>,
+    /// What it may open, as it said last.
+    files: Option<Files>,
 }
 
 #[derive(Debug)]
@@ -75,7 +78,11 @@ impl Ledger {
             }
             return Touched::Nodes;
         }
-        let Node { streams } = nodes.entry(Arc::clone(&node)).or_default();
+        let Node { streams, files } = nodes.entry(Arc::clone(&node)).or_default();
+        if let Event::Described(said) = event {
+            *files = Some(said);
+            return Touched::Nodes;
+        }
         let known = streams.iter().position(|stream| stream.number == number);
         let i = known.unwrap_or_else(|| {
             let (held, refused) = (BTreeMap::new(), BTreeMap::new());
@@ -125,13 +132,18 @@ impl Ledger {
             nodes.retain(|name, node| !node.streams.is_empty() || kept.contains(name));
         }
     }
+
+    /// What the nodes that were heard in this life may open, as far as they say.
+    pub fn files(&self, fleet: &str) -> impl Iterator<Item = (&Arc<str>, Option<Files>)> {
+        self.fleets.get(fleet).into_iter().flatten().map(|(name, node)| (name, node.files))
+    }
 }
 
 impl Stream {
     /// The resources that are seen differently now; nothing where the event is about the stream itself.
     fn take(&mut self, event: Event) -> Option<Vec<ResourceKey>> {
         match event {
-            Event::Connected | Event::Disconnected => None,
+            Event::Connected | Event::Disconnected | Event::Described(_) => None,
             Event::Wants { everything } => {
                 self.everything = everything;
                 None

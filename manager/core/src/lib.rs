@@ -5,6 +5,7 @@
 //! resources, byte for byte.
 
 mod backends;
+mod budget;
 mod chosen;
 mod compile;
 mod engine;

@@ -69,6 +69,19 @@ pub(crate) enum Problem {
     ProxyProtocolOnUdp {
         ports: Vec<u16>,
     },
+    SessionsLimited {
+        fleet: String,
+        ports: Vec<PortShare>,
+        all_closed: bool,
+    },
+}
+
+/// What a UDP port has of the sessions that it asks for.
+#[derive(Clone, Copy, Debug, PartialEq, Eq, PartialOrd, Ord)]
+pub(crate) struct PortShare {
+    pub port: u16,
+    pub has: u32,
+    pub wants: u32,
 }
 
 impl Problem {
@@ -86,6 +99,7 @@ impl Problem {
             Self::InvalidDuration { .. } => "InvalidDuration",
             Self::InvalidSourceRange { .. } => "InvalidSourceRange",
             Self::ProxyProtocolOnUdp { .. } => "ProxyProtocolOnUDP",
+            Self::SessionsLimited { .. } => "SessionsLimited",
         }
     }
 
@@ -94,6 +108,7 @@ impl Problem {
         match self {
             Self::NoTenant | Self::Suspended { .. } | Self::OtherFleet { .. } | Self::Quota { .. } => true,
             Self::InvalidSourceRange { none_left, value: _ } => *none_left,
+            Self::SessionsLimited { all_closed, .. } => *all_closed,
             Self::PortsWithheld { .. }
             | Self::BackendsLimited { .. }
             | Self::NodeSetMissing { .. }
@@ -121,6 +136,7 @@ impl Problem {
             | Self::NoBackends { .. }
             | Self::InvalidDuration { .. }
             | Self::InvalidSourceRange { .. }
+            | Self::SessionsLimited { .. }
             | Self::ProxyProtocolOnUdp { .. } => self.stops_service(),
         }
     }
@@ -192,6 +208,7 @@ impl fmt::Display for Problem {
             Self::ProxyProtocolOnUdp { ports } => {
                 write!(f, "spec.traffic.proxyProtocol does not apply to UDP: the UDP ports {ports:?} go without it")
             }
+            Self::SessionsLimited { fleet, ports, all_closed: _ } => shares(f, fleet, ports),
         }
     }
 }
@@ -203,7 +220,23 @@ pub(crate) fn unreadable(why: &str) -> String {
     )
 }
 
-/// So many refused backends are named.
+fn shares(f: &mut fmt::Formatter<'_>, fleet: &str, ports: &[PortShare]) -> fmt::Result {
+    let says = |PortShare { port, has, wants }: &PortShare| match has {
+        0 => format!("UDP port {port} stays closed, it asks for {wants} sessions"),
+        has => format!("UDP port {port} has {has} sessions of {wants}"),
+    };
+    let named: Vec<String> = ports.iter().take(NAMED).map(says).collect();
+    let more = ports.len().saturating_sub(NAMED);
+    let more = if more > 0 { format!(", and {more} more ports") } else { String::new() };
+    write!(
+        f,
+        "{}{more}: what the Envoys of fleet {fleet} can open, or the tenant's share of it, is promised to other ports. Lower \
+         spec.traffic.maxConnections, or ask the hub's administrators",
+        named.join(", ")
+    )
+}
+
+/// So many refused backends are named, and so many ports.
 const NAMED: usize = 3;
 
 fn refusals(f: &mut fmt::Formatter<'_>, refused: &[Refused], tenant: &str) -> fmt::Result {

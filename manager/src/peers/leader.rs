@@ -68,7 +68,12 @@ impl Call {
         let stream = (self.number << CALL_SHIFT) | (stream & ((1 << CALL_SHIFT) - 1));
         match event {
             Event::Disconnected => drop(self.open.remove(&stream)),
-            Event::Connected | Event::Wants { .. } | Event::Accepted(_) | Event::Removed(_) | Event::Refused(_) => {
+            Event::Connected
+            | Event::Wants { .. }
+            | Event::Described(_)
+            | Event::Accepted(_)
+            | Event::Removed(_)
+            | Event::Refused(_) => {
                 if self.open.len() >= STREAMS && !self.open.contains_key(&stream) {
                     return;
                 }

@@ -9,6 +9,7 @@ use std::sync::Arc;
 
 use nave_proto::fleet::envoy_report::Event as Wire;
 use nave_proto::fleet::{self, EnvoyReport};
+use nave_xds::files::Files;
 use nave_xds::identity;
 use nave_xds::report::{Event, Held, Refusal, Report};
 use nave_xds::resource::{Key, ResourceType, Version};
@@ -29,6 +30,9 @@ fn write(report: Report) -> Vec<EnvoyReport> {
         Event::Connected => vec![message(Wire::Connected(fleet::Connected {}))],
         Event::Wants { everything } => vec![message(Wire::Wants(fleet::Wants { everything }))],
         Event::Disconnected => vec![message(Wire::Disconnected(fleet::Disconnected {}))],
+        Event::Described(Files { limit, workers, connections }) => {
+            vec![message(Wire::Described(fleet::Described { limit, workers, connections }))]
+        }
         Event::Accepted(held) => {
             let some = |held: &[Held]| fleet::Accepted { resources: held.iter().cloned().map(write_held).collect() };
             held.chunks(AT_ONCE).map(|held| message(Wire::Accepted(some(held)))).collect()
@@ -60,6 +64,10 @@ fn read(report: EnvoyReport) -> Option<Report> {
         Wire::Connected(fleet::Connected {}) => Event::Connected,
         Wire::Wants(fleet::Wants { everything }) => Event::Wants { everything },
         Wire::Disconnected(fleet::Disconnected {}) => Event::Disconnected,
+        Wire::Described(fleet::Described { limit, workers, connections }) => {
+            let files = Files::of(limit.into(), workers.into());
+            Event::Described(files.with_connections(connections.into()))
+        }
         Wire::Accepted(fleet::Accepted { resources }) => {
             Event::Accepted(resources.into_iter().filter_map(read_held).collect())
         }
@@ -97,6 +105,7 @@ mod tests {
             Event::Connected,
             Event::Wants { everything: true },
             Event::Disconnected,
+            Event::Described(Files::of(20_000, 2).with_connections(17)),
             Event::Accepted(vec![held.clone()]),
             Event::Removed(vec![(ResourceType::Cluster, "a".into())]),
             Event::Refused(Refusal { held, message: "cannot bind".into() }),

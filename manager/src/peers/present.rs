@@ -3,6 +3,7 @@
 use std::collections::BTreeMap;
 use std::sync::Arc;
 
+use nave_xds::files::Files;
 use nave_xds::report::{Event, Held, Refusal, Report};
 use nave_xds::resource::{Key, Version};
 
@@ -17,6 +18,7 @@ struct Stream {
     fleet: Arc<str>,
     node: Arc<str>,
     everything: bool,
+    files: Option<Files>,
     held: BTreeMap<Key, Version>,
     refused: BTreeMap<Key, Refusal>,
 }
@@ -33,12 +35,14 @@ impl Present {
             fleet: Arc::clone(fleet),
             node: Arc::clone(node),
             everything: false,
+            files: None,
             held: BTreeMap::new(),
             refused: BTreeMap::new(),
         });
         match event {
             Event::Connected | Event::Disconnected => {}
             Event::Wants { everything } => state.everything = *everything,
+            Event::Described(files) => state.files = Some(*files),
             Event::Accepted(all) => {
                 for Held { kind, name, version } in all {
                     let key = (*kind, Arc::clone(name));
@@ -62,12 +66,13 @@ impl Present {
     /// Everything, as reports.
     pub(super) fn reports(&self) -> Vec<Report> {
         let mut reports = Vec::new();
-        for (stream, Stream { fleet, node, everything, held, refused }) in &self.streams {
+        for (stream, Stream { fleet, node, everything, files, held, refused }) in &self.streams {
             let report = |event| Report { fleet: Arc::clone(fleet), node: Arc::clone(node), stream: *stream, event };
             reports.push(report(Event::Connected));
             if *everything {
                 reports.push(report(Event::Wants { everything: true }));
             }
+            reports.extend(files.map(|files| report(Event::Described(files))));
             let held = held.iter().map(|((kind, name), version)| Held {
                 kind: *kind,
                 name: Arc::clone(name),
@@ -100,6 +105,8 @@ mod tests {
         for report in [
             report(1, Event::Connected),
             report(1, Event::Wants { everything: true }),
+            report(1, Event::Described(Files::of(4096, 1))),
+            report(1, Event::Described(Files::of(20_000, 2))),
             report(1, Event::Accepted(vec![held("a", b"1"), held("b", b"1")])),
             report(1, Event::Accepted(vec![held("a", b"2")])),
             report(1, Event::Removed(vec![(ResourceType::Cluster, "b".into())])),
@@ -108,8 +115,9 @@ mod tests {
         ] {
             present.note(&report);
         }
+        let described = report(1, Event::Described(Files::of(20_000, 2)));
         let wants = report(1, Event::Wants { everything: true });
         let holds = report(1, Event::Accepted(vec![held("a", b"2")]));
-        assert_eq!(present.reports(), [report(1, Event::Connected), wants, holds]);
+        assert_eq!(present.reports(), [report(1, Event::Connected), wants, described, holds]);
     }
 }

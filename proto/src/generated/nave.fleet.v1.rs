@@ -28,7 +28,7 @@ pub mod envoy_report {
         #[prost(message, tag = "8")]
         Refused(super::Refused),
         #[prost(message, tag = "9")]
-        Wants(super::Wants),
+        Described(super::Described),
     }
 }
 /// The stream is open.
@@ -37,11 +37,18 @@ pub struct Connected {}
 /// The stream has ended.
 #[derive(Clone, Copy, PartialEq, Eq, Hash, ::prost::Message)]
 pub struct Disconnected {}
-/// Whether the Envoy asks for all listeners and all clusters. Until its first word it does not.
+/// What the Envoy may open, as it says of itself.
 #[derive(Clone, Copy, PartialEq, Eq, Hash, ::prost::Message)]
-pub struct Wants {
-    #[prost(bool, tag = "1")]
-    pub everything: bool,
+pub struct Described {
+    /// RLIMIT_NOFILE, the hard limit.
+    #[prost(uint32, tag = "1")]
+    pub limit: u32,
+    /// Its workers, each with a socket for every listener.
+    #[prost(uint32, tag = "2")]
+    pub workers: u32,
+    /// TCP connections that it accepts at once.
+    #[prost(uint32, tag = "3")]
+    pub connections: u32,
 }
 /// The Envoy works with these.
 #[derive(Clone, PartialEq, ::prost::Message)]
@@ -60,7 +67,7 @@ pub struct Removed {
 pub struct Refused {
     #[prost(message, optional, tag = "1")]
     pub resource: ::core::option::Option<Held>,
-    /// Envoy's own words, at most 1024 bytes of them.
+    /// Envoy's own words.
     #[prost(string, tag = "2")]
     pub message: ::prost::alloc::string::String,
 }

@@ -2,6 +2,8 @@
 
 use std::time::Duration;
 
+use envoy_types::pb::envoy::config::core::v3::Node;
+use envoy_types::pb::envoy::service::discovery::v3::{DeltaDiscoveryRequest, DiscoveryRequest};
 use tonic::Status;
 
 use super::read;
@@ -26,6 +28,8 @@ pub(super) trait Dialect: Send + Sized + 'static {
     fn load(response: &Self::Wire) -> usize;
     fn begin(patience: Patience, catalog: &Catalog) -> Self;
     fn wants_everything(&self) -> bool;
+    /// Who the client says it is: at least the first request of a stream says so.
+    fn node(request: &Self::Request) -> Option<&Node>;
     fn take(
         &mut self,
         request: Self::Request,
@@ -60,6 +64,10 @@ impl Dialect for delta::Delta {
 
     fn wants_everything(&self) -> bool {
         self.wants_everything()
+    }
+
+    fn node(request: &DeltaDiscoveryRequest) -> Option<&Node> {
+        request.node.as_ref()
     }
 
     fn take(
@@ -119,6 +127,10 @@ impl Dialect for sotw::Sotw {
 
     fn wants_everything(&self) -> bool {
         self.wants_everything()
+    }
+
+    fn node(request: &DiscoveryRequest) -> Option<&Node> {
+        request.node.as_ref()
     }
 
     fn take(

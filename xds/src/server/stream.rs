@@ -15,6 +15,7 @@ use super::Session;
 use super::dialect::Dialect;
 use super::register::told;
 use crate::catalog::Catalog;
+use crate::files::Files;
 use crate::protocol::Quarantine;
 use crate::report::Event;
 
@@ -50,6 +51,7 @@ async fn run<D: Dialect>(
     head.mark_unchanged();
     let mut dialect = session.store.read(|catalog| D::begin(settings.patience, catalog));
     let mut everything = false;
+    let mut described = None;
     loop {
         let patience_ends =
             dialect.unanswered_since().and_then(|since| began.checked_add(since + settings.answer_within));
@@ -57,7 +59,10 @@ async fn run<D: Dialect>(
         let wakes = [dialect.wake().and_then(|at| began.checked_add(at)), patience_ends, reads_at];
         tokio::select! {
             request = requests.message(), if reads_at.is_none() => match request? {
-                Some(request) => take(session, &mut dialect, request, &mut everything)?,
+                Some(request) => {
+                    describe::<D>(session, &mut described, request.as_ref());
+                    take(session, &mut dialect, request, &mut everything)?;
+                }
                 None => return Ok(()),
             },
             changed = head.changed() => {
@@ -73,6 +78,15 @@ async fn run<D: Dialect>(
             return Err(Status::deadline_exceeded("a response was not answered in time"));
         }
         give(session, &mut dialect, now, out)?;
+    }
+}
+
+/// Passes on what the client says of its descriptors, when it says something else than before.
+fn describe<D: Dialect>(session: &Session, before: &mut Option<Files>, request: Option<&D::Request>) {
+    let said = request.and_then(D::node).and_then(Files::read);
+    if let Some(files) = said.filter(|files| *before != Some(*files)) {
+        *before = Some(files);
+        session.report(Event::Described(files));
     }
 }
 

@@ -85,7 +85,6 @@ mod tests {
             idle_timeout: Duration::from_mins(1),
             source_ranges: source_ranges.iter().map(|range| range.parse::<IpNet>().expect("a network")).collect(),
             not_on: Vec::new(),
-            hash_source: false,
         }
     }
 

@@ -200,7 +200,7 @@ impl<D: Dialect> Stage<D> {
                 let content = self.content(held.version);
                 vec![format!("    refused {} {}={content}: {}\n", held.kind, held.name, refusal.message)]
             }
-            Event::Connected | Event::Disconnected | Event::Wants { .. } => {
+            Event::Connected | Event::Disconnected | Event::Wants { .. } | Event::Described(_) => {
                 unreachable!("the server says that, not the dialect")
             }
         };

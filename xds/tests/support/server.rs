@@ -73,7 +73,9 @@ impl Record {
         assert!(met, "{what} did not happen; reported: {:#?}", self.events());
     }
 
-    /// Waits until a resource is acknowledged at its version.
+    /// Waits until a resource is acknowledged at its version. That says that Envoy's main thread has it. A listener accepts connections
+    /// when it is acknowledged for the first time. Of endpoints, of a cluster and of a listener that changed, the workers learn
+    /// only after that: a connection that is opened at once may meet what was before, see `envoy::until_all_are_answered_by`.
     pub async fn until_accepted(&self, resource: &Resource) {
         self.until(&format!("{resource:?} is accepted"), |events| accepted(events, resource)).await;
     }
@@ -84,7 +86,7 @@ pub fn accepted(events: &[Event], resource: &Resource) -> bool {
         Event::Accepted(held) => held.iter().any(|held| {
             held.kind == resource.kind() && held.name == *resource.name() && held.version == resource.version()
         }),
-        Event::Connected | Event::Disconnected | Event::Wants { .. } | Event::Removed(_) | Event::Refused(_) => false,
+        Event::Connected | Event::Disconnected | Event::Wants { .. } | Event::Described(_) | Event::Removed(_) | Event::Refused(_) => false,
     })
 }
 
@@ -170,7 +172,6 @@ pub fn listener(bind: Bind, cluster: &str) -> Listener {
         idle_timeout: Duration::from_mins(1),
         source_ranges: Vec::new(),
         not_on: Vec::new(),
-        hash_source: false,
     }
 }
 
@@ -211,6 +212,6 @@ pub fn removed(events: &[Event], resource: &Resource) -> bool {
 pub fn refused(events: &[Event], name: &str) -> bool {
     events.iter().any(|event| match event {
         Event::Refused(refusal) => *refusal.held.name == *name && refusal.held.kind == ResourceType::Listener,
-        Event::Connected | Event::Disconnected | Event::Wants { .. } | Event::Removed(_) | Event::Accepted(_) => false,
+        Event::Connected | Event::Disconnected | Event::Wants { .. } | Event::Described(_) | Event::Removed(_) | Event::Accepted(_) => false,
     })
 }

@@ -9,14 +9,17 @@ use std::net::IpAddr;
 
 use ipnet::IpNet;
 use nave_api::Duration;
-use nave_api::tcp_load_balancer::{BalancingPolicy, FamilyPolicy, IpFamily, ProxyProtocol};
+use nave_api::tcp_load_balancer::{BalancingPolicy, FamilyPolicy, IpFamily, ProxyProtocol, bounds};
 
 use crate::Problem;
 use crate::backends::Mode;
 pub(crate) use elsewhere::known as known_elsewhere;
 pub use elsewhere::opts_in;
 pub(crate) use values::plain;
-use values::{addresses, any_duration, count, duration, families, health_check, is_label, named, set, source_ranges};
+use values::{
+    Taken, addresses, any_duration, bounded, count, duration, families, health_check, is_label, named, number, set,
+    source_ranges,
+};
 
 const PREFIX: &str = "nave.dev/";
 
@@ -86,14 +89,17 @@ pub struct Row {
     pub field: &'static str,
     /// What it accepts, for people.
     pub accepted: &'static str,
-    read: fn(&mut Asked, &str) -> Option<()>,
+    read: fn(&mut Asked, &str) -> Option<Taken>,
 }
 
 /// What says which addresses are wanted: where one of these cannot be read, no other address is good enough.
 const REQUEST: [&str; 4] = ["addresses", "families", "family-policy", "pool"];
 
 const DURATION: &str = "a duration such as 250ms, 5s or 1h, longer than 0s";
-const COUNT: &str = "a whole number from 1 on";
+/// Beyond these a value counts as the nearest one.
+const FROM_A_SECOND: &str = "a duration from 1s to 1h, such as 5s or 1m";
+const UP_TO_A_MINUTE: &str = "a duration from 1ms to 1m, such as 250ms or 5s";
+const CONNECTIONS: &str = "a whole number from 1 to 200000";
 
 /// Every annotation there is, sorted.
 pub const TABLE: &[Row] = &[
@@ -132,8 +138,8 @@ pub const TABLE: &[Row] = &[
     Row { field: "health-check", accepted: "None, TCP, HTTP", read: health_check },
     Row {
         field: "health-check-interval",
-        accepted: DURATION,
-        read: |asked, text| duration(&mut asked.health_check_interval, text),
+        accepted: FROM_A_SECOND,
+        read: |asked, text| bounded(&mut asked.health_check_interval, text, bounds::CHECK_INTERVAL),
     },
     Row {
         field: "health-check-path",
@@ -150,8 +156,8 @@ pub const TABLE: &[Row] = &[
     },
     Row {
         field: "health-check-timeout",
-        accepted: DURATION,
-        read: |asked, text| duration(&mut asked.health_check_timeout, text),
+        accepted: UP_TO_A_MINUTE,
+        read: |asked, text| bounded(&mut asked.health_check_timeout, text, bounds::CHECK_TIMEOUT),
     },
     Row {
         field: "healthy-after",
@@ -165,8 +171,8 @@ pub const TABLE: &[Row] = &[
     },
     Row {
         field: "max-connections",
-        accepted: COUNT,
-        read: |asked, text| count(&mut asked.max_connections, text, u32::MAX),
+        accepted: CONNECTIONS,
+        read: |asked, text| number(&mut asked.max_connections, text, bounds::CONNECTIONS_AT_MOST),
     },
     Row {
         field: "pool",
@@ -185,8 +191,8 @@ pub const TABLE: &[Row] = &[
     },
     Row {
         field: "udp-session-timeout",
-        accepted: DURATION,
-        read: |asked, text| duration(&mut asked.udp_session_timeout, text),
+        accepted: FROM_A_SECOND,
+        read: |asked, text| bounded(&mut asked.udp_session_timeout, text, bounds::UDP_SESSION),
     },
     Row {
         field: "unhealthy-after",
@@ -210,16 +216,17 @@ pub fn read(annotations: &BTreeMap<String, String>) -> (Asked, Vec<Problem>) {
         match TABLE.iter().find(|row| row.field == field) {
             None => problems.push(Problem::UnknownAnnotation { name: name.clone() }),
             Some(row) => {
-                if (row.read)(&mut asked, value.trim()).is_none() {
-                    let (name, value, accepted) = (name.clone(), excerpt(value), row.accepted.to_owned());
-                    let of_request = REQUEST.contains(&field);
-                    asked.unreadable_request |= of_request;
-                    problems.push(if of_request {
-                        Problem::UnreadableRequest { name, value, accepted }
-                    } else {
-                        Problem::InvalidAnnotation { name, value, accepted }
-                    });
-                }
+                let (name, short, accepted) = (name.clone(), excerpt(value), row.accepted.to_owned());
+                let of_request = REQUEST.contains(&field);
+                problems.extend(match (row.read)(&mut asked, value.trim()) {
+                    Some(Taken::Whole) => None,
+                    Some(Taken::Nearest(used)) => Some(Problem::BeyondBound { name, value: short, used, accepted }),
+                    None if of_request => {
+                        asked.unreadable_request = true;
+                        Some(Problem::UnreadableRequest { name, value: short, accepted })
+                    }
+                    None => Some(Problem::InvalidAnnotation { name, value: short, accepted }),
+                });
             }
         }
     }
@@ -348,6 +355,38 @@ mod tests {
         assert_eq!(texts, ["203.0.113.7", "2001:db8::7"]);
         let texts: Vec<String> = wrapped.source_ranges.unwrap().iter().map(ToString::to_string).collect();
         assert_eq!(texts, ["198.51.100.0/24", "::ffc0:0:0/90", "2001:db8::/32"]);
+    }
+
+    #[test]
+    fn g1_a_value_beyond_a_bound_becomes_the_nearest_one_and_the_event_names_it() {
+        let beyond = [
+            ("nave.dev/health-check-interval", "250ms", "1s"),
+            ("nave.dev/health-check-interval", "2h", "3600s"),
+            ("nave.dev/health-check-timeout", "1h", "60s"),
+            ("nave.dev/udp-session-timeout", "8760h", "3600s"),
+            ("nave.dev/udp-session-timeout", "1ms", "1s"),
+            ("nave.dev/max-connections", "200001", "200000"),
+            ("nave.dev/max-connections", "4294967296", "200000"),
+            ("nave.dev/max-connections", "99999999999999999999999999999999", "200000"),
+        ];
+        for (name, value, used) in beyond {
+            let (asked, problems) = asked(&[(name, value)]);
+            assert!(format!("{asked:?}").contains(used), "{name}: {value} became {asked:?}");
+            assert_eq!(problems.len(), 1);
+            assert_eq!(problems[0].reason(), "InvalidAnnotation");
+            assert!(problems[0].message().contains(&format!("{used} is in force")), "{problems:?}");
+        }
+        let within = [
+            ("nave.dev/udp-session-timeout", "1h"),
+            ("nave.dev/health-check-interval", "1s"),
+            ("nave.dev/max-connections", "200000"),
+        ];
+        assert_eq!(asked(&within).1, []);
+        assert_eq!(
+            asked(&[("nave.dev/idle-timeout", "8760h")]).1,
+            [],
+            "connections have a budget, however long they last"
+        );
     }
 
     #[test]

@@ -230,6 +230,19 @@ mod tests {
             "fec0::1",
             "ff02::1",
             "fd00:ec2::254",
+            "fd00:ec2::253",
+            "fd20:ce::254",
+            "168.63.129.16",
+            "::ffff:168.63.129.16",
+            "::168.63.129.16",
+            "64:ff9b::168.63.129.16",
+            "2002:a83f:8110::1",
+            "2001:db8::5efe:168.63.129.16",
+            "2001:0:a83f:8110::f5fe:fdfc",
+            "::ffff:0:168.63.129.16",
+            "100.100.100.200",
+            "192.0.0.192",
+            "2001:db8::200:5efe:127.0.0.1",
             "::ffff:127.0.0.1",
             "::127.0.0.1",
             "::ffff:169.254.169.254",
@@ -259,6 +272,19 @@ mod tests {
         for text in attempts {
             assert!(judged(&everything, text).is_err(), "{text:?} was let in");
         }
+    }
+
+    #[test]
+    fn f_azures_host_agent_is_not_public_and_a_network_of_the_administrator_is_the_hubs() {
+        let absent = serde_json::Value::Null;
+        let forbidden = Refusal::Forbidden("Azure's host agent");
+        assert_eq!(judged(&absent, "168.63.129.16"), Err(forbidden.clone()));
+        assert_eq!(judged(&json!({"allow": ["168.63.129.0/24"]}), "168.63.129.16"), Err(forbidden));
+        assert_eq!(judged(&absent, "2606:4700::5efe:10.8.0.1"), Err(Refusal::Hub), "a tunnel into the hub");
+        // The operator's own NAT64: its prefix is in no registry, and the administrator lists it among the hub's networks.
+        let (pools, hub) = (pools(), ["2606:4700:64::/96".parse().unwrap()]);
+        let policy = Policy::of(&tenant(&absent), vec![&hub], false, &pools, None).admit("2606:4700:64::10.0.0.1");
+        assert_eq!(policy, Err(Refusal::Hub));
     }
 
     #[test]

@@ -6,7 +6,8 @@ use std::sync::Arc;
 use kube::Resource;
 use nave_api::Fleet;
 use nave_api::condition::{ConditionType, Verdict};
-use nave_api::fleet::{EnvoyStanding, EnvoyStatus, FleetNode};
+use nave_api::fleet::{EnvoyFiles, EnvoyStanding, EnvoyStatus, FleetNode};
+use nave_xds::files::Files;
 
 use super::Engine;
 use crate::Timestamp;
@@ -20,13 +21,14 @@ const NAMED: usize = 3;
 
 impl Engine {
     /// The nodes that were heard, as the Fleet's status lists them. One that is not chosen is forgotten when it leaves.
-    pub(super) fn fleet_nodes(&mut self, fleet: &Arc<str>, now: Timestamp) -> Vec<FleetNode> {
+    pub(super) fn fleet_nodes(&mut self, fleet: &Arc<str>, object: &Fleet, now: Timestamp) -> Vec<FleetNode> {
         let chosen = self.world.chosen.get(fleet).cloned().unwrap_or_default();
         self.world.ledger.forget_absent(fleet, &chosen);
         // Those that are chosen come first, where not all can be listed.
         let (own, others): (Vec<_>, Vec<_>) =
             self.world.ledger.nodes(fleet).partition(|(name, _)| chosen.contains(*name));
         let nodes: BTreeMap<&Arc<str>, Presence> = own.into_iter().chain(others).take(NODES).collect();
+        let files = self.files_of(fleet, object);
         let status = |(name, presence): (&Arc<str>, Presence)| {
             let envoy = (Arc::clone(fleet), Arc::clone(name));
             let Presence { connected, everything, refused } = presence;
@@ -37,10 +39,27 @@ impl Engine {
                 (true, true) => EnvoyStanding::Counts,
             };
             let holds_back = if connected && chosen.contains(name) { self.waits.held_back(&envoy, now) } else { 0 };
-            let envoy = EnvoyStatus { connected, refused: small(refused), standing, holds_back: small(holds_back) };
+            let envoy = EnvoyStatus {
+                connected,
+                refused: small(refused),
+                standing,
+                holds_back: small(holds_back),
+                files: files.get(name.as_ref()).copied(),
+            };
             FleetNode { name: name.to_string(), envoy: Some(envoy) }
         };
         nodes.into_iter().map(status).collect()
+    }
+
+    /// What each node's Envoy may open. What one has not said yet in this life stays as it was recorded.
+    fn files_of(&self, fleet: &str, object: &Fleet) -> BTreeMap<String, EnvoyFiles> {
+        let recorded = object.status.iter().flat_map(|status| &status.nodes);
+        let recorded = recorded.filter_map(|node| Some((node.name.clone(), node.envoy?.files?)));
+        let said = self.world.ledger.files(fleet).filter_map(|(node, files)| Some((node.to_string(), files?)));
+        let said = said.map(|(node, Files { limit, workers, connections })| {
+            (node, EnvoyFiles { limit, workers, connections })
+        });
+        recorded.chain(said).collect()
     }
 }
 

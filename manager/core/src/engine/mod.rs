@@ -14,6 +14,7 @@ mod programmed;
 mod quota;
 mod request;
 mod serve;
+mod shares;
 mod short;
 mod standing;
 mod status;
@@ -37,6 +38,7 @@ use crate::waits::Waits;
 use crate::{Key, Timestamp};
 use dirt::Dirt;
 use serve::Entry;
+use shares::Share;
 use short::Short;
 use unreadable::Kept;
 pub use unreadable::Kind;
@@ -52,6 +54,8 @@ pub struct Engine {
     entries: BTreeMap<Key, Entry>,
     /// Whose each published resource is, by fleet.
     published: BTreeMap<Arc<str>, BTreeMap<ResourceKey, Key>>,
+    /// What each fleet's Envoys may open, and who has what of it.
+    shares: BTreeMap<Arc<str>, Share>,
     /// What the load balancers of each namespace ask for; addresses are counted apart.
     lines: BTreeMap<Arc<str>, Line>,
     short: Short,
@@ -117,12 +121,13 @@ impl Engine {
         self.refresh_choices();
         self.refresh_waits(now);
         self.recall_last_owners();
+        self.refresh_shares(now);
         let judged = self.judge();
         match role {
             Role::Leader => self.allocate(now, &mut outcome.steps),
             Role::Follower => {}
         }
-        outcome.publish = self.serve(judged);
+        outcome.publish = self.serve(judged, now);
         outcome.keep = self.kept.news();
         match role {
             Role::Leader => {

@@ -171,11 +171,14 @@ impl Engine {
         self.dirt.balancers.extend(told);
     }
 
-    /// Whether its status speaks of another number of backends than it has here.
+    /// Whether its status speaks of another number of backends, or of other sessions, than it has here.
     fn is_told_otherwise(&self, key: &Key) -> bool {
         let balancer = self.world.balancers.find(key);
-        let told = balancer.and_then(|balancer| balancer.status.as_ref()?.backends).map(|backends| backends.ready);
-        told.zip(self.entries.get(key)).is_some_and(|(told, entry)| entry.ready != told)
+        let status = balancer.and_then(|balancer| balancer.status.as_ref());
+        let Some((status, entry)) = status.zip(self.entries.get(key)) else { return false };
+        let sessions = || status.sessions.iter().map(|told| (told.port, told.limit));
+        status.backends.is_some_and(|told| told.ready != entry.ready)
+            || !sessions().eq(entry.sessions.iter().map(|(port, has)| (*port, *has)))
     }
 
     fn allocation_moved(&mut self, moved: &Moved<IPAllocation>) {

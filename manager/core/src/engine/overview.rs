@@ -1,5 +1,6 @@
 //! What pools, tenants and fleets say about themselves. Knows sums; these may wait for each other, for nobody acts on them.
 
+use std::collections::BTreeMap;
 use std::net::IpAddr;
 use std::sync::Arc;
 use std::time::Duration;
@@ -10,6 +11,7 @@ use nave_api::condition::{self, ConditionType, Verdict};
 use nave_api::names::tenant_of;
 use nave_api::{Condition, FleetStatus, IPPool, IPPoolStatus};
 
+use super::shares::Share;
 use super::{Engine, fleet, last, unreadable};
 use crate::key::uid;
 use crate::pool::Pool;
@@ -103,7 +105,7 @@ impl Engine {
             self.said.fleets.remove(name);
             return;
         };
-        let heard = self.fleet_nodes(name, now);
+        let heard = self.fleet_nodes(name, &object, now);
         if heard.is_empty() && object.status.is_some() {
             return;
         }
@@ -114,9 +116,16 @@ impl Engine {
         let unreadable = self.world.fleets.unreadable(&Key::cluster(Arc::clone(name)));
         let verdict = unreadable::verdict(unreadable, fleet::serves(&object, &heard));
         fleet::announce(&object, was, &verdict, steps);
+        let mut conditions = before.conditions.clone();
+        let mut verdicts = vec![verdict];
+        if self.shares.get(name).is_some_and(Share::is_short) {
+            verdicts.push(Verdict::holds(ConditionType::FilesShort, "FilesShort", FILES_SHORT));
+        } else {
+            conditions.retain(|condition| condition.type_ != ConditionType::FilesShort.as_str());
+        }
         let status = FleetStatus {
             nodes: heard,
-            conditions: condition::settle(&before.conditions, &[verdict], object.metadata.generation, &Time(now)),
+            conditions: condition::settle(&conditions, &verdicts, object.metadata.generation, &Time(now)),
         };
         if status == *before {
             return;
@@ -139,6 +148,9 @@ fn overlap((address, other): &(IpAddr, String)) -> Verdict {
     );
     Verdict::holds(ConditionType::NetworkOverlap, "NetworkOverlap", message)
 }
+
+const FILES_SHORT: &str = "load balancers get fewer UDP sessions than they ask for, or wait: raise the limit of open files of the Envoys \
+     (nave-manager envoy-bootstrap --files), or lower spec.quota.connections of Tenants";
 
 const READY: &str = "Ready";
 const NEARLY_FULL: &str = "NearlyFull";

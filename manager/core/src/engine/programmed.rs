@@ -15,6 +15,10 @@ use crate::problem::Problem;
 /// So many characters of an Envoy's words stand in a condition, which is another party's to read.
 const WORDS: usize = 256;
 
+/// What a change says that waits.
+const LISTENERS_WAIT: &str = "waits until the Envoys have worked off earlier changes of this tenant's listeners, which takes 30 s: too many \
+     were added, changed or removed at once";
+
 /// Whether the fleet serves it, and how long saying so may wait. Nothing where nothing new is known.
 pub(super) fn programmed(
     balancer: &TCPLoadBalancer,
@@ -25,6 +29,9 @@ pub(super) fn programmed(
     let kind = ConditionType::Programmed;
     if let Some(problem) = stopped {
         return (Some(Verdict::fails(kind, "NotAccepted", problem.to_string())), Duration::ZERO);
+    }
+    if entry.waits {
+        return (Some(Verdict::fails(kind, "ListenersWait", LISTENERS_WAIT)), Duration::ZERO);
     }
     if entry.fragment.is_empty() {
         return (Some(unallocated()), Duration::ZERO);

@@ -6,7 +6,7 @@ use k8s_openapi::api::core::v1::ObjectReference;
 use k8s_openapi::apimachinery::pkg::apis::meta::v1::{Condition, Time};
 use kube::Resource;
 use nave_api::condition::{self, ConditionType, Verdict};
-use nave_api::tcp_load_balancer::{Address, AddressPort, BackendCount, IpFamily};
+use nave_api::tcp_load_balancer::{Address, AddressPort, BackendCount, IpFamily, PortSessions};
 use nave_api::{TCPLoadBalancer, TCPLoadBalancerStatus};
 
 use super::Engine;
@@ -104,6 +104,7 @@ impl Engine {
         let status = TCPLoadBalancerStatus {
             addresses,
             backends: Some(BackendCount { total: entry.total, ready: entry.ready }),
+            sessions: entry.sessions.iter().map(|(port, limit)| PortSessions { port: *port, limit: *limit }).collect(),
             conditions: condition::settle(&before.conditions, &verdicts, balancer.metadata.generation, &Time(now)),
         };
         (status, if is_settled_so_far { patience } else { PATIENCE })
@@ -235,7 +236,10 @@ fn announce(balancer: &TCPLoadBalancer, before: &[Condition], after: &[Condition
 
 /// Reasons that end by themselves or repeat what another condition says.
 fn is_passing(reason: &str) -> bool {
-    matches!(reason, "Pending" | "AwaitsCloud" | "NotAllocated" | "NotAccepted" | "NoEnvoy" | "NodeSetMissing")
+    matches!(
+        reason,
+        "Pending" | "ListenersWait" | "AwaitsCloud" | "NotAllocated" | "NotAccepted" | "NoEnvoy" | "NodeSetMissing"
+    )
 }
 
 fn reference(balancer: &TCPLoadBalancer) -> ObjectReference {
