@@ -9,6 +9,10 @@ pub const ENDPOINTS: usize = 1000;
 pub const ENDPOINT_ADDRESSES: usize = 1000;
 /// Nodes of a NodeSet, and names in `backends.nodes.only` and `backends.nodes.terminating`.
 pub const NODES: usize = 5000;
+/// Nodes that a load balancer uses under the policy Cluster, where it says nothing else.
+pub const SUBSET: u32 = 32;
+/// Pairs of a port and a backend of one load balancer.
+pub const SOCKETS: u32 = 50_000;
 /// Addresses of one node of a NodeSet.
 pub const NODE_ADDRESSES: usize = 8;
 /// Networks in `traffic.sourceRanges`.

@@ -58,6 +58,12 @@ pub(crate) struct Run {
     /// Networks of the hub itself, where no backend may lie, besides those of its Nodes and ServiceCIDRs.
     #[arg(long, env = "NAVE_HUB_NETWORKS", value_delimiter = ',', value_name = "CIDR,…")]
     pub(crate) hub_networks: Vec<IpNet>,
+    /// The load balancers of a Tenant without `spec.quota.loadBalancers`.
+    #[arg(long, env = "NAVE_DEFAULT_LOAD_BALANCERS", default_value_t = 1000, value_name = "NUMBER")]
+    pub(crate) default_load_balancers: u32,
+    /// The endpoints, backend addresses times ports, of a Tenant without `spec.quota.endpoints`.
+    #[arg(long, env = "NAVE_DEFAULT_ENDPOINTS", default_value_t = 50_000, value_name = "NUMBER")]
+    pub(crate) default_endpoints: u32,
     /// Lets backends lie on loopback addresses. For a lab on one machine: anywhere else, it lets tenants reach what
     /// listens on the edge nodes themselves.
     #[arg(long, env = "NAVE_INSECURE_ALLOW_LOOPBACK_BACKENDS")]

@@ -4,6 +4,7 @@ use std::sync::Arc;
 use std::time::Duration;
 
 use anyhow::Context;
+use nave_api::tenant::Quota;
 use nave_manager_core::Settings;
 use nave_proto::fleet::fleet_server::FleetServer;
 use nave_watch::Unreadables;
@@ -47,6 +48,8 @@ pub(crate) async fn run(options: Run) -> anyhow::Result<()> {
         http_address,
         hub_api_url,
         hub_networks,
+        default_load_balancers,
+        default_endpoints,
         insecure_allow_loopback_backends: allow_loopback_backends,
         lease_duration,
         log: _,
@@ -58,7 +61,10 @@ pub(crate) async fn run(options: Run) -> anyhow::Result<()> {
     let shutdown = on_signal()?;
     let config = client::config(kubeconfig.as_deref()).await?;
     let hub_api_url = hub_api_url.unwrap_or_else(|| config.cluster_url.to_string());
-    let tenant_settings = tenants::Settings::new(hub_api_url, client::authority_pem(&config)?);
+    let default_quota =
+        Quota { load_balancers: Some(default_load_balancers), endpoints: Some(default_endpoints), ..Quota::default() };
+    let authority = client::authority_pem(&config)?;
+    let tenant_settings = tenants::Settings::new(hub_api_url, authority, default_quota.clone());
     let client = client::connect(config)?;
     // From here on callers wait instead of being refused.
     let listener = TcpListener::bind(xds_address).await.with_context(|| format!("listen on {xds_address}"))?;
@@ -83,7 +89,7 @@ pub(crate) async fn run(options: Run) -> anyhow::Result<()> {
     let events = Events::new(client.clone(), name.clone());
     let providers = Arc::new(Providers::new(&client, &namespace));
     let performer = Performer::new(client.clone(), Arc::clone(&providers), inbox.clone(), events, metrics.clone());
-    let settings = Settings { hub_networks, allow_loopback_backends };
+    let settings = Settings { hub_networks, allow_loopback_backends, default_quota };
     let conductor = Conductor::new(settings, server.clone(), performer, metrics.clone(), synced);
     tokio::spawn(conductor.run(inputs));
     let hub = Watches::new(client.clone(), unreadables);

@@ -6,7 +6,8 @@ use k8s_openapi::api::core::v1::{Service, ServiceSpec};
 use kube::ResourceExt;
 use nave_api::limits::SOURCE_RANGES;
 use nave_api::tcp_load_balancer::{
-    AddressRequest, Balancing, BalancingPolicy, Ejection, HealthCheck, HttpCheck, Origin, TcpCheck, Timeouts, Traffic,
+    AddressRequest, Backends, Balancing, BalancingPolicy, Ejection, HealthCheck, HttpCheck, Origin, TcpCheck, Timeouts,
+    Traffic,
 };
 use nave_api::{TCPLoadBalancer, TCPLoadBalancerSpec, names};
 
@@ -41,7 +42,10 @@ pub fn intent(
         problems.push(Problem::NoCloud);
     }
     let families = request::known_families(spec);
-    let (backends, more) = backends::backends(service, mode, (&ports, &families), ways);
+    let (mut backends, more) = backends::backends(service, mode, (&ports, &families), ways);
+    if let Backends::Nodes(nodes) = &mut backends {
+        nodes.subset = asked.node_subset;
+    }
     problems.extend(more);
     let wanted = TCPLoadBalancerSpec {
         origin: Some(origin(service)),

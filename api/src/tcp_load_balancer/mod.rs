@@ -158,6 +158,11 @@ pub struct NodeBackends {
     #[schemars(length(max = 2))]
     #[x_kube(validation = Rule::new("self.size() < 2 || self[0] != self[1]").message("families names each family once"))]
     pub families: Vec<IpFamily>,
+    /// How many of the nodes the load balancer uses where `only` is absent: from each zone as many as from the others, chosen by
+    /// hash, so that a node that comes or goes concerns few load balancers. 0: all. Default: 32.
+    #[serde(default, skip_serializing_if = "Option::is_none")]
+    #[schemars(range(max = limits::NODES))]
+    pub subset: Option<u32>,
 }
 
 /// Addresses that have the same ports.

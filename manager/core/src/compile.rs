@@ -16,7 +16,7 @@ use nave_xds::translate;
 use crate::Key;
 use crate::pool::is_everywhere;
 use crate::problem::Problem;
-use crate::targets::Targets;
+use crate::targets::{Sockets, Targets};
 
 /// The settings of a load balancer's traffic, defaults filled in.
 #[derive(Clone, Debug, PartialEq, Eq)]
@@ -160,11 +160,11 @@ pub(crate) fn fragment(
         let name = cluster_name(key, *protocol, *port);
         put(translate::listener(&listener(key, settled, &name, (*address, *protocol, *public), elsewhere)));
         if !targets.unknown {
-            let sockets = targets.by_port.get(&(*protocol, *port));
+            let Sockets { ready, terminating } = targets.sockets((*protocol, *port));
             let endpoints = model::Endpoints {
                 cluster: name.clone(),
-                addresses: sockets.into_iter().flat_map(|sockets| &sockets.ready).copied().collect(),
-                fallback: sockets.into_iter().flat_map(|sockets| &sockets.terminating).copied().collect(),
+                addresses: ready.into_iter().collect(),
+                fallback: terminating.into_iter().collect(),
                 is_checked: settled.health_check.is_some(),
                 health_port: settled.health_port,
             };

@@ -6,7 +6,7 @@ use std::sync::Arc;
 
 use nave_api::tcp_load_balancer::IpFamily;
 
-use crate::backends::Refused;
+use crate::backends::{LeftOut, Refused};
 use crate::ports::Door;
 
 /// What is wrong with what an intent says, or with whom it belongs to.
@@ -53,8 +53,12 @@ pub(crate) enum Problem {
     NoBackends {
         families: Vec<IpFamily>,
     },
+    /// `beyond`: so many backends are left out.
+    TooManyBackends {
+        beyond: u32,
+    },
     BackendsRefused {
-        refused: Vec<Refused>,
+        left_out: LeftOut,
         tenant: String,
         all: bool,
     },
@@ -95,6 +99,7 @@ impl Problem {
             Self::Unreadable { .. } => "Unreadable",
             Self::DependsOnUnreadable { .. } => "DependsOnUnreadable",
             Self::NoBackends { .. } => "NoBackends",
+            Self::TooManyBackends { .. } => "TooManyBackends",
             Self::BackendsRefused { .. } => "BackendsRefused",
             Self::InvalidDuration { .. } => "InvalidDuration",
             Self::InvalidSourceRange { .. } => "InvalidSourceRange",
@@ -115,6 +120,7 @@ impl Problem {
             | Self::Unreadable { .. }
             | Self::DependsOnUnreadable { .. }
             | Self::NoBackends { .. }
+            | Self::TooManyBackends { .. }
             | Self::BackendsRefused { .. }
             | Self::InvalidDuration { .. }
             | Self::ProxyProtocolOnUdp { .. } => false,
@@ -134,6 +140,7 @@ impl Problem {
             | Self::BackendsLimited { .. }
             | Self::DependsOnUnreadable { .. }
             | Self::NoBackends { .. }
+            | Self::TooManyBackends { .. }
             | Self::InvalidDuration { .. }
             | Self::InvalidSourceRange { .. }
             | Self::SessionsLimited { .. }
@@ -192,7 +199,12 @@ impl fmt::Display for Problem {
             Self::NoBackends { families } => {
                 write!(f, "no ready node has an {} address: connections are refused", any(families))
             }
-            Self::BackendsRefused { refused, tenant, all: _ } => refusals(f, refused, tenant),
+            Self::TooManyBackends { beyond } => write!(
+                f,
+                "{beyond} backends are left out: a load balancer has at most {} pairs of a port and a backend",
+                nave_api::limits::SOCKETS
+            ),
+            Self::BackendsRefused { left_out, tenant, all: _ } => refusals(f, left_out, tenant),
             Self::InvalidDuration { field, value } => {
                 write!(f, "spec.traffic.{field} \"{value}\" is no duration (250ms, 5s, 1h): the default is in force")
             }
@@ -236,15 +248,17 @@ fn shares(f: &mut fmt::Formatter<'_>, fleet: &str, ports: &[PortShare]) -> fmt::
     )
 }
 
-/// So many refused backends are named, and so many ports.
+/// So many ports are named.
 const NAMED: usize = 3;
 
-fn refusals(f: &mut fmt::Formatter<'_>, refused: &[Refused], tenant: &str) -> fmt::Result {
+fn refusals(f: &mut fmt::Formatter<'_>, left_out: &LeftOut, tenant: &str) -> fmt::Result {
+    let LeftOut { count, first } = left_out;
     f.write_str("backends left out: ")?;
-    for (i, Refused { text, why }) in refused.iter().take(NAMED).enumerate() {
+    for (i, Refused { text, why }) in first.iter().enumerate() {
         write!(f, "{}{text} {}", if i == 0 { "" } else { ", " }, why.says(tenant))?;
     }
-    if refused.len() > NAMED { write!(f, ", and {} more", refused.len() - NAMED) } else { Ok(()) }
+    let named = u32::try_from(first.len()).unwrap_or(u32::MAX);
+    if *count > named { write!(f, ", and {} more", count - named) } else { Ok(()) }
 }
 
 /// Why an intent has not all the addresses that it asks for.

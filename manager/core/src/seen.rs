@@ -4,6 +4,7 @@ use std::collections::{BTreeMap, BTreeSet};
 use std::sync::Arc;
 
 use ipnet::IpNet;
+use nave_api::tenant::Quota;
 use nave_api::{Fleet, IPAllocation, IPPool, NodeSet, TCPLoadBalancer, Tenant};
 use nave_xds::report::Report;
 
@@ -16,6 +17,8 @@ pub struct Settings {
     pub hub_networks: Vec<IpNet>,
     /// Whether backends may lie on loopback addresses: for a lab on one machine, insecure anywhere else.
     pub allow_loopback_backends: bool,
+    /// The limits of a Tenant that does not set them.
+    pub default_quota: Quota,
 }
 
 /// A look at objects of one kind.

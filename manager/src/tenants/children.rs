@@ -8,11 +8,11 @@ use k8s_openapi::api::rbac::v1::{PolicyRule, Role, RoleBinding, RoleRef, Subject
 use k8s_openapi::apimachinery::pkg::api::resource::Quantity;
 use k8s_openapi::apimachinery::pkg::apis::meta::v1::ObjectMeta;
 use nave_api::names::{AGENT, TENANT_LABEL, tenant_namespace};
-use nave_api::tenant::TenantSpec;
+use nave_api::tenant::Quota;
 
 /// What an agent may own, and what of it etcd shall hold at most when the Tenant sets no quota.
 pub(super) const INTENTS: [(&str, u32); 3] =
-    [("tcploadbalancers", 10_000), ("httploadbalancers", 10_000), ("nodesets", 100)];
+    [("tcploadbalancers", 10_000), ("httploadbalancers", 10_000), ("nodesets", 10)];
 /// How many Secrets a tenant's namespace may hold: the agent's own, and certificates.
 const SECRETS: u32 = 1000;
 /// A quota on objects leaves room above the Tenant's own: a load balancer that is refused there says so on itself.
@@ -106,8 +106,8 @@ pub(super) fn binding(tenant: &str) -> RoleBinding {
 }
 
 /// How many objects a tenant may make at all, for etcd's sake.
-pub(super) fn quota(tenant: &str, spec: &TenantSpec) -> ResourceQuota {
-    let limit = spec.quota.as_ref().and_then(|quota| quota.load_balancers);
+pub(super) fn quota(tenant: &str, limits: &Quota) -> ResourceQuota {
+    let limit = limits.load_balancers;
     let hard = INTENTS.into_iter().map(|(kind, most)| {
         let most = match limit {
             Some(limit) if kind != "nodesets" => most.min(limit.saturating_mul(2).saturating_add(HEADROOM)),
@@ -169,12 +169,10 @@ pub(super) fn same_label(present: &ObjectMeta, wanted: &ObjectMeta) -> bool {
 #[cfg(test)]
 mod tests {
     use super::*;
-    use nave_api::tenant::Quota;
 
     fn hard(load_balancers: Option<u32>) -> Vec<String> {
-        let quota = Quota { load_balancers, ..Quota::default() };
-        let spec = TenantSpec { quota: Some(quota), ..TenantSpec::default() };
-        let hard = super::quota("shop", &spec).spec.unwrap().hard.unwrap();
+        let limits = Quota { load_balancers, ..Quota::default() };
+        let hard = super::quota("shop", &limits).spec.unwrap().hard.unwrap();
         hard.into_iter().map(|(kind, count)| format!("{kind}={}", count.0)).collect()
     }
 
@@ -183,7 +181,7 @@ mod tests {
         let counts = |balancers: &str| {
             vec![
                 format!("count/httploadbalancers.nave.dev={balancers}"),
-                "count/nodesets.nave.dev=100".to_owned(),
+                "count/nodesets.nave.dev=10".to_owned(),
                 "count/secrets=1k".to_owned(),
                 format!("count/tcploadbalancers.nave.dev={balancers}"),
             ]

@@ -70,7 +70,7 @@ impl Issued {
 
 /// The mark of a hub in a Secret: where it is and whom to trust.
 pub(super) fn hub_mark(settings: &Settings) -> String {
-    let Settings { hub_api_url, hub_ca, token_life: _, quota_after: _ } = settings;
+    let Settings { hub_api_url, hub_ca, token_life: _, quota_after: _, default_quota: _ } = settings;
     // Its hash is short: it only has to differ when these do, and nobody gains by making it not.
     nave_api::names::intent_name("hub", "hub", &format!("{hub_api_url}\n{}", STANDARD.encode(hub_ca)))
 }
@@ -159,7 +159,7 @@ fn secret(tenant: &str, uid: String, issued: &Issued, kubeconfig: String) -> Sec
 
 /// A kubeconfig that needs nothing beside it: certificates and token are in it.
 fn kubeconfig(settings: &Settings, namespace: &str, token: &str) -> Result<String, Error> {
-    let Settings { hub_api_url, hub_ca, token_life: _, quota_after: _ } = settings;
+    let Settings { hub_api_url, hub_ca, token_life: _, quota_after: _, default_quota: _ } = settings;
     let mut cluster = json!({"server": hub_api_url});
     if !hub_ca.is_empty() {
         cluster["certificate-authority-data"] = STANDARD.encode(hub_ca).into();
@@ -192,7 +192,7 @@ mod tests {
     }
 
     fn settings() -> Settings {
-        Settings::new("https://hub.example.com:6443".into(), b"PEM".to_vec())
+        Settings::new("https://hub.example.com:6443".into(), b"PEM".to_vec(), nave_api::tenant::Quota::default())
     }
 
     #[test]

@@ -22,6 +22,7 @@ mod view;
 
 use std::time::Duration;
 
+use nave_api::tenant::Quota;
 use tokio::sync::watch;
 use tokio_util::sync::CancellationToken;
 
@@ -44,12 +45,14 @@ pub(crate) struct Settings {
     pub(crate) token_life: Duration,
     /// The age of our kinds from which on namespaces get a quota of objects.
     pub(crate) quota_after: Duration,
+    /// The limits of a Tenant that does not set them.
+    pub(crate) default_quota: Quota,
 }
 
 impl Settings {
     /// The usual settings.
-    pub(crate) fn new(hub_api_url: String, hub_ca: Vec<u8>) -> Self {
-        Self { hub_api_url, hub_ca, token_life: TOKEN_LIFE, quota_after: QUOTA_AFTER }
+    pub(crate) fn new(hub_api_url: String, hub_ca: Vec<u8>, default_quota: Quota) -> Self {
+        Self { hub_api_url, hub_ca, token_life: TOKEN_LIFE, quota_after: QUOTA_AFTER, default_quota }
     }
 }
 

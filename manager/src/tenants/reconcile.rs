@@ -194,7 +194,8 @@ async fn quota(tenant: &Tenant, room: &Room, keeper: &Keeper) -> Result<Option<D
     if !left.is_zero() {
         return Ok(Some(left));
     }
-    let quota = children::quota(&name, &tenant.spec);
+    let limits = tenant.spec.quota.clone().unwrap_or_default().or(&keeper.settings.default_quota);
+    let quota = children::quota(&name, &limits);
     if !room.quota.as_deref().is_some_and(|present| children::same_quota(present, &quota)) {
         apply(keeper, &name, "apply the quota of objects", &quota).await?;
     }

@@ -86,7 +86,12 @@ pub fn accepted(events: &[Event], resource: &Resource) -> bool {
         Event::Accepted(held) => held.iter().any(|held| {
             held.kind == resource.kind() && held.name == *resource.name() && held.version == resource.version()
         }),
-        Event::Connected | Event::Disconnected | Event::Wants { .. } | Event::Described(_) | Event::Removed(_) | Event::Refused(_) => false,
+        Event::Connected
+        | Event::Disconnected
+        | Event::Wants { .. }
+        | Event::Described(_)
+        | Event::Removed(_)
+        | Event::Refused(_) => false,
     })
 }
 
@@ -212,6 +217,11 @@ pub fn removed(events: &[Event], resource: &Resource) -> bool {
 pub fn refused(events: &[Event], name: &str) -> bool {
     events.iter().any(|event| match event {
         Event::Refused(refusal) => *refusal.held.name == *name && refusal.held.kind == ResourceType::Listener,
-        Event::Connected | Event::Disconnected | Event::Wants { .. } | Event::Described(_) | Event::Removed(_) | Event::Accepted(_) => false,
+        Event::Connected
+        | Event::Disconnected
+        | Event::Wants { .. }
+        | Event::Described(_)
+        | Event::Removed(_)
+        | Event::Accepted(_) => false,
     })
 }

@@ -9,6 +9,7 @@ use std::net::IpAddr;
 
 use ipnet::IpNet;
 use nave_api::Duration;
+use nave_api::limits::NODES;
 use nave_api::tcp_load_balancer::{BalancingPolicy, FamilyPolicy, IpFamily, ProxyProtocol, bounds};
 
 use crate::Problem;
@@ -34,6 +35,8 @@ pub struct Asked {
     pub addresses: Option<Vec<IpAddr>>,
     /// The families in order of preference.
     pub families: Option<Vec<IpFamily>>,
+    /// How many nodes are used under the policy Cluster; 0: all.
+    pub node_subset: Option<u32>,
     /// One address or one of each family.
     pub family_policy: Option<FamilyPolicy>,
     /// One of these four is there and cannot be read.
@@ -175,6 +178,14 @@ pub const TABLE: &[Row] = &[
         read: |asked, text| number(&mut asked.max_connections, text, bounds::CONNECTIONS_AT_MOST),
     },
     Row {
+        field: "node-subset",
+        accepted: "a whole number up to 5000: so many nodes are used under the policy Cluster; 0: all",
+        read: |asked, text| {
+            let within = |size: &u32| usize::try_from(*size).is_ok_and(|size| size <= NODES);
+            set(&mut asked.node_subset, text.parse().ok().filter(within))
+        },
+    },
+    Row {
         field: "pool",
         accepted: "the name of an IPPool of the hub",
         read: |asked, text| set(&mut asked.pool, is_label(text).then(|| text.to_owned())),
@@ -281,6 +292,7 @@ mod tests {
             ("nave.dev/healthy-after", "2"),
             ("nave.dev/idle-timeout", "0s"),
             ("nave.dev/max-connections", "100"),
+            ("nave.dev/node-subset", "0"),
             ("nave.dev/pool", "public"),
             ("nave.dev/proxy-protocol", "V2"),
             ("nave.dev/source-ranges", "198.51.100.0/24,2001:db8::/32"),

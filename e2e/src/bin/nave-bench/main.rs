@@ -7,6 +7,7 @@ mod convergence;
 mod engine;
 mod floor;
 mod measure;
+mod nodes;
 mod probe;
 mod replay;
 mod seen;

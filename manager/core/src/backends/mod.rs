@@ -3,57 +3,21 @@
 pub(crate) mod neighbours;
 mod networks;
 pub(crate) mod places;
+mod refused;
 
 use std::collections::BTreeMap;
 use std::collections::btree_map::Entry;
 use std::net::IpAddr;
 
 use ipnet::IpNet;
-use nave_api::Tenant;
 use nave_api::node_set::Node;
 use nave_api::tcp_load_balancer::IpFamily;
 use nave_api::tenant::TenantBackends;
+use nave_api::{Tenant, limits};
 
 use crate::pool::{Pools, Spans};
 use networks::{embedded, forbidden, is_public, plain};
-
-/// Why a backend is left out.
-#[derive(Clone, Debug, PartialEq, Eq, PartialOrd, Ord)]
-pub(crate) enum Refusal {
-    NotAnAddress,
-    Forbidden(&'static str),
-    Loopback,
-    Hub,
-    Pool,
-    OtherTenant,
-    NotAllowed,
-    NotPublic,
-}
-
-impl Refusal {
-    /// The end of the sentence that begins with the backend.
-    pub fn says(&self, tenant: &str) -> String {
-        match self {
-            Self::NotAnAddress => "(no IP address)".to_owned(),
-            Self::Forbidden(what) => format!("({what}, never allowed)"),
-            Self::Loopback => "(a loopback address, never allowed)".to_owned(),
-            Self::Hub => "(in a network of the hub, never allowed)".to_owned(),
-            Self::Pool => "(an address of a pool, never allowed)".to_owned(),
-            Self::OtherTenant => format!(
-                "(in a network that an older Tenant has: both need spec.backends.sharing: Shared, here Tenant {tenant})"
-            ),
-            Self::NotAllowed => format!("(not in spec.backends.allow of Tenant {tenant})"),
-            Self::NotPublic => format!("(not public, and Tenant {tenant} has no spec.backends.allow that names it)"),
-        }
-    }
-}
-
-/// A backend that is left out.
-#[derive(Clone, Debug, PartialEq, Eq, PartialOrd, Ord)]
-pub(crate) struct Refused {
-    pub text: String,
-    pub why: Refusal,
-}
+pub(crate) use refused::{LeftOut, Refusal, Refused};
 
 /// What one tenant's backends may be.
 #[derive(Debug)]
@@ -128,29 +92,42 @@ impl<'a> Policy<'a> {
     }
 }
 
-/// The nodes of a NodeSet as the hub reaches them.
+/// The nodes of a NodeSet as the hub reaches them, by name.
 #[derive(Clone, Debug, Default, PartialEq, Eq)]
 pub(crate) struct Reach {
-    /// The addresses to use, by name.
-    pub nodes: BTreeMap<String, Addresses>,
-    /// What was left out: the node, the family where there is one, and the backend with its address.
-    pub refused: Vec<(String, Option<IpFamily>, Refused)>,
+    pub nodes: BTreeMap<String, Reached>,
 }
 
-/// Where one node is reached, at most one address of a family.
-#[derive(Clone, Copy, Debug, Default, PartialEq, Eq)]
-pub(crate) struct Addresses {
+/// Where one node is reached, at most one address of a family, and what of it was left out.
+#[derive(Clone, Debug, Default, PartialEq, Eq)]
+pub(crate) struct Reached {
     v4: Option<IpAddr>,
     v6: Option<IpAddr>,
+    zone: Option<String>,
+    /// Of each family, and of what has none: how many addresses, and the first of them.
+    left_out: BTreeMap<Option<IpFamily>, (u32, Refused)>,
 }
 
-impl Addresses {
+impl Reached {
     /// The address of the first of these families in which the node has one.
     pub fn first_of(&self, families: &[IpFamily]) -> Option<IpAddr> {
         families.iter().find_map(|family| match family {
             IpFamily::IPv4 => self.v4,
             IpFamily::IPv6 => self.v6,
         })
+    }
+
+    pub fn zone(&self) -> Option<&str> {
+        self.zone.as_deref()
+    }
+
+    /// Counts what was left out of these families, or has none.
+    pub fn count_left_out(&self, families: &[IpFamily], into: &mut LeftOut) {
+        for (family, (count, Refused { text, why })) in &self.left_out {
+            if family.is_none_or(|family| families.contains(&family)) {
+                into.add(*count, text, why);
+            }
+        }
     }
 
     fn add(&mut self, address: IpAddr) {
@@ -160,26 +137,29 @@ impl Addresses {
         };
         place.get_or_insert(address);
     }
+
+    fn leave_out(&mut self, name: &str, text: &str, why: Refusal) {
+        let family = text.parse().ok().map(|address| IpFamily::of(plain(address)));
+        let refused = || (0, Refused { text: format!("{name} {text}"), why });
+        self.left_out.entry(family).or_insert_with(refused).0 += 1;
+    }
 }
 
 impl Reach {
-    /// Each node's first usable address of each family. Of two nodes with one name the first counts.
+    /// Each node's first usable address of each family. Of two nodes with one name the first counts; nodes and addresses beyond
+    /// what the schema admits are not looked at.
     pub fn of(nodes: &[Node], policy: &Policy<'_>) -> Self {
         let mut reach = Self::default();
-        for Node { name, addresses, zone: _ } in nodes {
+        for Node { name, addresses, zone } in nodes.iter().take(limits::NODES) {
             let Entry::Vacant(node) = reach.nodes.entry(name.clone()) else { continue };
-            let node = node.insert(Addresses::default());
-            for text in addresses {
+            let node = node.insert(Reached { zone: zone.clone(), ..Reached::default() });
+            for text in addresses.iter().take(limits::NODE_ADDRESSES) {
                 match policy.admit(text) {
                     Ok(address) => node.add(address),
-                    Err(why) => {
-                        let family = text.parse().ok().map(|address| IpFamily::of(plain(address)));
-                        reach.refused.push((name.clone(), family, Refused { text: format!("{name} {text}"), why }));
-                    }
+                    Err(why) => node.leave_out(name, text, why),
                 }
             }
         }
-        reach.refused.sort();
         reach
     }
 }
@@ -324,7 +304,11 @@ mod tests {
         assert_eq!(at("both", &[IPv6]).unwrap(), "fd00:20::2");
         assert_eq!((at("mapped", &[IPv6]), at("mapped", &[IPv6, IPv4])), (None, Some("10.20.0.3".to_owned())));
         assert_eq!(at("none", &[IPv4, IPv6]), None);
-        let refused: Vec<_> = reach.refused.iter().map(|(name, family, _)| (name.as_str(), *family)).collect();
-        assert_eq!(refused, [("both", Some(IPv6)), ("none", Some(IPv4))]);
+        let left_out = |name: &str, families: &[IpFamily]| {
+            let mut all = LeftOut::default();
+            reach.nodes[name].count_left_out(families, &mut all);
+            all.count
+        };
+        assert_eq!((left_out("both", &[IPv4, IPv6]), left_out("both", &[IPv4]), left_out("none", &[IPv4])), (1, 0, 1));
     }
 }

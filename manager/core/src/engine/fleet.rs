@@ -56,9 +56,8 @@ impl Engine {
         let recorded = object.status.iter().flat_map(|status| &status.nodes);
         let recorded = recorded.filter_map(|node| Some((node.name.clone(), node.envoy?.files?)));
         let said = self.world.ledger.files(fleet).filter_map(|(node, files)| Some((node.to_string(), files?)));
-        let said = said.map(|(node, Files { limit, workers, connections })| {
-            (node, EnvoyFiles { limit, workers, connections })
-        });
+        let said = said
+            .map(|(node, Files { limit, workers, connections })| (node, EnvoyFiles { limit, workers, connections }));
         recorded.chain(said).collect()
     }
 }

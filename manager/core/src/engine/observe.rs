@@ -4,6 +4,7 @@ use std::net::IpAddr;
 use std::sync::Arc;
 
 use nave_api::names::tenant_namespace;
+use nave_api::tenant::{Quota, TenantSpec};
 use nave_api::{Fleet, IPAllocation, IPPool, NodeSet, TCPLoadBalancer, Tenant};
 
 use super::Engine;
@@ -16,11 +17,18 @@ use crate::pool::is_everywhere;
 use crate::seen::{Role, Seen};
 use crate::shelf::Moved;
 
+/// The Tenant with the limits that hold where it sets none.
+fn with_defaults(tenant: Tenant, defaults: &Quota) -> Tenant {
+    let quota = tenant.spec.quota.clone().unwrap_or_default().or(defaults);
+    Tenant { spec: TenantSpec { quota: Some(quota), ..tenant.spec }, ..tenant }
+}
+
 impl Engine {
     /// Takes note, and marks what it touches.
     pub fn observe(&mut self, seen: Seen) {
         match seen {
             Seen::Tenants(sight) => {
+                let sight = sight.map(|tenant| with_defaults(tenant, &self.world.settings.default_quota));
                 for moved in self.world.tenants.look(sight) {
                     self.tenant_moved(&moved);
                     self.legibility_moved(Kind::Tenant, moved.key);

@@ -146,7 +146,7 @@ impl Engine {
             let name = tenant.metadata.name.clone().unwrap_or_default();
             let node_set = node_set_of(key, &balancer);
             let reach = node_set.as_ref().and_then(|node_set| self.world.reach(node_set, &tenant));
-            targets = targets::targets(&balancer.spec, reach.as_deref(), || self.world.policy(&tenant));
+            targets = targets::targets(key, &balancer.spec, reach.as_deref(), || self.world.policy(&tenant));
             if let Some(unknown) = self.world.unknown_node_set(key, &balancer) {
                 entry.problems.push(unknown);
                 targets = unknown_targets(&balancer);
@@ -314,7 +314,7 @@ pub(super) fn has_shown_addresses(balancer: &TCPLoadBalancer) -> bool {
 /// Backends of which nothing is known, as many as the status says.
 fn unknown_targets(balancer: &TCPLoadBalancer) -> Targets {
     let told = balancer.status.as_ref().and_then(|status| status.backends).unwrap_or_default();
-    Targets { total: told.total, ready: told.ready, unknown: true, ..Targets::default() }
+    Targets::unknown(told.total, told.ready)
 }
 
 fn backend_problems(missing: Option<Key>, targets: &Targets, tenant: &str) -> Vec<Problem> {
@@ -322,11 +322,15 @@ fn backend_problems(missing: Option<Key>, targets: &Targets, tenant: &str) -> Ve
         return vec![Problem::NodeSetMissing { name: missing.name.to_string() }];
     }
     let all = targets.ready == 0;
-    if !targets.refused.is_empty() {
-        return vec![Problem::BackendsRefused { refused: targets.refused.clone(), tenant: tenant.to_owned(), all }];
+    if !targets.left_out.is_empty() {
+        return vec![Problem::BackendsRefused { left_out: targets.left_out.clone(), tenant: tenant.to_owned(), all }];
     }
     let families = targets.missing.clone();
-    if all { vec![Problem::NoBackends { families }] } else { Vec::new() }
+    match targets.beyond {
+        _ if all => vec![Problem::NoBackends { families }],
+        0 => Vec::new(),
+        beyond => vec![Problem::TooManyBackends { beyond }],
+    }
 }
 
 /// What makes up the service, besides where the backends are now.
