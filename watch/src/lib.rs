@@ -2,6 +2,7 @@
 //! tell Events beside their work. Knows no object of theirs.
 
 mod anew;
+pub mod connection;
 mod news;
 #[cfg(feature = "stub")]
 pub mod stub;
