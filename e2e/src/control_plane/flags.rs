@@ -4,7 +4,10 @@ use std::path::{Path, PathBuf};
 use super::{Options, Ports};
 use crate::error::{Act, Result};
 
-const AUDIT_POLICY: &str = r#"{"apiVersion":"audit.k8s.io/v1","kind":"Policy","omitStages":["RequestReceived"],"rules":[{"level":"Metadata"}]}"#;
+/// What is written to Services and their load balancers is logged with its content: whether it was written twice.
+const AUDIT_POLICY: &str = r#"{"apiVersion":"audit.k8s.io/v1","kind":"Policy","omitStages":["RequestReceived"],"rules":[
+{"level":"Request","verbs":["create","update","patch"],"resources":[{"group":"","resources":["services","services/status"]},{"group":"nave.dev","resources":["tcploadbalancers","tcploadbalancers/status","ipallocations"]}]},
+{"level":"Metadata"}]}"#;
 
 /// Nothing here outlives a test: no fsync.
 pub(super) fn etcd(dir: &Path, ports: &Ports) -> Vec<String> {

@@ -4,7 +4,7 @@ mod flags;
 pub mod snapshot;
 
 use std::fs;
-use std::net::{IpAddr, Ipv4Addr};
+use std::net::{IpAddr, Ipv4Addr, SocketAddr};
 use std::os::unix::fs::PermissionsExt;
 use std::path::{Path, PathBuf};
 use std::sync::{Arc, Mutex, PoisonError};
@@ -171,6 +171,11 @@ impl ControlPlane {
         url(&self.options, &self.ports)
     }
 
+    /// Where the API server listens.
+    pub fn address(&self) -> SocketAddr {
+        SocketAddr::new(self.options.address, self.ports.api.number())
+    }
+
     /// The cluster's name in the lab.
     pub fn name(&self) -> &str {
         &self.options.name
@@ -260,7 +265,7 @@ fn replace(place: &Mutex<Option<Process>>, process: Process) {
 }
 
 fn url(options: &Options, ports: &Ports) -> String {
-    format!("https://{}", std::net::SocketAddr::new(options.address, ports.api.number()))
+    format!("https://{}", SocketAddr::new(options.address, ports.api.number()))
 }
 
 fn kubeconfig_text(

@@ -2,6 +2,7 @@
 //! published names; knows no manager from inside.
 use std::collections::BTreeMap;
 
+use ipnet::IpNet;
 use k8s_openapi::ByteString;
 use k8s_openapi::api::core::v1::Secret;
 use k8s_openapi::apiextensions_apiserver::pkg::apis::apiextensions::v1::CustomResourceDefinition;
@@ -75,9 +76,9 @@ impl Hub {
         .await
     }
 
-    /// Makes the tenant of a spoke, whose backends lie on its nodes.
-    pub(super) async fn admit(&self, spoke: &Spoke, plan: &Plan) -> Result<()> {
-        let spec = json!({"backends": {"allow": [plan.nodes(spoke.number())]}});
+    /// Makes the tenant of a spoke, whose backends lie in these networks.
+    pub(super) async fn admit(&self, spoke: &Spoke, backends: &[IpNet]) -> Result<()> {
+        let spec = json!({"backends": {"allow": backends}});
         let metadata = json!({"name": spoke.name()});
         self.apply(&json!({"apiVersion": "nave.dev/v1alpha1", "kind": "Tenant", "metadata": metadata, "spec": spec}))
             .await
