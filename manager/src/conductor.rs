@@ -121,8 +121,12 @@ impl Conductor {
         }
     }
 
-    /// Ends when something in the engine ends by itself: a wait of what is served, or what concerns a leader only.
+    /// Ends when something in the engine ends by itself: a wait of what is served, or what concerns a leader only; at once when
+    /// load balancers wait for their turn.
     async fn woken(&self) {
+        if self.engine.has_turns() {
+            return;
+        }
         let due = match self.role {
             Role::Leader => self.engine.wakes_at(),
             Role::Follower => None,

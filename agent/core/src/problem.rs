@@ -165,6 +165,7 @@ impl Problem {
         match self {
             Self::NoReadyEndpoints { .. } | Self::NoReadyNodes { .. } | Self::NoNodes => true,
             Self::InvalidAnnotation { .. }
+            | Self::BeyondBound { .. }
             | Self::UnknownAnnotation { .. }
             | Self::NoEffect { .. }
             | Self::NotDone { .. }

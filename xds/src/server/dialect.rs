@@ -2,12 +2,11 @@
 
 use std::time::Duration;
 
-use envoy_types::pb::envoy::config::core::v3::Node;
-use envoy_types::pb::envoy::service::discovery::v3::{DeltaDiscoveryRequest, DiscoveryRequest};
 use tonic::Status;
 
 use super::read;
 use crate::catalog::Catalog;
+use crate::files::Files;
 use crate::protocol::{Excess, Patience, Quarantine, delta, sotw};
 use crate::report::Event;
 use crate::resource::Resource;
@@ -28,8 +27,8 @@ pub(super) trait Dialect: Send + Sized + 'static {
     fn load(response: &Self::Wire) -> usize;
     fn begin(patience: Patience, catalog: &Catalog) -> Self;
     fn wants_everything(&self) -> bool;
-    /// Who the client says it is: at least the first request of a stream says so.
-    fn node(request: &Self::Request) -> Option<&Node>;
+    /// What the client says that it may open, where the request says so.
+    fn files(request: &Self::Request) -> Option<Files>;
     fn take(
         &mut self,
         request: Self::Request,
@@ -66,8 +65,8 @@ impl Dialect for delta::Delta {
         self.wants_everything()
     }
 
-    fn node(request: &DeltaDiscoveryRequest) -> Option<&Node> {
-        request.node.as_ref()
+    fn files(request: &delta::Request) -> Option<Files> {
+        request.files
     }
 
     fn take(
@@ -129,8 +128,8 @@ impl Dialect for sotw::Sotw {
         self.wants_everything()
     }
 
-    fn node(request: &DiscoveryRequest) -> Option<&Node> {
-        request.node.as_ref()
+    fn files(request: &sotw::Request) -> Option<Files> {
+        request.files
     }
 
     fn take(

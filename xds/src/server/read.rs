@@ -1,9 +1,12 @@
 //! Discovery requests from their bytes: only what the protocol needs, and no more of it than a request may have. Knows Envoy's
 //! message definitions; knows no stream.
 
+use envoy_types::pb::envoy::config::core::v3::Node;
+use prost::Message;
 use tonic::Status;
 
 use crate::fields::{Fields, Value};
+use crate::files::Files;
 use crate::protocol::{delta, sotw};
 use crate::report::Refusal;
 use crate::resource::{ResourceType, Version};
@@ -28,12 +31,14 @@ pub(super) fn delta(message: &[u8]) -> Result<Option<delta::Request>, Status> {
         initial: Vec::new(),
         nonce: String::new(),
         error: None,
+        files: None,
     };
     let mut count = Count::default();
     for field in Fields::of(message) {
         let field = field.map_err(|_| malformed())?;
         let Value::Bytes(bytes) = field.value else { continue };
         match field.number {
+            1 => request.files = files(bytes),
             3 => request.subscribe.push(count.name(bytes)?),
             4 => request.unsubscribe.push(count.name(bytes)?),
             5 => {
@@ -55,13 +60,14 @@ pub(super) fn delta(message: &[u8]) -> Result<Option<delta::Request>, Status> {
 pub(super) fn sotw(message: &[u8]) -> Result<Option<sotw::Request>, Status> {
     let Some(kind) = kind(message, 4)? else { return Ok(None) };
     let mut request =
-        sotw::Request { kind, names: Vec::new(), version: String::new(), nonce: String::new(), error: None };
+        sotw::Request { kind, names: Vec::new(), version: String::new(), nonce: String::new(), error: None, files: None };
     let mut count = Count::default();
     for field in Fields::of(message) {
         let field = field.map_err(|_| malformed())?;
         let Value::Bytes(bytes) = field.value else { continue };
         match field.number {
             1 => request.version = nonce(bytes),
+            2 => request.files = files(bytes),
             3 => request.names.push(count.name(bytes)?),
             5 => request.nonce = nonce(bytes),
             6 => request.error = Some(words(bytes)?),
@@ -69,6 +75,11 @@ pub(super) fn sotw(message: &[u8]) -> Result<Option<sotw::Request>, Status> {
         }
     }
     Ok(Some(request))
+}
+
+/// What a node says that it may open. One that cannot be read says nothing.
+fn files(node: &[u8]) -> Option<Files> {
+    Files::read(&Node::decode(node).ok()?)
 }
 
 /// The type of a request. A type that we do not serve is none of our business: the request stays without an answer.
@@ -124,10 +135,8 @@ fn malformed() -> Status {
 
 #[cfg(test)]
 mod tests {
-    use envoy_types::pb::envoy::config::core::v3::Node;
     use envoy_types::pb::envoy::service::discovery::v3::{DeltaDiscoveryRequest, DiscoveryRequest};
     use envoy_types::pb::google::rpc;
-    use prost::Message;
     use tonic::Code;
 
     use super::*;
@@ -160,6 +169,7 @@ mod tests {
             initial: vec![("c".into(), Version::of(b"c"))],
             nonce: "7".into(),
             error: Some("no".into()),
+            files: None,
         };
         assert_eq!(delta(&request.encode_to_vec()).unwrap(), Some(read));
     }
@@ -176,7 +186,7 @@ mod tests {
         };
         let kind = ResourceType::Listener;
         let (version, nonce) = ("1".into(), "7".into());
-        let read = sotw::Request { kind, names: vec!["a".into()], version, nonce, error: Some(String::new()) };
+        let read = sotw::Request { kind, names: vec!["a".into()], version, nonce, error: Some(String::new()), files: None };
         assert_eq!(sotw(&request.encode_to_vec()).unwrap(), Some(read));
     }
 

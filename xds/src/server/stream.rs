@@ -83,7 +83,7 @@ async fn run<D: Dialect>(
 
 /// Passes on what the client says of its descriptors, when it says something else than before.
 fn describe<D: Dialect>(session: &Session, before: &mut Option<Files>, request: Option<&D::Request>) {
-    let said = request.and_then(D::node).and_then(Files::read);
+    let said = request.and_then(D::files);
     if let Some(files) = said.filter(|files| *before != Some(*files)) {
         *before = Some(files);
         session.report(Event::Described(files));

@@ -52,12 +52,20 @@ fn one_node_goes(load_balancers: usize, nodes: usize) -> Nodes {
     write_nodes(&mut engine, world::nodes(&good(nodes), 10));
     let begun = Instant::now();
     engine.observe(Seen::NodeSets(Sight::One(world::nodes(&good(nodes - 1), 11))));
-    let outcome = engine.settle(Role::Leader, Timestamp::UNIX_EPOCH);
+    let (mut changed_load_balancers, mut xds_bytes) = (0, 0);
+    loop {
+        let outcome = engine.settle(Role::Leader, Timestamp::UNIX_EPOCH);
+        let changed = outcome.publish.values().flat_map(|change| &change.upsert);
+        for resource in changed.filter(|resource| resource.kind() == ResourceType::Endpoints) {
+            changed_load_balancers += 1;
+            xds_bytes += resource.wire().len();
+        }
+        if !engine.has_turns() {
+            break;
+        }
+    }
     let manager_ms = begun.elapsed().as_secs_f64() * 1e3;
-    let changed = outcome.publish.values().flat_map(|change| &change.upsert);
-    let changed: Vec<_> = changed.filter(|resource| resource.kind() == ResourceType::Endpoints).collect();
-    let xds_bytes = changed.iter().map(|resource| resource.wire().len()).sum();
-    Nodes { load_balancers, nodes, changed_load_balancers: changed.len(), xds_bytes, manager_ms }
+    Nodes { load_balancers, nodes, changed_load_balancers, xds_bytes, manager_ms }
 }
 
 /// Nodes that may be used, in three zones.
@@ -112,9 +120,16 @@ fn write_nodes(engine: &mut Engine, nodes: NodeSet) -> f64 {
     settle(engine, Seen::NodeSets(Sight::One(nodes)))
 }
 
+/// What the write costs in the settlement that costs most.
 fn settle(engine: &mut Engine, seen: Seen) -> f64 {
-    let begun = Instant::now();
+    let (mut begun, mut worst) = (Instant::now(), 0.0_f64);
     engine.observe(seen);
-    engine.settle(Role::Leader, Timestamp::UNIX_EPOCH);
-    begun.elapsed().as_secs_f64() * 1e3
+    loop {
+        engine.settle(Role::Leader, Timestamp::UNIX_EPOCH);
+        worst = worst.max(begun.elapsed().as_secs_f64() * 1e3);
+        if !engine.has_turns() {
+            return worst;
+        }
+        begun = Instant::now();
+    }
 }

@@ -18,6 +18,7 @@ mod shares;
 mod short;
 mod standing;
 mod status;
+mod turns;
 mod unreadable;
 mod waiting;
 mod world;
@@ -40,6 +41,7 @@ use dirt::Dirt;
 use serve::Entry;
 use shares::Share;
 use short::Short;
+use turns::Turns;
 use unreadable::Kept;
 pub use unreadable::Kind;
 use waiting::Waiting;
@@ -50,6 +52,8 @@ use world::World;
 pub struct Engine {
     world: World,
     dirt: Dirt,
+    /// Load balancers whose nodes changed.
+    turns: Turns,
     /// What was decided of each load balancer.
     entries: BTreeMap<Key, Entry>,
     /// Whose each published resource is, by fleet.
@@ -122,6 +126,10 @@ impl Engine {
         self.refresh_waits(now);
         self.recall_last_owners();
         self.refresh_shares(now);
+        for key in self.turns.take() {
+            self.dirt.statuses.insert(key.clone());
+            self.dirt.balancers.insert(key);
+        }
         let judged = self.judge();
         match role {
             Role::Leader => self.allocate(now, &mut outcome.steps),
@@ -140,6 +148,12 @@ impl Engine {
         }
         self.dirt = Dirt::default();
         outcome
+    }
+
+    /// Whether load balancers wait for their turn: [`Engine::settle`] is to be called again at once, after what was observed
+    /// meanwhile.
+    pub fn has_turns(&self) -> bool {
+        !self.turns.is_empty() && self.is_synced()
     }
 
     /// When something ends by itself, so that a leader calls [`Engine::settle`] then at the latest: an address is kept for

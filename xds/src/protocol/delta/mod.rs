@@ -16,6 +16,7 @@ use super::parking::Parking;
 use super::users::Users;
 use super::{Excess, NAMES_BESIDES, Patience, Quarantine};
 use crate::catalog::Catalog;
+use crate::files::Files;
 use crate::report::{Event, Held};
 use crate::resource::{Key, Resource, ResourceType, Version};
 use subscription::{Holding, InFlight, Origin, Sent, Subscription};
@@ -35,6 +36,8 @@ pub struct Request {
     pub nonce: String,
     /// The client's words, when it refuses that response.
     pub error: Option<String>,
+    /// What the client says that it may open: at least the first request of a stream says who it is.
+    pub files: Option<Files>,
 }
 
 /// A response to the client.

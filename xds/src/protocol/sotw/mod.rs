@@ -15,6 +15,7 @@ use std::time::Duration;
 
 use super::{Excess, NAMES_BESIDES, Patience, Quarantine};
 use crate::catalog::Catalog;
+use crate::files::Files;
 use crate::report::Event;
 use crate::resource::{Key, Resource, ResourceType, Version};
 
@@ -31,6 +32,8 @@ pub struct Request {
     pub nonce: String,
     /// The client's words, when it refuses that response.
     pub error: Option<String>,
+    /// What the client says that it may open: at least the first request of a stream says who it is.
+    pub files: Option<Files>,
 }
 
 /// A response to the client.

@@ -283,7 +283,7 @@ impl Hub {
     pub fn settle(&mut self) {
         for _ in 0..50 {
             let steps = self.decide();
-            let quiet = steps.is_empty();
+            let quiet = steps.is_empty() && !self.engine.has_turns();
             for step in steps {
                 self.perform(&step);
             }
