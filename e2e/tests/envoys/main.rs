@@ -66,8 +66,7 @@ async fn c_whatever_one_envoy_does_a_bystanders_service_becomes_programmed_and_i
     let asked = Instant::now();
     let later = spoke.sample("later", &[(Protocol::Tcp, 8081)]).await.unwrap();
     eventually("the Fleet names the silent one", async || match envoy(&lab, "silent").await {
-        Some(EnvoyStatus { holds_back: 1.., .. }) => Ok(()),
-        Some(EnvoyStatus { standing: EnvoyStanding::Stopped, .. }) => Ok(()),
+        Some(EnvoyStatus { holds_back: 1.., .. } | EnvoyStatus { standing: EnvoyStanding::Stopped, .. }) => Ok(()),
         other => Err(format!("{other:?}")),
     })
     .await;

@@ -140,7 +140,7 @@ async fn o2_a_new_endpoint_serves_a_second_after_its_check_would_succeed() {
     // As under externalTrafficPolicy Local; an interval that would be felt.
     checked.health_check = Some(HealthCheck {
         probe: Probe::Tcp,
-        interval: Duration::from_secs(60),
+        interval: Duration::from_mins(1),
         timeout: SECOND,
         unhealthy_after: 3,
         healthy_after: 1,

@@ -61,13 +61,11 @@ pub(super) fn count(place: &mut Option<u32>, text: &str, most: u32) -> Option<Ta
 pub(super) fn number(place: &mut Option<u32>, text: &str, most: u32) -> Option<Taken> {
     let is_number = !text.is_empty() && text.len() <= 32 && text.bytes().all(|digit| digit.is_ascii_digit());
     let number = is_number.then(|| text.parse::<u128>().unwrap_or(u128::MAX)).filter(|number| *number > 0)?;
-    match u32::try_from(number).ok().filter(|number| *number <= most) {
-        Some(number) => set(place, Some(number)),
-        None => {
-            *place = Some(most);
-            Some(Taken::Nearest(most.to_string()))
-        }
+    if let Some(number) = u32::try_from(number).ok().filter(|number| *number <= most) {
+        return set(place, Some(number));
     }
+    *place = Some(most);
+    Some(Taken::Nearest(most.to_string()))
 }
 
 pub(super) fn list<T>(text: &str, most: usize, read: impl Fn(&str) -> Option<T>) -> Option<Vec<T>> {

@@ -1,6 +1,5 @@
 //! What pools, tenants and fleets say about themselves. Knows sums; these may wait for each other, for nobody acts on them.
 
-use std::collections::BTreeMap;
 use std::net::IpAddr;
 use std::sync::Arc;
 use std::time::Duration;

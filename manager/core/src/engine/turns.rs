@@ -59,12 +59,12 @@ mod tests {
     fn b_a_tenant_with_many_load_balancers_delays_another_by_one_turn_at_most() {
         let mut turns = Turns::default();
         for number in 0..1000 {
-            turns.add(&Key::new("tenant-a", &format!("web-{number}")));
+            turns.add(&Key::new("tenant-a", format!("web-{number}")));
         }
         let first = turns.take();
         assert_eq!(first.len(), AT_A_TIME);
         for number in 0..3 {
-            turns.add(&Key::new("tenant-b", &format!("web-{number}")));
+            turns.add(&Key::new("tenant-b", format!("web-{number}")));
             turns.add(&Key::new("tenant-0", "web"));
         }
         let second = turns.take();

@@ -65,7 +65,7 @@ mod tests {
             .collect();
         let candidates =
             all.iter().map(|(name, zone)| Candidate { name, zone: Some(zone), node: name.as_str() }).collect();
-        let seed = seed(&Key::new("tenant-shop", &format!("web-{balancer}")));
+        let seed = seed(&Key::new("tenant-shop", format!("web-{balancer}")));
         heaviest(seed, 32, candidates).into_iter().map(str::to_owned).collect()
     }
 

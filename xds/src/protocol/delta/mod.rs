@@ -89,7 +89,7 @@ impl Delta {
 
     /// Whether the stream has room for the names of a request. Call it before [`Delta::on_request`].
     pub fn room_for(&self, request: &Request, catalog: &Catalog) -> Result<(), Excess> {
-        let Request { kind, subscribe, unsubscribe: _, initial, nonce: _, error: _ } = request;
+        let Request { kind, subscribe, unsubscribe: _, initial, nonce: _, error: _, files: _ } = request;
         let begun = self.subscriptions[kind.index()].as_ref();
         let is_new = |name: &&String| !begun.is_some_and(|begun| begun.names.contains(name.as_str()));
         let subscribed = subscribe.iter().filter(is_new).count();
@@ -101,7 +101,7 @@ impl Delta {
 
     /// Takes a request in: an answer to a response, changed subscriptions, or both.
     pub fn on_request(&mut self, request: Request, catalog: &Catalog, quarantine: &mut Quarantine) -> Vec<Event> {
-        let Request { kind, subscribe, unsubscribe, initial, nonce, error } = request;
+        let Request { kind, subscribe, unsubscribe, initial, nonce, error, files: _ } = request;
         let mut events = Vec::new();
         let first = self.subscriptions[kind.index()].is_none();
         if first {

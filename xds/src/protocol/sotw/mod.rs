@@ -113,7 +113,7 @@ impl Sotw {
 
     /// Whether the stream has room for the names of a request. Call it before [`Sotw::on_request`].
     pub fn room_for(&self, request: &Request, catalog: &Catalog) -> Result<(), Excess> {
-        let Request { kind, names, version: _, nonce: _, error: _ } = request;
+        let Request { kind, names, version: _, nonce: _, error: _, files: _ } = request;
         // The names of a request replace those of the last one.
         let others = ResourceType::ALL.into_iter().filter(|other| other != kind);
         let others = others.filter_map(|other| self.subscriptions[other.index()].as_ref());
@@ -123,7 +123,7 @@ impl Sotw {
 
     /// Takes a request in. One that answers an older response than the last is void: the client will say more.
     pub fn on_request(&mut self, request: Request, catalog: &Catalog, quarantine: &mut Quarantine) -> Vec<Event> {
-        let Request { kind, names, version, nonce, error } = request;
+        let Request { kind, names, version, nonce, error, files: _ } = request;
         let mut events = Vec::new();
         let first = self.subscriptions[kind.index()].is_none();
         if first {

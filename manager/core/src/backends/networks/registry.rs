@@ -96,6 +96,7 @@ const fn v4(a: u8, b: u8, c: u8, d: u8, bits: u8) -> IpNet {
     IpNet::V4(Ipv4Net::new_assert(Ipv4Addr::new(a, b, c, d), bits))
 }
 
+#[allow(clippy::many_single_char_names, reason = "an IPv6 address has eight segments")]
 const fn v6([a, b, c, d, e, f, g, h]: [u16; 8], bits: u8) -> IpNet {
     IpNet::V6(Ipv6Net::new_assert(Ipv6Addr::new(a, b, c, d, e, f, g, h), bits))
 }
