@@ -1,8 +1,9 @@
 //! The rights that the charts grant are enough, and not more than that: in the life of a tenant and of a Service nobody of ours
-//! is refused anything, and a manager cannot write what is not its own.
+//! is refused anything, and a manager gets no right to what is not its own.
 #![allow(clippy::unwrap_used, reason = "a test that cannot go on has failed")]
 
 use k8s_openapi::api::core::v1::{Namespace, Secret};
+use k8s_openapi::api::rbac::v1::RoleBinding;
 use kube::Api;
 use kube::api::{DeleteParams, Patch, PatchParams, PostParams};
 use nave_api::Tenant;
@@ -33,30 +34,69 @@ async fn nobody_is_refused_anything_that_he_asks_for() {
 }
 
 #[tokio::test(flavor = "multi_thread")]
-async fn a_manager_writes_no_secret_but_those_of_its_namespace_and_the_tenants_credentials() {
+async fn a_manager_has_rights_to_secrets_in_its_namespace_and_where_it_may_bind_them() {
     let plane = ControlPlane::start(Options::default()).await.unwrap();
     let kubeconfig = std::fs::read_to_string(account(&plane, Chart::Manager).await.unwrap()).unwrap();
     let manager = connect(&kubeconfig).await.unwrap();
     let rooms: Api<Namespace> = Api::all(plane.client());
-    let room = serde_json::from_value(json!({"metadata": {"name": "tenant-shop"}})).unwrap();
-    rooms.create(&PostParams::default(), &room).await.unwrap();
+    for (name, label) in [("tenant-shop", "shop"), ("tenant-bare", ""), ("tenant-lies", "shop")] {
+        let labels = if label.is_empty() { json!({}) } else { json!({"nave.dev/tenant": label}) };
+        let room = serde_json::from_value(json!({"metadata": {"name": name, "labels": labels}})).unwrap();
+        rooms.create(&PostParams::default(), &room).await.unwrap();
+    }
     let write = async |namespace: &str, name: &str| {
         let secrets: Api<Secret> = Api::namespaced(manager.clone(), namespace);
         let secret = json!({"apiVersion": "v1", "kind": "Secret", "metadata": {"name": name}});
         let written = secrets.patch(name, &PatchParams::apply("test"), &Patch::Apply(secret)).await;
         written.map(drop).map_err(|error| error.to_string())
     };
+    let bind = async |namespace: &str, role: &str, subject: &str| {
+        let bindings: Api<RoleBinding> = Api::namespaced(manager.clone(), namespace);
+        let binding = json!({
+            "apiVersion": "rbac.authorization.k8s.io/v1", "kind": "RoleBinding", "metadata": {"name": "nave-manager"},
+            "roleRef": {"apiGroup": "rbac.authorization.k8s.io", "kind": "ClusterRole", "name": role},
+            "subjects": [{"kind": "ServiceAccount", "namespace": "nave-system", "name": subject}],
+        });
+        let bound = bindings.patch("nave-manager", &PatchParams::apply("test"), &Patch::Apply(binding)).await;
+        bound.map(drop).map_err(|error| error.to_string())
+    };
     // The API server heeds a policy a moment after it is there.
-    wait::until("foreign Secrets are safe", PATIENCE, || async {
-        match write("kube-system", "anything").await {
-            Err(refusal) if refusal.contains("and the Secret agent in those of tenants") => Ok(()),
+    wait::until("bindings are guarded", PATIENCE, || async {
+        match bind("kube-system", "nave-manager-tenants", "nave-manager").await {
+            Err(refusal) if refusal.contains("only in the namespaces of tenants") => Ok(()),
             other => Err(format!("{other:?}")),
         }
     })
     .await
     .unwrap();
+    for (namespace, role, subject, why) in [
+        ("tenant-bare", "nave-manager-tenants", "nave-manager", "only in the namespaces of tenants"),
+        ("tenant-lies", "nave-manager-tenants", "nave-manager", "only in the namespaces of tenants"),
+        ("nave-system", "nave-manager-tenants", "nave-manager", "only in the namespaces of tenants"),
+        ("tenant-shop", "nave-manager-tenants", "default", "and itself to the ClusterRole"),
+        ("tenant-shop", "nave-manager", "nave-manager", "and itself to the ClusterRole"),
+    ] {
+        let refusal = bind(namespace, role, subject).await.unwrap_err();
+        assert!(refusal.contains(why), "{namespace} {role} {subject}: {refusal}");
+    }
+    for namespace in ["kube-system", "tenant-shop"] {
+        assert!(write(namespace, "agent").await.unwrap_err().contains("cannot patch resource"), "{namespace}");
+    }
+    bind("tenant-shop", "nave-manager-tenants", "nave-manager").await.unwrap();
+    wait::until("the binding counts", PATIENCE, || async { write("tenant-shop", "agent").await }).await.unwrap();
     assert!(write("tenant-shop", "another").await.unwrap_err().contains("the Secret agent"));
-    write("tenant-shop", "agent").await.unwrap();
+    let secrets: Api<Secret> = Api::namespaced(plane.client(), "tenant-shop");
+    for name in ["others", "copy-a"] {
+        let secret = serde_json::from_value(json!({"metadata": {"name": name}, "data": {"a": "eA=="}})).unwrap();
+        secrets.create(&PostParams::default(), &secret).await.unwrap();
+    }
+    let own: Api<Secret> = Api::namespaced(manager.clone(), "tenant-shop");
+    let refusal = own.delete("others", &DeleteParams::default()).await.unwrap_err().to_string();
+    assert!(refusal.contains("the Secret agent"), "{refusal}");
+    let change = Patch::Merge(json!({"data": {"a": "eQ=="}}));
+    let refusal = own.patch("others", &PatchParams::default(), &change).await.unwrap_err().to_string();
+    assert!(refusal.contains("the Secret agent"), "{refusal}");
+    own.delete("copy-a", &DeleteParams::default()).await.unwrap();
 }
 
 /// What an account asked for and was not allowed.
