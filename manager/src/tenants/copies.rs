@@ -29,14 +29,16 @@ pub(super) async fn tidy(client: Client, looks: Looks, after: Duration) {
         let tenants = looks.tenants();
         let round = ROUND.min(after / 2);
         let pace = (round / u32::try_from(tenants.len()).unwrap_or(u32::MAX).max(1)).max(PACE);
-        sleep(pace).await;
         unnamed.keep(&tenants);
+        if tenants.is_empty() {
+            sleep(pace).await;
+        }
         for tenant in tenants {
+            sleep(pace).await;
             // The API may be away, or the tenant have ended: the next round looks again.
             if let Err(error) = visit(&client, &tenant, &mut unnamed, after).await {
                 tracing::debug!(tenant, error = &error as &dyn std::error::Error, "copies are not looked at");
             }
-            sleep(pace).await;
         }
     }
 }

@@ -76,7 +76,7 @@ impl Looks {
 
     /// Looks for as long as it is polled: the namespaces whose Secret has changed.
     pub(super) fn changes(&self, client: Client) -> impl Stream<Item = watcher::Result<Namespace>> + Send + 'static {
-        let round = Round { looks: self.clone(), client, waiting: Vec::new(), pace: ROUND };
+        let round = Round { looks: self.clone(), client, waiting: Vec::new(), pace: ROUND, failures: 0 };
         stream::unfold(round, |mut round| async {
             let tenant = round.next().await;
             let metadata = ObjectMeta { name: Some(tenant_namespace(&tenant)), ..ObjectMeta::default() };
@@ -92,22 +92,28 @@ struct Round {
     client: Client,
     waiting: Vec<String>,
     pace: Duration,
+    /// Looks in a row that the API did not answer.
+    failures: u32,
 }
 
 impl Round {
     /// The next tenant whose Secret has changed.
     async fn next(&mut self) -> String {
         loop {
-            sleep(self.pace).await;
+            sleep(slower(self.pace, self.failures)).await;
             let Some(tenant) = self.waiting.pop() else {
                 self.waiting = self.looks.tenants();
                 self.pace = pace(self.waiting.len());
                 continue;
             };
             match self.look(&tenant).await {
-                Some(true) => return tenant,
-                Some(false) => {}
-                None => self.pace = (self.pace * 2).min(SLOWEST),
+                Some(is_news) => {
+                    self.failures = 0;
+                    if is_news {
+                        return tenant;
+                    }
+                }
+                None => self.failures = self.failures.saturating_add(1),
             }
         }
     }
@@ -115,9 +121,16 @@ impl Round {
     /// Whether the Secret has changed. `None`: the API gave no answer. What is wrong then, the visit to the tenant says.
     async fn look(&self, tenant: &str) -> Option<bool> {
         let secrets: Api<Metadata<Secret>> = Api::namespaced(self.client.clone(), &tenant_namespace(tenant));
-        let seen = call_if_there("look at a credential", secrets.get_with(AGENT, &GetParams::any())).await.ok()?;
-        Some(self.looks.note(tenant, seen.map(|secret| secret.meta().clone())))
+        match call_if_there("look at a credential", secrets.get_with(AGENT, &GetParams::any())).await {
+            Ok(seen) => Some(self.looks.note(tenant, seen.map(|secret| secret.meta().clone()))),
+            Err(error) => error.refusal().map(|_| false),
+        }
     }
+}
+
+/// A pace after so many failures in a row.
+fn slower(pace: Duration, failures: u32) -> Duration {
+    if failures == 0 { pace } else { pace.max(ROUND).saturating_mul(1 << failures.min(5)).min(SLOWEST) }
 }
 
 /// How long to wait between two looks at so many tenants.
@@ -137,6 +150,12 @@ mod tests {
     #[test]
     fn a_tenant_is_looked_at_once_a_second_and_the_api_40_times_a_second_at_most() {
         assert_eq!([0, 1, 4, 40, 1000].map(|tenants| pace(tenants).as_millis()), [1000, 1000, 250, 25, 25]);
+    }
+
+    #[test]
+    fn an_api_that_does_not_answer_is_asked_less_and_less_often() {
+        let waits = [0, 1, 2, 4, 5, 100].map(|failures| slower(PACE, failures).as_millis());
+        assert_eq!(waits, [25, 2000, 4000, 16_000, 30_000, 30_000]);
     }
 
     #[test]

@@ -92,7 +92,6 @@ async fn house(tenant: &Tenant, owner: &Owner, room: &Room, keeper: &Keeper) -> 
     let (reason, message) = match home(owner, room, keeper).await? {
         Home::Ours | Home::New => return Ok(None),
         Home::Ending => {
-            keeper.view.looks.forget(name);
             keeper.void(name, Some(Instant::now()));
             ("NamespaceTerminating", "its namespace is being deleted; it will be made again".to_owned())
         }
@@ -107,6 +106,7 @@ async fn house(tenant: &Tenant, owner: &Owner, room: &Room, keeper: &Keeper) -> 
             ("NamespaceTaken", format!("the namespace {namespace} {former}: {remedy}"))
         }
     };
+    keeper.view.looks.forget(name);
     homeless(tenant, keeper, reason, &message).await.map(Some)
 }
 
