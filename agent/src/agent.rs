@@ -26,6 +26,8 @@ const DECISIONS: usize = 64;
 const SWEEP: Duration = Duration::from_mins(5);
 /// How often the loop turns at least.
 const TURN: Duration = Duration::from_secs(5);
+/// Half of the time that something must last before the user is told of it, where it mostly ends by itself.
+const PATIENCE: Duration = Duration::from_secs(2);
 
 /// The agent.
 pub struct Agent {
@@ -61,7 +63,8 @@ impl Agent {
     /// Runs until told to stop; what is under way then is ended.
     pub async fn run(mut self, mut seen: mpsc::Receiver<Sight>, stop: CancellationToken) {
         let mut running: JoinSet<Performed> = JoinSet::new();
-        let (mut turn, mut sweep) = (interval(TURN), interval(SWEEP));
+        let (mut turn, mut sweep, mut patience) = (interval(TURN), interval(SWEEP), interval(PATIENCE));
+        patience.set_missed_tick_behavior(MissedTickBehavior::Delay);
         turn.set_missed_tick_behavior(MissedTickBehavior::Delay);
         loop {
             let due = self.queue.next_due();
@@ -81,6 +84,10 @@ impl Agent {
                 },
                 () = tokio::time::sleep_until(wake.into()), if due.is_some() => self.queue.wake(self.start.elapsed()),
                 _ = turn.tick() => {}
+                _ = patience.tick() => {
+                    let lasting = self.world.turn();
+                    self.touch(lasting);
+                }
                 _ = sweep.tick() => {
                     let all = self.world.sweep();
                     self.touch(all);

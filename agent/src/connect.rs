@@ -6,6 +6,7 @@ use std::time::Duration;
 
 use kube::config::{KubeConfigOptions, Kubeconfig};
 use kube::{Client, Config};
+use nave_watch::connection;
 
 use crate::error::Error;
 
@@ -69,5 +70,5 @@ fn client(mut config: Config) -> Result<Client, ConnectError> {
     config.reset_reader_on_write = true;
     // We retry ourselves, per object, and say so.
     config.default_retry = false;
-    Client::try_from(config).map_err(|error| ConnectError::Make(Box::new(error)))
+    connection::client(config).map_err(|error| ConnectError::Make(Box::new(error)))
 }

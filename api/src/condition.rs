@@ -18,6 +18,8 @@ pub enum ConditionType {
     AgentConnected,
     /// Networks that a tenant lists for its backends are another's, too. There only while it holds.
     NetworkOverlap,
+    /// The descriptors of a fleet's Envoys do not suffice for what load balancers ask for. There only while it holds.
+    FilesShort,
 }
 
 impl ConditionType {
@@ -30,6 +32,7 @@ impl ConditionType {
             Self::Ready => "Ready",
             Self::AgentConnected => "AgentConnected",
             Self::NetworkOverlap => "NetworkOverlap",
+            Self::FilesShort => "FilesShort",
         }
     }
 }

@@ -107,13 +107,13 @@ pub struct ServiceSource {
     /// Annotations of the Services, by which a cloud is told more. Default: none.
     #[serde(default, skip_serializing_if = "BTreeMap::is_empty")]
     #[schemars(extend("maxProperties" = 64))]
-    #[x_kube(validation = rules::keys("annotations"))]
+    #[x_kube(validation = rules::keys("annotations"), merge_strategy = MapMerge::Atomic)]
     pub annotations: BTreeMap<String, String>,
     /// The pods, in the manager's namespace, that are the fleet's Envoys. Default: those labelled `nave.dev/fleet` with the
     /// fleet's name.
     #[serde(default, skip_serializing_if = "Option::is_none")]
     #[schemars(extend("maxProperties" = 16))]
-    #[x_kube(validation = rules::keys("selector"))]
+    #[x_kube(validation = rules::keys("selector"), merge_strategy = MapMerge::Atomic)]
     pub selector: Option<BTreeMap<String, String>>,
 }
 
@@ -190,6 +190,7 @@ pub struct TenantSelection {
     pub names: Vec<String>,
     /// By all of these labels. Absent or empty: none.
     #[serde(default, skip_serializing_if = "Option::is_none")]
+    #[x_kube(merge_strategy = MapMerge::Atomic)]
     pub selector: Option<BTreeMap<String, String>>,
 }
 

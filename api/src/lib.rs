@@ -13,6 +13,7 @@ pub mod fleet;
 pub mod http_load_balancer;
 pub mod ip_allocation;
 pub mod ip_pool;
+pub mod limits;
 pub mod names;
 pub mod node_set;
 mod rules;

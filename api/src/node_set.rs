@@ -3,6 +3,8 @@
 use kube::{CustomResource, KubeSchema};
 use serde::{Deserialize, Serialize};
 
+use crate::limits;
+
 /// The ready nodes of a spoke and their addresses, written by its agent. Load balancers refer to it by name.
 #[derive(CustomResource, KubeSchema, Serialize, Deserialize, Clone, Debug, Default, PartialEq, Eq)]
 #[kube(
@@ -22,10 +24,13 @@ use serde::{Deserialize, Serialize};
 )]
 #[serde(rename_all = "camelCase")]
 pub struct NodeSetSpec {
-    /// The nodes that may get traffic now, at most 5000. A node that is not ready is left out. Default: none.
+    /// The nodes that may get traffic now, at most 5000. A node that is not ready is left out while another one is ready. Of
+    /// two entries with the same name the first counts. Default: none.
+    // Atomic: every apply replaces the whole list, an empty one too. Item by item the API server would drop an emptied list
+    // and `spec` with it, keep items that another field manager wrote, and store the owner of each field of each node.
     #[serde(default)]
-    #[schemars(length(max = 5000))]
-    #[x_kube(merge_strategy = ListMerge::Map(vec!["name".into()]))]
+    #[schemars(length(max = limits::NODES))]
+    #[x_kube(merge_strategy = ListMerge::Atomic)]
     pub nodes: Vec<Node>,
 }
 
@@ -39,7 +44,7 @@ pub struct Node {
     /// Where the hub reaches the node, in order of preference: IP addresses of both families, the first of a family is
     /// used. Bad ones, and ones that the tenant may not use, are skipped and named in the load balancers' conditions.
     #[serde(default)]
-    #[schemars(length(max = 8), inner(length(max = 45)))]
+    #[schemars(length(max = limits::NODE_ADDRESSES), inner(length(max = 45)))]
     pub addresses: Vec<String>,
     /// The node's `topology.kubernetes.io/zone`. Default: none.
     #[serde(default, skip_serializing_if = "Option::is_none")]

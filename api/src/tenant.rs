@@ -49,7 +49,8 @@ pub struct TenantSpec {
     /// Where its backends may lie. Absent: public unicast addresses only.
     #[serde(default, skip_serializing_if = "Option::is_none")]
     pub backends: Option<TenantBackends>,
-    /// How much it may use. Absent limits are unlimited.
+    /// How much it may use. Of load balancers and endpoints the manager has defaults
+    /// (`--default-load-balancers`, `--default-endpoints`); other absent limits are unlimited.
     #[serde(default, skip_serializing_if = "Option::is_none")]
     pub quota: Option<Quota>,
     /// Active (default) or Suspended: its load balancers keep their addresses and answer nobody.
@@ -103,7 +104,7 @@ pub enum NetworkSharing {
 #[derive(KubeSchema, Serialize, Deserialize, Clone, Debug, Default, PartialEq, Eq)]
 #[serde(rename_all = "camelCase")]
 pub struct Quota {
-    /// TCPLoadBalancers and HTTPLoadBalancers together. Absent: unlimited.
+    /// TCPLoadBalancers and HTTPLoadBalancers together. Absent: the manager's `--default-load-balancers`.
     #[serde(default, skip_serializing_if = "Option::is_none")]
     pub load_balancers: Option<u32>,
     /// Addresses. Absent: unlimited.
@@ -112,12 +113,32 @@ pub struct Quota {
     /// Ports of all load balancers together. Absent: unlimited.
     #[serde(default, skip_serializing_if = "Option::is_none")]
     pub ports: Option<u32>,
-    /// Backend addresses times ports of all load balancers together. Absent: unlimited.
+    /// Backend addresses times ports of all load balancers together. Absent: the manager's `--default-endpoints`.
     #[serde(default, skip_serializing_if = "Option::is_none")]
     pub endpoints: Option<u32>,
     /// Hostnames. Absent: unlimited.
     #[serde(default, skip_serializing_if = "Option::is_none")]
     pub hostnames: Option<u32>,
+    /// UDP sessions that all ports of the tenant together may have at once, on each Envoy. Absent, and at most: half of what the fleet's
+    /// Envoys can open for UDP sessions.
+    #[serde(default, skip_serializing_if = "Option::is_none")]
+    pub connections: Option<u32>,
+}
+
+impl Quota {
+    /// These limits, and where one is absent that of `defaults`.
+    #[must_use]
+    pub fn or(&self, defaults: &Self) -> Self {
+        let Self { load_balancers, addresses, ports, endpoints, hostnames, connections } = defaults;
+        Self {
+            load_balancers: self.load_balancers.or(*load_balancers),
+            addresses: self.addresses.or(*addresses),
+            ports: self.ports.or(*ports),
+            endpoints: self.endpoints.or(*endpoints),
+            hostnames: self.hostnames.or(*hostnames),
+            connections: self.connections.or(*connections),
+        }
+    }
 }
 
 /// What is known of a tenant.

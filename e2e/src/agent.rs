@@ -5,6 +5,7 @@ use std::sync::Arc;
 
 use crate::error::Result;
 use crate::manager::NAMESPACE;
+use crate::network::{Home, Namespace};
 use crate::ports::Port;
 use crate::process::{Process, Spec};
 use crate::supervisor::Supervisor;
@@ -18,14 +19,26 @@ pub const HUB_SECRET: &str = "nave-hub";
 pub struct Agent {
     process: Process,
     http: SocketAddr,
+    home: Home,
     _port: Port,
 }
 
 impl Agent {
-    /// Starts the agent of a spoke and does not wait until it is ready.
+    /// Starts the agent of a spoke on the host and does not wait until it is ready.
     pub fn start(supervisor: &Arc<Supervisor>, spoke: &str, kubeconfig: &Path, flags: &[String]) -> Result<Self> {
+        Self::start_at(supervisor, spoke, kubeconfig, Home::host(Ipv4Addr::LOCALHOST.into()), flags)
+    }
+
+    /// Starts the agent of a spoke at home and does not wait until it is ready.
+    pub fn start_at(
+        supervisor: &Arc<Supervisor>,
+        spoke: &str,
+        kubeconfig: &Path,
+        home: Home,
+        flags: &[String],
+    ) -> Result<Self> {
         let port = Port::free()?;
-        let http = SocketAddr::new(Ipv4Addr::LOCALHOST.into(), port.number());
+        let http = SocketAddr::new(home.address, port.number());
         let arguments = [
             format!("--kubeconfig={}", kubeconfig.display()),
             format!("--hub-secret={NAMESPACE}/{HUB_SECRET}"),
@@ -35,8 +48,9 @@ impl Agent {
             "--log-format=text".to_owned(),
         ];
         let arguments = arguments.into_iter().chain(flags.iter().cloned());
-        let spec = Spec::new(&format!("{spoke}-agent"), tools::own("nave-agent")?, arguments);
-        Ok(Self { process: Process::start(supervisor, spec)?, http, _port: port })
+        let mut spec = Spec::new(&format!("{spoke}-agent"), tools::own("nave-agent")?, arguments);
+        spec.namespace = home.namespace.as_ref().map(|namespace| namespace.name().to_owned());
+        Ok(Self { process: Process::start(supervisor, spec)?, http, home, _port: port })
     }
 
     /// Waits until `/readyz` says yes.
@@ -47,6 +61,11 @@ impl Agent {
     /// The process: kill, terminate, freeze, restart, log.
     pub fn process(&self) -> &Process {
         &self.process
+    }
+
+    /// Its network namespace, when the lab was asked for one.
+    pub fn namespace(&self) -> Option<&Namespace> {
+        self.home.namespace.as_ref()
     }
 
     /// `/metrics`, `/healthz`, `/readyz`.

@@ -5,6 +5,8 @@ use std::net::{IpAddr, SocketAddr};
 use std::path::{Path, PathBuf};
 use std::sync::Arc;
 
+use nave_xds::bootstrap::{Bootstrap, DRAIN};
+
 use crate::error::{Act, Result};
 use crate::process::{Process, Spec};
 use crate::supervisor::Supervisor;
@@ -36,13 +38,15 @@ impl Edge {
         let Place { name, address, namespace, kubeconfig, managers } = place;
         let dir = supervisor.dir().join(&name);
         fs::create_dir_all(&dir).act(|| format!("make the directory of {name}"))?;
-        let bootstrap = manager::envoy_bootstrap(&kubeconfig, &name, &managers, &dir)?;
+        let bootstrap = manager::envoy_bootstrap(&kubeconfig, "default", &name, &managers, &dir)?;
         let config = dir.join("bootstrap.yaml");
         fs::write(&config, bootstrap).act(|| format!("write the bootstrap of {name}"))?;
+        // As many workers as its bootstrap was told.
         let arguments = ["--config-path", &config.display().to_string(), "--concurrency", "2", "--disable-hot-restart"]
             .into_iter()
             .chain(["--log-level", "warning"])
             .map(str::to_owned)
+            .chain(Bootstrap::arguments(DRAIN))
             .collect::<Vec<_>>();
         let mut spec = Spec::new(&format!("{name}-envoy"), tools::envoy()?, arguments);
         spec.namespace = namespace;

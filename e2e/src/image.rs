@@ -1,5 +1,6 @@
 //! Container images without a builder: an archive written by hand that `ctr images import` takes. Knows the docker archive's
 //! layout; knows no registry.
+use std::collections::BTreeSet;
 use std::fs::{self, File};
 use std::path::{Path, PathBuf};
 use std::process::Command;
@@ -17,12 +18,18 @@ pub const PAUSE: &str = "nave.dev/lab/pause:1";
 
 /// Writes an archive with both images, which share one layer: the binary and its libraries.
 pub fn write(archive: &Path) -> Result<()> {
-    let layer = layer(&tools::own("nave-backend")?)?;
-    let digest = hex(&layer);
+    let backend = tools::own("nave-backend")?;
+    let layer = layer(&[(&backend, "nave-backend")], &[])?;
     let images = [(BACKEND, json!(["/nave-backend"])), (PAUSE, json!(["/nave-backend", "pause"]))];
+    pack(archive, &layer, &images)
+}
+
+/// Writes an archive with images of these names and entry points, which share one layer.
+pub(crate) fn pack<N: AsRef<str>>(archive: &Path, layer: &[u8], images: &[(N, Value)]) -> Result<()> {
+    let digest = hex(layer);
     let mut out = tar::Builder::new(File::create(archive).act(|| "make the image archive")?);
     let mut manifest: Vec<Value> = Vec::new();
-    add(&mut out, &format!("{digest}/layer.tar"), &layer)?;
+    add(&mut out, &format!("{digest}/layer.tar"), layer)?;
     for (name, entrypoint) in images {
         let config = json!({
             "architecture": architecture(), "os": "linux", "config": {"Entrypoint": entrypoint},
@@ -31,28 +38,35 @@ pub fn write(archive: &Path) -> Result<()> {
         let config = config.to_string().into_bytes();
         let file = format!("{}.json", hex(&config));
         add(&mut out, &file, &config)?;
-        manifest.push(json!({"Config": file, "RepoTags": [name], "Layers": [format!("{digest}/layer.tar")]}));
+        manifest.push(json!({"Config": file, "RepoTags": [name.as_ref()], "Layers": [format!("{digest}/layer.tar")]}));
     }
     add(&mut out, "manifest.json", json!(manifest).to_string().as_bytes())?;
     out.finish().act(|| "finish the image archive")
 }
 
-/// The binary at the root, its libraries where its loader looks for them.
-fn layer(binary: &Path) -> Result<Vec<u8>> {
+/// A layer of binaries, each at its place, their libraries where their loader looks for them, and files besides.
+pub(crate) fn layer(binaries: &[(&Path, &str)], files: &[(&str, &str)]) -> Result<Vec<u8>> {
     let mut layer = tar::Builder::new(Vec::new());
     // Read whole: a file with holes would become a sparse entry, which containerd does not know.
-    add(&mut layer, "nave-backend", &fs::read(binary).act(|| "read the backend")?)?;
-    for library in libraries(binary) {
-        let content = fs::read(&library).act(|| format!("read {}", library.display()))?;
+    let read = |path: &Path| fs::read(path).act(|| format!("read {}", path.display()));
+    let mut all = BTreeSet::new();
+    for (binary, inside) in binaries {
+        add(&mut layer, inside, &read(binary)?)?;
+        all.extend(libraries(binary));
+    }
+    for library in all {
         let inside = library.strip_prefix("/").unwrap_or(&library).to_string_lossy().into_owned();
-        add(&mut layer, &inside, &content)?;
+        add(&mut layer, &inside, &read(&library)?)?;
+    }
+    for (inside, content) in files {
+        add(&mut layer, inside, content.as_bytes())?;
     }
     layer.into_inner().act(|| "finish the image layer")
 }
 
 /// What `ldd` names; nothing for a static binary.
 fn libraries(binary: &Path) -> Vec<PathBuf> {
-    let listed = tools::run(Command::new("ldd").arg(binary), "list the backend's libraries").unwrap_or_default();
+    let listed = tools::run(Command::new("ldd").arg(binary), "list a binary's libraries").unwrap_or_default();
     let paths = listed.split_whitespace().filter(|word| word.starts_with('/')).map(PathBuf::from);
     paths.filter(|path| path.is_file()).collect()
 }

@@ -12,6 +12,7 @@ pub mod agent;
 pub mod apply;
 pub mod backend;
 pub mod client;
+pub mod conformance;
 pub mod control_plane;
 pub mod demo;
 pub mod edge;

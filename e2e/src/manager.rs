@@ -7,6 +7,7 @@ use std::sync::Arc;
 use ipnet::IpNet;
 
 use crate::error::Result;
+use crate::network::{Home, Namespace};
 use crate::ports::Port;
 use crate::process::{Process, Spec};
 use crate::supervisor::Supervisor;
@@ -38,15 +39,21 @@ pub struct Manager {
     process: Process,
     xds: SocketAddr,
     http: SocketAddr,
+    home: Home,
     _ports: [Port; 2],
 }
 
 impl Manager {
-    /// Starts replica `index` and does not wait until it is ready.
+    /// Starts replica `index` on the host and does not wait until it is ready.
     pub fn start(supervisor: &Arc<Supervisor>, index: usize, options: &Options) -> Result<Self> {
-        let Options { kubeconfig, hub_api, address, hub_networks, loopback_backends, flags } = options;
+        Self::start_at(supervisor, index, Home::host(options.address), options)
+    }
+
+    /// Starts replica `index` at home, whatever the options' address, and does not wait until it is ready.
+    pub fn start_at(supervisor: &Arc<Supervisor>, index: usize, home: Home, options: &Options) -> Result<Self> {
+        let Options { kubeconfig, hub_api, address: _, hub_networks, loopback_backends, flags } = options;
         let ports = [Port::free()?, Port::free()?];
-        let [xds, http] = [0, 1].map(|at| SocketAddr::new(*address, ports[at].number()));
+        let [xds, http] = [0, 1].map(|at| SocketAddr::new(home.address, ports[at].number()));
         let networks: Vec<String> = hub_networks.iter().map(ToString::to_string).collect();
         let mut arguments = vec![
             "run".to_owned(),
@@ -64,8 +71,9 @@ impl Manager {
         }
         arguments.extend(flags.iter().cloned());
         let name = format!("manager-{}", index + 1);
-        let spec = Spec::new(&name, tools::own("nave-manager")?, arguments).variable("POD_NAME", &name);
-        Ok(Self { process: Process::start(supervisor, spec)?, xds, http, _ports: ports })
+        let mut spec = Spec::new(&name, tools::own("nave-manager")?, arguments).variable("POD_NAME", &name);
+        spec.namespace = home.namespace.as_ref().map(|namespace| namespace.name().to_owned());
+        Ok(Self { process: Process::start(supervisor, spec)?, xds, http, home, _ports: ports })
     }
 
     /// Waits until `/readyz` says yes.
@@ -81,6 +89,11 @@ impl Manager {
     /// Where Envoys connect.
     pub fn xds(&self) -> SocketAddr {
         self.xds
+    }
+
+    /// Its network namespace, when the lab was asked for one.
+    pub fn namespace(&self) -> Option<&Namespace> {
+        self.home.namespace.as_ref()
     }
 
     /// `/metrics`, `/healthz`, `/readyz`.
@@ -107,11 +120,12 @@ pub(crate) async fn ready(process: &Process, http: SocketAddr) -> Result<()> {
 }
 
 /// What Envoy on an edge node starts with; certificates are written into `dir`.
-pub(crate) fn envoy_bootstrap(kubeconfig: &Path, node: &str, xds: &[SocketAddr], dir: &Path) -> Result<String> {
+pub fn envoy_bootstrap(kubeconfig: &Path, fleet: &str, node: &str, xds: &[SocketAddr], dir: &Path) -> Result<String> {
     let managers: Vec<String> = xds.iter().map(ToString::to_string).collect();
     let mut manager = Command::new(tools::own("nave-manager")?);
     manager.arg("envoy-bootstrap").arg("--kubeconfig").arg(kubeconfig).args(["--namespace", NAMESPACE]);
-    manager.args(["--fleet", "default", "--node", node, "--xds", &managers.join(",")]);
+    manager.args(["--fleet", fleet, "--node", node, "--xds", &managers.join(",")]);
     manager.arg("--certificates").arg(dir).arg("--admin-socket").arg(dir.join("admin.sock"));
+    manager.args(["--concurrency", "2"]); // as the edge starts it
     tools::run(&mut manager, &format!("make the bootstrap of {node}"))
 }

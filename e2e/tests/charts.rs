@@ -18,7 +18,8 @@ const CHARTS: [(&str, &[&str], &str); 2] = [
     (
         "manager",
         &["nave-manager", "run"],
-        r#"{"hubApiUrl": "https://hub.example.com:6443", "hubNetworks": ["10.0.0.0/8", "fd00::/8"], "xds": {"names": ["hub.example.com"],
+        r#"{"metrics": {"from": [{"namespaceSelector": {"matchLabels": {"kubernetes.io/metadata.name": "monitoring"}}}]},
+            "hubApiUrl": "https://hub.example.com:6443", "hubNetworks": ["10.0.0.0/8", "fd00::/8"], "xds": {"names": ["hub.example.com"],
             "service": {"type": "LoadBalancer", "annotations": {"example.com/a": "b"}}}"#,
     ),
     (

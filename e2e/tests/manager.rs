@@ -127,6 +127,7 @@ async fn what_the_envoy_of_a_follower_holds_is_known_to_the_leader() {
     let lab = Lab::light().spokes(0).edges(0).managers(2).start().await.unwrap();
     let _backend = admit(&lab).await;
     let follower = 1 - leader(&lab).await;
+    lab.hub.fleet(&json!({"nodes": {"names": ["edge-1"]}})).await.unwrap(); // there is no Node of that name in the hub
     let (_envoy, dir) = envoy_at(&lab, "edge-1", lab.hub.managers[follower].xds());
     apply(&lab, "web", 8080).await;
     let address = programmed(&lab, "web").await;

@@ -2,7 +2,8 @@
 
 use std::collections::BTreeMap;
 
-use nave_agent_core::annotations::{RANGES, read};
+use nave_agent_core::annotations::read;
+use nave_api::limits::SOURCE_RANGES;
 
 /// Whatever annotations say, what is asked for stays within the hub's limits, and reading twice gives the same.
 pub fn hold(input: &[u8]) {
@@ -13,7 +14,7 @@ pub fn hold(input: &[u8]) {
         .map(|(name, value)| (name.to_owned(), value.to_owned()))
         .collect();
     let (asked, problems) = read(&annotations);
-    assert!(asked.source_ranges.iter().all(|ranges| ranges.len() <= RANGES), "too many source ranges");
+    assert!(asked.source_ranges.iter().all(|ranges| ranges.len() <= SOURCE_RANGES), "too many source ranges");
     assert!(asked.addresses.iter().all(|addresses| addresses.len() <= 2), "too many addresses");
     assert!(asked.pool.iter().all(|pool| (1..=63).contains(&pool.len())), "no name of a pool: {:?}", asked.pool);
     let durations = [&asked.idle_timeout, &asked.connect_timeout, &asked.health_check_interval];

@@ -14,7 +14,7 @@ pub fn hold(input: &[u8]) {
     let Ok(service) = serde_json::from_slice::<Service>(input) else { return };
     let ways = Ways { slices: Vec::new(), resolved: None, given: Places::default() };
     for mode in [Mode::NodePort, Mode::PodIp, Mode::Provider] {
-        if let (Some(intent), _) = intent(&service, mode, &ways) {
+        if let (Some(intent), _) = intent(&service, mode, &ways, None) {
             accepted(&intent);
             drop(subject(&intent));
         }

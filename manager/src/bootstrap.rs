@@ -8,7 +8,8 @@ use std::path::Path;
 use std::time::Duration;
 
 use anyhow::Context;
-use nave_xds::bootstrap::{Bootstrap, Certificates};
+use nave_xds::bootstrap::{Bootstrap, Certificates, DRAIN};
+use nave_xds::files::Files;
 
 use crate::authority::Authority;
 use crate::client;
@@ -21,7 +22,9 @@ const METRICS_EVERY: Duration = Duration::from_secs(5);
 
 /// Issues, writes and prints.
 pub(crate) async fn print(options: EnvoyBootstrap) -> anyhow::Result<()> {
-    let EnvoyBootstrap { hub, fleet, node, xds, certificates, admin_socket, max_connections, heap } = options;
+    let EnvoyBootstrap { hub, fleet, node, xds, certificates, admin_socket, files, concurrency, max_connections, heap } =
+        options;
+    let files = descriptors(files, concurrency, max_connections)?;
     let Hub { kubeconfig, namespace } = hub;
     let client = client::connect(client::config(kubeconfig.as_deref()).await?)?;
     let issued = Authority::of_hub(client, &namespace).await?.envoy(&fleet, &node, LIFE)?;
@@ -42,14 +45,40 @@ pub(crate) async fn print(options: EnvoyBootstrap) -> anyhow::Result<()> {
         admin_socket,
         metrics_every: Some(METRICS_EVERY),
         heap_bytes: heap.map(|mib| mib * 1024 * 1024),
-        max_connections,
+        files,
     }
     .render();
     for (path, secret) in &rendered.secrets {
         write_private(path, &serde_json::to_string_pretty(secret)?)?;
     }
     println!("{}", serde_json::to_string_pretty(&rendered.bootstrap)?);
+    let arguments = Bootstrap::arguments(DRAIN).join(" ");
+    eprintln!(
+        "start Envoy with a limit of {} open files: envoy --config-path FILE --concurrency {} {arguments}",
+        files.limit, files.workers
+    );
     Ok(())
+}
+
+/// What Envoy may open, where nothing is said as this command may.
+fn descriptors(files: Option<u64>, concurrency: Option<u64>, max_connections: Option<u64>) -> anyhow::Result<Files> {
+    let limit = match files {
+        Some(files) => files,
+        None => hard_limit(&fs::read_to_string("/proc/self/limits").context("read the limits of this process")?)
+            .context("find the limit of open files; --files says it")?,
+    };
+    let processors = || std::thread::available_parallelism().map_or(1, |number| number.get() as u64);
+    let files = Files::of(limit, concurrency.unwrap_or_else(processors));
+    Ok(max_connections.map_or(files, |connections| files.with_connections(connections)))
+}
+
+/// The hard limit of open files in `/proc/<pid>/limits`.
+fn hard_limit(limits: &str) -> Option<u64> {
+    let line = limits.lines().find_map(|line| line.strip_prefix("Max open files"))?;
+    match line.split_whitespace().nth(1)? {
+        "unlimited" => Some(u64::MAX),
+        number => number.parse().ok(),
+    }
 }
 
 /// A new file takes the old one's place at once, so that Envoy never reads half of it.
@@ -61,4 +90,24 @@ fn write_private(path: &Path, text: &str) -> anyhow::Result<()> {
         fs::rename(&new, path)
     };
     write().with_context(|| format!("write {}", path.display()))
+}
+
+#[cfg(test)]
+mod tests {
+    use super::*;
+
+    #[test]
+    fn g_the_hard_limit_counts_since_envoy_raises_its_own_to_it() {
+        let limits = |files: &str| {
+            format!(
+                "Limit                     Soft Limit           Hard Limit           Units\nMax open files            {files}  files\n"
+            )
+        };
+        assert_eq!(hard_limit(&limits("1024                 524288             ")), Some(524_288));
+        assert_eq!(hard_limit(&limits("unlimited            unlimited          ")), Some(u64::MAX));
+        assert_eq!(hard_limit(""), None);
+        let files = descriptors(Some(20_000), Some(2), Some(100)).unwrap();
+        assert_eq!((files.limit, files.workers, files.connections), (20_000, 2, 100));
+        assert!(descriptors(None, None, None).is_ok());
+    }
 }

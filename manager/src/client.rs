@@ -8,6 +8,7 @@ use axum::http::{HeaderValue, header};
 use base64::Engine as _;
 use kube::config::{KubeConfigOptions, Kubeconfig};
 use kube::{Client, Config};
+use nave_watch::connection;
 
 /// Longer than any watch is silent: the server ends each after a minute. A connection that was cut without a word, under a
 /// list as well, is given up after this.
@@ -32,7 +33,7 @@ pub(crate) async fn config(kubeconfig: Option<&Path>) -> anyhow::Result<Config> 
 
 /// A client of the hub.
 pub(crate) fn connect(config: Config) -> anyhow::Result<Client> {
-    Client::try_from(config).context("make a client of the hub's API")
+    connection::client(config).context("make a client of the hub's API")
 }
 
 /// The certificates that vouch for the hub's API, as PEM; empty when the system's do.

@@ -121,12 +121,17 @@ impl Conductor {
         }
     }
 
-    /// Ends when something in the engine ends by itself, which concerns a leader only.
+    /// Ends when something in the engine ends by itself: a wait of what is served, or what concerns a leader only; at once when
+    /// load balancers wait for their turn.
     async fn woken(&self) {
+        if self.engine.has_turns() {
+            return;
+        }
         let due = match self.role {
             Role::Leader => self.engine.wakes_at(),
             Role::Follower => None,
         };
+        let due = due.into_iter().chain(self.engine.serves_at()).min();
         match due {
             Some(due) => tokio::time::sleep(due.duration_since(Timestamp::now()).try_into().unwrap_or_default()).await,
             None => std::future::pending().await,

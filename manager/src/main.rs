@@ -16,6 +16,7 @@ mod peers;
 mod perform;
 mod pools;
 mod provider;
+mod revocations;
 mod run;
 mod tenants;
 mod traffic;

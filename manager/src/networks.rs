@@ -1,5 +1,5 @@
-//! The hub's own networks, where no backend may lie: those of its Nodes, and of its Services where the API tells. Knows where
-//! they are written down; judges no backend.
+//! The hub's own nodes and networks. Fleets choose among the nodes; no backend may lie in the networks: those of the Nodes, and of
+//! the Services where the API tells. Knows where they are written down; judges no backend and chooses no node.
 
 use std::collections::BTreeMap;
 use std::fmt::Debug;
@@ -12,9 +12,10 @@ use ipnet::IpNet;
 use k8s_openapi::api::core::v1::Node;
 use k8s_openapi::api::networking::v1::ServiceCIDR;
 use kube::api::ListParams;
+use kube::core::ObjectMeta;
 use kube::runtime::watcher::Event;
 use kube::{Api, Resource};
-use nave_manager_core::{Key, Seen};
+use nave_manager_core::{HubNode, Key, Seen};
 use nave_watch::{Decoded, Metadata};
 use serde::de::DeserializeOwned;
 use tokio::sync::watch;
@@ -25,20 +26,38 @@ use crate::watch::{Watches, waits};
 /// How often to look whether the hub's API tells of the networks of Services by now: somebody may have upgraded it.
 const SELDOM: Duration = Duration::from_mins(10);
 
-/// Tells the inbox of the networks whenever they change, for ever; not before those of Nodes and of Services are both known.
+/// What a Node says of the hub.
+#[derive(Clone, Debug, PartialEq, Eq)]
+struct OfNode {
+    node: HubNode,
+    networks: Vec<IpNet>,
+}
+
+/// Tells the inbox of the nodes and of the networks whenever they change, for ever; of the networks not before those of Nodes
+/// and of Services are both known.
 pub(crate) fn watch(watches: &Watches, inbox: Inbox) {
     let (nodes, mut of_nodes) = watch::channel(None);
     let (services, mut of_services) = watch::channel(None);
-    tokio::spawn(collect::<Node>(watches.clone(), nodes, node_networks));
+    tokio::spawn(collect::<Node, OfNode>(watches.clone(), nodes, |node| vec![of_node(node)], of_unreadable_node));
     tokio::spawn(of_all_services(watches.clone(), services, waits(), SELDOM));
     tokio::spawn(async move {
+        let (mut told, mut told_networks) = (None, None);
         loop {
-            let both = of_nodes.borrow_and_update().clone().zip(of_services.borrow_and_update().clone());
-            if let Some((mut all, services)) = both {
-                all.extend(services);
+            let nodes = of_nodes.borrow_and_update().clone();
+            let named: Option<Vec<HubNode>> =
+                nodes.as_ref().map(|nodes| nodes.iter().map(|of| of.node.clone()).collect());
+            if let Some(named) = named.filter(|named| told.as_ref() != Some(named)) {
+                told = Some(named.clone());
+                inbox.seen(Seen::HubNodes(named));
+            }
+            if let Some((nodes, services)) = nodes.zip(of_services.borrow_and_update().clone()) {
+                let mut all: Vec<IpNet> = nodes.into_iter().flat_map(|of| of.networks).chain(services).collect();
                 all.sort_unstable();
                 all.dedup();
-                inbox.seen(Seen::HubNetworks(all));
+                if told_networks.as_ref() != Some(&all) {
+                    told_networks = Some(all.clone());
+                    inbox.seen(Seen::HubNetworks(all));
+                }
             }
             let changed = tokio::select! {
                 changed = of_nodes.changed() => changed,
@@ -71,7 +90,7 @@ async fn of_all_services(
         into.send_if_modified(|before| before.replace(Vec::new()) != Some(Vec::new()));
         tokio::time::sleep(seldom).await;
     }
-    collect(watches, into, service_networks).await;
+    collect(watches, into, service_networks, |_, last| last.unwrap_or_default()).await;
 }
 
 /// Whether the API has this kind; asks until it is one or the other.
@@ -87,13 +106,19 @@ where
     asked.await.is_ok()
 }
 
-/// Keeps the networks of all objects of a kind; tells only when they change.
-async fn collect<K>(watches: Watches, into: watch::Sender<Option<Vec<IpNet>>>, read: fn(&K) -> Vec<IpNet>)
-where
+/// Keeps what all objects of a kind say; tells only when that changes. Of an object that cannot be read counts what is made of its
+/// metadata and of what it said last.
+async fn collect<K, T>(
+    watches: Watches,
+    into: watch::Sender<Option<Vec<T>>>,
+    read: fn(&K) -> Vec<T>,
+    unreadable: fn(&ObjectMeta, Option<Vec<T>>) -> Vec<T>,
+) where
     K: Resource<DynamicType = ()> + Clone + DeserializeOwned + Debug + Send + 'static,
+    T: Clone + PartialEq + Send + Sync + 'static,
 {
     let mut events = watches.all::<K>();
-    // Those of an object that cannot be read are what they were last.
+    // What was said before a list that is coming in.
     let (mut known, mut before) = (BTreeMap::new(), BTreeMap::new());
     let mut listed = false;
     while let Some(event) = events.next().await {
@@ -105,10 +130,11 @@ where
             Event::InitApply(Decoded::Object(object)) | Event::Apply(Decoded::Object(object)) => {
                 known.insert(Key::of(&object), read(&object));
             }
-            Event::InitApply(Decoded::Unreadable(object)) => {
-                known.extend(before.remove_entry(&Key::of_metadata(&object.metadata)));
+            Event::InitApply(Decoded::Unreadable(object)) | Event::Apply(Decoded::Unreadable(object)) => {
+                let key = Key::of_metadata(&object.metadata);
+                let last = known.remove(&key).or_else(|| before.remove(&key));
+                known.insert(key, unreadable(&object.metadata, last));
             }
-            Event::Apply(Decoded::Unreadable(_)) => {}
             Event::Delete(object) => {
                 known.remove(&Key::of(&object));
             }
@@ -118,7 +144,7 @@ where
             }
         }
         if listed {
-            let all: Vec<IpNet> = known.values().flatten().copied().collect();
+            let all: Vec<T> = known.values().flatten().cloned().collect();
             into.send_if_modified(|before| {
                 let changed = before.as_ref() != Some(&all);
                 *before = Some(all);
@@ -128,11 +154,25 @@ where
     }
 }
 
-fn node_networks(node: &Node) -> Vec<IpNet> {
+fn of_node(node: &Node) -> OfNode {
     let pods = node.spec.iter().flat_map(|spec| spec.pod_cidrs.iter().flatten());
     let addresses = node.status.iter().flat_map(|status| status.addresses.iter().flatten());
     let addresses = addresses.filter_map(|entry| entry.address.parse::<IpAddr>().ok().map(IpNet::from));
-    pods.filter_map(|network| network.parse().ok()).chain(addresses).collect()
+    OfNode {
+        node: hub_node(&node.metadata),
+        networks: pods.filter_map(|network| network.parse().ok()).chain(addresses).collect(),
+    }
+}
+
+/// A Node that cannot be read has the labels that its metadata say, and the networks that it had last.
+fn of_unreadable_node(metadata: &ObjectMeta, last: Option<Vec<OfNode>>) -> Vec<OfNode> {
+    let networks = last.into_iter().flatten().flat_map(|last| last.networks).collect();
+    vec![OfNode { node: hub_node(metadata), networks }]
+}
+
+fn hub_node(metadata: &ObjectMeta) -> HubNode {
+    let name = metadata.name.as_deref().unwrap_or_default().into();
+    HubNode { name, labels: metadata.labels.clone().unwrap_or_default() }
 }
 
 fn service_networks(service: &ServiceCIDR) -> Vec<IpNet> {
@@ -184,5 +224,21 @@ mod tests {
     #[tokio::test]
     async fn an_api_without_the_kind_has_no_networks_of_services_until_it_has() {
         assert_eq!(told(&[500, 404, 404], 2).await, [None, Some(Vec::new()), Some(network())]);
+    }
+
+    #[test]
+    fn a_node_that_cannot_be_read_has_the_labels_of_now_and_the_networks_of_before() {
+        let node: Node = serde_json::from_value(json!({
+            "metadata": {"name": "edge-1", "labels": {"nave.dev/fleet": "default"}},
+            "spec": {"podCIDRs": ["10.1.0.0/24"]},
+        }))
+        .unwrap();
+        let of = of_node(&node);
+        let metadata = ObjectMeta { labels: None, ..node.metadata };
+        let unreadable = of_unreadable_node(&metadata, Some(vec![of.clone()]));
+        let networks = of.networks;
+        assert_eq!(unreadable, [OfNode { node: HubNode { labels: BTreeMap::new(), ..of.node }, networks }]);
+        let expected = OfNode { node: hub_node(&metadata), networks: Vec::new() };
+        assert_eq!(of_unreadable_node(&metadata, None), [expected]);
     }
 }

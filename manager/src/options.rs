@@ -58,6 +58,12 @@ pub(crate) struct Run {
     /// Networks of the hub itself, where no backend may lie, besides those of its Nodes and ServiceCIDRs.
     #[arg(long, env = "NAVE_HUB_NETWORKS", value_delimiter = ',', value_name = "CIDR,…")]
     pub(crate) hub_networks: Vec<IpNet>,
+    /// The load balancers of a Tenant without `spec.quota.loadBalancers`.
+    #[arg(long, env = "NAVE_DEFAULT_LOAD_BALANCERS", default_value_t = 1000, value_name = "NUMBER")]
+    pub(crate) default_load_balancers: u32,
+    /// The endpoints, backend addresses times ports, of a Tenant without `spec.quota.endpoints`.
+    #[arg(long, env = "NAVE_DEFAULT_ENDPOINTS", default_value_t = 50_000, value_name = "NUMBER")]
+    pub(crate) default_endpoints: u32,
     /// Lets backends lie on loopback addresses. For a lab on one machine: anywhere else, it lets tenants reach what
     /// listens on the edge nodes themselves.
     #[arg(long, env = "NAVE_INSECURE_ALLOW_LOOPBACK_BACKENDS")]
@@ -65,6 +71,9 @@ pub(crate) struct Run {
     /// How long the leader may be silent before another manager takes over. It renews several times in that time.
     #[arg(long, env = "NAVE_LEASE_DURATION", default_value = "15s", value_parser = duration, value_name = "DURATION")]
     pub(crate) lease_duration: Duration,
+    /// How long a copy of a certificate stays in a tenant's namespace that no load balancer names.
+    #[arg(long, env = "NAVE_UNNAMED_COPIES_LAST", default_value = "10m", value_parser = duration, value_name = "DURATION")]
+    pub(crate) unnamed_copies_last: Duration,
     #[command(flatten)]
     pub(crate) log: Log,
 }
@@ -89,9 +98,16 @@ pub(crate) struct EnvoyBootstrap {
     /// Where Envoy makes the Unix socket of its admin interface.
     #[arg(long, value_name = "PATH")]
     pub(crate) admin_socket: PathBuf,
-    /// Downstream connections that Envoy accepts at once, over all listeners.
-    #[arg(long, default_value_t = 1_000_000)]
-    pub(crate) max_connections: u64,
+    /// The hard limit of open files (`ulimit -Hn`) under which Envoy will run. Of it the manager divides UDP sessions and listeners
+    /// among load balancers, and Envoy refuses connections before it ends. Default: the limit of this command.
+    #[arg(long, value_name = "NUMBER", value_parser = clap::value_parser!(u64).range(1024..))]
+    pub(crate) files: Option<u64>,
+    /// The workers that Envoy will have (`--concurrency`). Default: as many as this machine has processors.
+    #[arg(long, value_name = "NUMBER", value_parser = clap::value_parser!(u64).range(1..))]
+    pub(crate) concurrency: Option<u64>,
+    /// TCP connections that Envoy accepts at once, over all listeners. Default, and at most: 15 % of --files.
+    #[arg(long, value_name = "NUMBER", value_parser = clap::value_parser!(u64).range(1..))]
+    pub(crate) max_connections: Option<u64>,
     /// Memory that Envoy may use for its heap, in MiB; near it, it sheds load. Default: no limit.
     #[arg(long, value_name = "MIB")]
     pub(crate) heap: Option<u64>,

@@ -4,7 +4,7 @@ use std::sync::Arc;
 use std::time::Duration;
 
 use anyhow::Context;
-use envoy_types::pb::envoy::service::metrics::v3::metrics_service_server::MetricsServiceServer;
+use nave_api::tenant::Quota;
 use nave_manager_core::Settings;
 use nave_proto::fleet::fleet_server::FleetServer;
 use nave_watch::Unreadables;
@@ -25,6 +25,7 @@ use crate::peers::{self, Relay};
 use crate::perform::Performer;
 use crate::pools::Pools;
 use crate::provider::Providers;
+use crate::revocations::Revocations;
 use crate::traffic::Traffic;
 use crate::watch::{self as watches, Watches};
 use crate::{client, http, logging, tenants};
@@ -33,6 +34,8 @@ use crate::{client, http, logging, tenants};
 const FAREWELL: Duration = Duration::from_secs(5);
 /// Between two looks at everything.
 const COMPARE: Duration = Duration::from_mins(10);
+/// Between two looks at the authority's Secret.
+const AUTHORITY: Duration = Duration::from_secs(10);
 
 /// Runs until a signal comes.
 pub(crate) async fn run(options: Run) -> anyhow::Result<()> {
@@ -45,8 +48,11 @@ pub(crate) async fn run(options: Run) -> anyhow::Result<()> {
         http_address,
         hub_api_url,
         hub_networks,
+        default_load_balancers,
+        default_endpoints,
         insecure_allow_loopback_backends: allow_loopback_backends,
         lease_duration,
+        unnamed_copies_last,
         log: _,
     } = options;
     if allow_loopback_backends {
@@ -56,18 +62,23 @@ pub(crate) async fn run(options: Run) -> anyhow::Result<()> {
     let shutdown = on_signal()?;
     let config = client::config(kubeconfig.as_deref()).await?;
     let hub_api_url = hub_api_url.unwrap_or_else(|| config.cluster_url.to_string());
-    let tenant_settings = tenants::Settings::new(hub_api_url, client::authority_pem(&config)?);
+    let default_quota =
+        Quota { load_balancers: Some(default_load_balancers), endpoints: Some(default_endpoints), ..Quota::default() };
+    let authority = client::authority_pem(&config)?;
+    let tenant_settings = tenants::Settings {
+        default_quota: default_quota.clone(),
+        ..tenants::Settings::new(hub_api_url, authority, namespace.clone(), unnamed_copies_last)
+    };
     let client = client::connect(config)?;
     // From here on callers wait instead of being refused.
     let listener = TcpListener::bind(xds_address).await.with_context(|| format!("listen on {xds_address}"))?;
     let (host, _) = host_and_port(&advertise)?;
     let hosts = std::iter::once(host).chain(xds_names).collect();
-    let authority = Arc::new(Authority::of_hub(client.clone(), &namespace).await?);
-    let serving = authority::serve(authority, name.clone(), hosts, shutdown.clone())?;
+    let authority = Authority::of_hub(client.clone(), &namespace).await?;
+    let kept = authority::Kept::new(client.clone(), &namespace);
+    let serving = authority::serve(kept, authority, name.clone(), hosts, AUTHORITY, shutdown.clone())?;
 
     let metrics = Metrics::new();
-    let traffic = Traffic::default();
-    metrics.add(traffic.clone());
     let pools = Pools::default();
     metrics.add(pools.clone());
     let unreadables = Unreadables::default();
@@ -76,15 +87,18 @@ pub(crate) async fn run(options: Run) -> anyhow::Result<()> {
     let (relay, reports) = Relay::new(inbox.clone());
     let server = Server::new(relay, nave_xds::server::Settings::default());
     metrics.add(Xds(server.clone()));
+    let traffic = Traffic::new(server.clone());
+    metrics.add(traffic.clone());
     let (synced, is_synced) = watch::channel(false);
     let events = Events::new(client.clone(), name.clone());
     let providers = Arc::new(Providers::new(&client, &namespace));
-    let performer = Performer::new(client.clone(), Arc::clone(&providers), inbox.clone(), events, metrics.clone());
-    let settings = Settings { hub_networks, allow_loopback_backends };
+    let performer =
+        Performer::new(client.clone(), Arc::clone(&providers), inbox.clone(), events.clone(), metrics.clone());
+    let settings = Settings { hub_networks, allow_loopback_backends, default_quota };
     let conductor = Conductor::new(settings, server.clone(), performer, metrics.clone(), synced);
     tokio::spawn(conductor.run(inputs));
     let hub = Watches::new(client.clone(), unreadables);
-    watches::start(&hub, &providers, &inbox, &traffic, &pools);
+    watches::start(&hub, &providers, &inbox, &traffic, &pools, Revocations::new(server.clone()));
 
     let (leadership, who_leads) = watch::channel(Leadership::default());
     let timing = Timing::of(lease_duration);
@@ -100,7 +114,7 @@ pub(crate) async fn run(options: Run) -> anyhow::Result<()> {
     ));
     let leads = tell_who_leads(who_leads.clone(), inbox.clone(), metrics.clone());
     tokio::spawn(peers::relay(reports, who_leads, serving.issued.clone(), shutdown.clone()));
-    tokio::spawn(tenants::run(hub, leads, tenant_settings, shutdown.clone()));
+    tokio::spawn(tenants::run(hub, leads, tenant_settings, events, shutdown.clone()));
     let web = tokio::spawn(http::serve(http_address, metrics, inbox.clone(), is_synced, shutdown.clone()));
     tokio::spawn(compare(inbox.clone()));
     tracing::info!(address = %xds_address, "serving Envoys");
@@ -134,7 +148,7 @@ async fn serve_xds(
 ) -> anyhow::Result<()> {
     let routes = Routes::new(server.service())
         .add_service(FleetServer::new(peers::Leader::new(inbox)))
-        .add_service(MetricsServiceServer::new(traffic).max_decoding_message_size(64 * 1024 * 1024));
+        .add_service(traffic.service());
     let tls = TlsSource::Mutual(serving.config);
     server.serve(listener, tls, routes, shutdown.cancelled_owned()).await.context("serve Envoys")
 }

@@ -18,6 +18,7 @@ use crate::conductor::{Inbox, Input};
 use crate::networks;
 use crate::pools::Pools;
 use crate::provider::Providers;
+use crate::revocations::Revocations;
 use crate::traffic::Traffic;
 
 /// Opens watches of the hub, and notes what they show that cannot be read. Clones are the same.
@@ -79,7 +80,14 @@ impl Watches {
 }
 
 /// Starts all watches; they end with the process.
-pub(crate) fn start(watches: &Watches, providers: &Providers, inbox: &Inbox, traffic: &Traffic, pools: &Pools) {
+pub(crate) fn start(
+    watches: &Watches,
+    providers: &Providers,
+    inbox: &Inbox,
+    traffic: &Traffic,
+    pools: &Pools,
+    mut revocations: Revocations,
+) {
     follow::<Tenant>(watches, inbox.clone(), |sight| Input::Seen(Box::new(Seen::Tenants(sight))));
     follow::<NodeSet>(watches, inbox.clone(), |sight| Input::Seen(Box::new(Seen::NodeSets(sight.map(bare)))));
     let pools = pools.clone();
@@ -87,7 +95,10 @@ pub(crate) fn start(watches: &Watches, providers: &Providers, inbox: &Inbox, tra
         pools.know(&sight);
         Input::Seen(Box::new(Seen::Pools(sight)))
     });
-    follow::<Fleet>(watches, inbox.clone(), |sight| Input::Seen(Box::new(Seen::Fleets(sight))));
+    follow::<Fleet>(watches, inbox.clone(), move |sight| {
+        revocations.know(&sight);
+        Input::Seen(Box::new(Seen::Fleets(sight)))
+    });
     let traffic = traffic.clone();
     follow::<TCPLoadBalancer>(watches, inbox.clone(), move |sight| {
         traffic.know(&sight);
@@ -99,7 +110,7 @@ pub(crate) fn start(watches: &Watches, providers: &Providers, inbox: &Inbox, tra
 }
 
 /// Sees every object of a kind, whole lists first and after each interruption.
-fn follow<K>(watches: &Watches, inbox: Inbox, hand_on: impl Fn(Sight<K>) -> Input + Send + 'static)
+fn follow<K>(watches: &Watches, inbox: Inbox, mut hand_on: impl FnMut(Sight<K>) -> Input + Send + 'static)
 where
     K: Resource<DynamicType = ()> + Clone + DeserializeOwned + Debug + Send + 'static,
 {

@@ -2,6 +2,7 @@
 //! failure, ever less often, and send Events beside their work. Knows no object of theirs.
 
 mod anew;
+pub mod connection;
 mod decode;
 mod news;
 #[cfg(feature = "stub")]

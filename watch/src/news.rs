@@ -2,6 +2,7 @@
 //! how to write them; what they say is the cores' matter.
 
 use std::collections::BTreeMap;
+use std::hash::{DefaultHasher, Hash as _, Hasher as _};
 use std::time::Duration;
 
 use k8s_openapi::api::core::v1::ObjectReference;
@@ -45,6 +46,7 @@ impl News {
         if let Some(note) = &mut event.note {
             note.truncate(note.floor_char_boundary(NOTE));
         }
+        event.action = distinct(&event.action, event.note.as_deref().unwrap_or_default());
         let queue = match event.type_ {
             EventType::Warning => &self.wrong,
             EventType::Normal => &self.well,
@@ -53,6 +55,14 @@ impl News {
             tracing::debug!("an Event is lost: too many wait");
         }
     }
+}
+
+/// An action that is another one for another note. The recorder counts Events as one when they differ in their notes alone, and
+/// writes the first note only.
+fn distinct(action: &str, note: &str) -> String {
+    let mut hasher = DefaultHasher::new();
+    note.hash(&mut hasher);
+    format!("{action}-{:016x}", hasher.finish())
 }
 
 async fn tell(recorder: Recorder, mut wrong: mpsc::Receiver<Told>, mut well: mpsc::Receiver<Told>) {
@@ -119,5 +129,31 @@ mod tests {
         drop(news);
         tell.await;
         assert_eq!(*asked.lock().unwrap(), ["wrong", "first", "second", "well-again"]);
+    }
+
+    #[tokio::test]
+    async fn kind_m_events_of_one_reason_with_different_notes_are_different_events() {
+        let asked = Arc::new(Mutex::new(Vec::new()));
+        let log = Arc::clone(&asked);
+        let client = stub::client(move |path| {
+            // An Event that is known is changed under its name; a new one is made under none.
+            log.lock().unwrap().push(path.split('/').count() > 7);
+            (201, serde_json::json!({"metadata": {"name": "an-event"}}))
+        });
+        let (news, tell) = News::new(Recorder::new(client, Reporter::from("test")));
+        for note in [
+            "nave.dev/pool is not understood",
+            "nave.dev/balancing is not understood",
+            "nave.dev/pool is not understood",
+        ] {
+            let (reason, action) = ("InvalidAnnotation".to_owned(), "LoadBalance".to_owned());
+            let event = Event { type_: EventType::Warning, reason, note: Some(note.into()), action, secondary: None };
+            let about =
+                ObjectReference { namespace: Some("shop".into()), name: Some("web".into()), ..Default::default() };
+            news.leave(event, about);
+        }
+        drop(news);
+        tell.await;
+        assert_eq!(*asked.lock().unwrap(), [false, false, true]);
     }
 }

@@ -7,7 +7,14 @@ use std::time::Duration;
 
 use serde_json::{Value, json};
 
+use crate::files::Files;
 use crate::identity::TRUST_DOMAIN;
+
+/// How long a listener that is removed or changed lets its connections live: Envoy's `--drain-time-s`, to be given on its command line.
+///
+/// As long as Kubernetes lets a pod end by default. A listener that is gone holds descriptors until then, and a client that an edit of
+/// source ranges shuts out keeps its connection as long: Envoy's own ten minutes would be too long for both.
+pub const DRAIN: Duration = Duration::from_secs(30);
 
 /// The name of the cluster that leads to the managers.
 pub const XDS_CLUSTER: &str = "nave_xds";
@@ -29,8 +36,8 @@ pub struct Bootstrap {
     pub metrics_every: Option<Duration>,
     /// The memory that Envoy may use; near it, it sheds load. None: no limit.
     pub heap_bytes: Option<u64>,
-    /// The connections that Envoy accepts at a time, over all listeners.
-    pub max_connections: u64,
+    /// What Envoy may open; also told to the server, which divides it among load balancers.
+    pub files: Files,
 }
 
 /// Where the client certificate is found. Envoy reads it anew when the directory changes by a rename, as mounted
@@ -54,7 +61,7 @@ pub struct Rendered {
 
 impl Bootstrap {
     /// Arguments for Envoy's command line that go with the bootstrap: a listener that is removed or changed lets its
-    /// connections live for so long.
+    /// connections live for so long. Besides these, `--concurrency` is [`Files::workers`].
     pub fn arguments(drain: Duration) -> Vec<String> {
         let seconds = drain.as_secs().to_string();
         ["--drain-time-s", &seconds, "--drain-strategy", "immediate"].map(str::to_owned).to_vec()
@@ -62,10 +69,9 @@ impl Bootstrap {
 
     /// Makes the files.
     pub fn render(&self) -> Rendered {
-        let Self { fleet, node, xds_endpoints, certificates, admin_socket, metrics_every, heap_bytes, max_connections } =
-            self;
+        let Self { fleet, node, xds_endpoints, certificates, admin_socket, metrics_every, heap_bytes, files } = self;
         let mut bootstrap = json!({
-            "node": {"id": node, "cluster": fleet},
+            "node": {"id": node, "cluster": fleet, "metadata": files.metadata()},
             "admin": {"address": {"pipe": {"path": admin_socket, "mode": 0o660}}},
             "dynamic_resources": {
                 "ads_config": {
@@ -79,7 +85,7 @@ impl Bootstrap {
             },
             "static_resources": {"clusters": [xds_cluster(xds_endpoints, certificates.as_ref())]},
             "stats_config": {"stats_matcher": {"inclusion_list": {"patterns": allowed_stats()}}},
-            "overload_manager": overload(*heap_bytes, *max_connections),
+            "overload_manager": overload(*heap_bytes, files.connections),
         });
         if let Some(every) = metrics_every {
             bootstrap["stats_flush_interval"] = seconds(*every);
@@ -195,7 +201,8 @@ fn allowed_stats() -> Value {
     ])
 }
 
-fn overload(heap_bytes: Option<u64>, max_connections: u64) -> Value {
+/// At so many connections Envoy refuses more: at the end of its descriptors it would abort.
+fn overload(heap_bytes: Option<u64>, max_connections: u32) -> Value {
     let mut monitors = vec![json!({
         "name": "envoy.resource_monitors.global_downstream_max_connections",
         "typed_config": {
@@ -229,6 +236,8 @@ fn metrics_sink() -> Value {
             "@type": "type.googleapis.com/envoy.config.metrics.v3.MetricsServiceConfig",
             "transport_api_version": "V3",
             "report_counters_as_deltas": true,
+            // Managers read no message of more than 4 MiB.
+            "batch_size": 1000,
             "grpc_service": {"envoy_grpc": {"cluster_name": XDS_CLUSTER}},
         },
     })

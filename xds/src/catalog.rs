@@ -110,6 +110,23 @@ impl Catalog {
         self.present[kind.index()].len()
     }
 
+    /// The number of resources of all types.
+    pub fn len(&self) -> usize {
+        self.present.iter().map(BTreeMap::len).sum()
+    }
+
+    /// Whether there is no resource.
+    pub fn is_empty(&self) -> bool {
+        self.len() == 0
+    }
+
+    /// Whether there is a resource of a type whose name begins so.
+    pub fn has_prefix(&self, kind: ResourceType, prefix: &str) -> bool {
+        let from = (Bound::Included(prefix), Bound::Unbounded);
+        let first = self.present[kind.index()].range::<str, _>(from).next();
+        first.is_some_and(|(name, _)| name.starts_with(prefix))
+    }
+
     /// The number of the latest change.
     pub fn head(&self) -> u64 {
         self.head

@@ -3,18 +3,21 @@
 
 use std::fmt;
 use std::sync::Arc;
+use std::time::Duration;
 
+use rustls::client::danger::HandshakeSignatureValid;
 use rustls::server::WebPkiClientVerifier;
-use rustls::{RootCertStore, ServerConfig};
+use rustls::server::danger::{ClientCertVerified, ClientCertVerifier};
+use rustls::{DigitallySignedStruct, DistinguishedName, RootCertStore, ServerConfig, SignatureScheme};
 use rustls_pki_types::pem::PemObject;
-use rustls_pki_types::{CertificateDer, PrivateKeyDer};
+use rustls_pki_types::{CertificateDer, PrivateKeyDer, UnixTime};
 use x509_parser::extensions::GeneralName;
 use x509_parser::prelude::{FromDer, X509Certificate};
 
 /// The trust domain of the URIs in certificates.
 pub const TRUST_DOMAIN: &str = "nave.dev";
 
-/// Somebody with a certificate. Also found in the extensions of each request that comes in by this crate's server.
+/// Somebody with a certificate.
 #[derive(Clone, Debug, PartialEq, Eq, PartialOrd, Ord, Hash)]
 pub enum Peer {
     /// An Envoy, from `spiffe://nave.dev/fleet/<fleet>/node/<node>`.
@@ -29,6 +32,25 @@ pub enum Peer {
         /// Its name.
         name: Arc<str>,
     },
+}
+
+/// What a certificate says: who it is for, and from when on it is valid.
+#[derive(Clone, Debug, PartialEq, Eq)]
+pub struct Certified {
+    /// Who it is for.
+    pub peer: Peer,
+    /// Its `notBefore`, in seconds of Unix time. Authorities of ours put the moment of issue there.
+    pub not_before: i64,
+}
+
+impl Certified {
+    /// Reads a certificate.
+    pub fn read(certificate: &CertificateDer<'_>) -> Result<Self, IdentityError> {
+        let (_, parsed) =
+            X509Certificate::from_der(certificate).map_err(|error| IdentityError::ReadCertificate(error.into()))?;
+        let not_before = parsed.validity().not_before.timestamp();
+        Ok(Self { peer: Peer::from_certificate(certificate)?, not_before })
+    }
 }
 
 /// Why a certificate or a key cannot be used.
@@ -100,9 +122,19 @@ impl fmt::Display for Peer {
     }
 }
 
-/// Letters, digits and `-._`, as in the names of Kubernetes nodes; nothing that would need escaping in a URI.
-fn is_name(text: &str) -> bool {
-    !text.is_empty() && text.chars().all(|c| c.is_ascii_alphanumeric() || matches!(c, '-' | '.' | '_'))
+/// Whether a text may be the name of a fleet, of a node or of a manager: 1 to 253 letters, digits and `-._`, as in the names of
+/// Kubernetes nodes; nothing that would need escaping in a URI.
+pub fn is_name(text: &str) -> bool {
+    (1..=253).contains(&text.len()) && text.chars().all(|c| c.is_ascii_alphanumeric() || matches!(c, '-' | '.' | '_'))
+}
+
+/// The public key of the first certificate in a PEM text, as its `SubjectPublicKeyInfo` in DER.
+pub fn public_key(pem: &[u8]) -> Result<Vec<u8>, IdentityError> {
+    let certificate =
+        CertificateDer::from_pem_slice(pem).map_err(|error| IdentityError::ReadCertificate(error.into()))?;
+    let (_, certificate) =
+        X509Certificate::from_der(&certificate).map_err(|error| IdentityError::ReadCertificate(error.into()))?;
+    Ok(certificate.public_key().raw.to_vec())
 }
 
 /// The settings of a server that asks every client for a certificate of this authority. All three are PEM.
@@ -115,6 +147,7 @@ pub fn server_config(chain: &[u8], key: &[u8], authority: &[u8]) -> Result<Serve
     let verifier = WebPkiClientVerifier::builder_with_provider(Arc::new(roots), Arc::clone(&provider))
         .build()
         .map_err(|error| IdentityError::TrustAuthority(error.into()))?;
+    let verifier = Arc::new(Lenient(verifier));
     let key = PrivateKeyDer::from_pem_slice(key).map_err(IdentityError::ReadKey)?;
     let mut config = ServerConfig::builder_with_provider(provider)
         .with_protocol_versions(&[&rustls::version::TLS13])
@@ -124,6 +157,58 @@ pub fn server_config(chain: &[u8], key: &[u8], authority: &[u8]) -> Result<Serve
         .map_err(IdentityError::UseCertificate)?;
     config.alpn_protocols = vec![b"h2".to_vec()];
     Ok(config)
+}
+
+/// Believes certificates that are valid from a moment that is yet to come, if it comes soon: their `notBefore` is when they were
+/// issued, by a machine whose clock may be ahead of this one's.
+#[derive(Debug)]
+struct Lenient(Arc<dyn ClientCertVerifier>);
+
+/// Clocks may differ by so much.
+const SKEW: Duration = Duration::from_hours(1);
+
+impl ClientCertVerifier for Lenient {
+    fn root_hint_subjects(&self) -> &[DistinguishedName] {
+        self.0.root_hint_subjects()
+    }
+
+    fn verify_client_cert(
+        &self,
+        leaf: &CertificateDer<'_>,
+        intermediates: &[CertificateDer<'_>],
+        now: UnixTime,
+    ) -> Result<ClientCertVerified, rustls::Error> {
+        use rustls::CertificateError::{NotValidYet, NotValidYetContext};
+        match self.0.verify_client_cert(leaf, intermediates, now) {
+            Err(rustls::Error::InvalidCertificate(NotValidYet | NotValidYetContext { .. })) => {
+                let soon = UnixTime::since_unix_epoch(Duration::from_secs(now.as_secs()) + SKEW);
+                self.0.verify_client_cert(leaf, intermediates, soon)
+            }
+            verified => verified,
+        }
+    }
+
+    fn verify_tls12_signature(
+        &self,
+        message: &[u8],
+        certificate: &CertificateDer<'_>,
+        signature: &DigitallySignedStruct,
+    ) -> Result<HandshakeSignatureValid, rustls::Error> {
+        self.0.verify_tls12_signature(message, certificate, signature)
+    }
+
+    fn verify_tls13_signature(
+        &self,
+        message: &[u8],
+        certificate: &CertificateDer<'_>,
+        signature: &DigitallySignedStruct,
+    ) -> Result<HandshakeSignatureValid, rustls::Error> {
+        self.0.verify_tls13_signature(message, certificate, signature)
+    }
+
+    fn supported_verify_schemes(&self) -> Vec<SignatureScheme> {
+        self.0.supported_verify_schemes()
+    }
 }
 
 fn certificates(pem: &[u8]) -> Result<Vec<CertificateDer<'static>>, IdentityError> {
@@ -157,6 +242,7 @@ mod tests {
             "spiffe://nave.dev.example.com/manager/a",
             "https://nave.dev/manager/a",
             "spiffe://nave.dev/tenant/a",
+            &format!("spiffe://nave.dev/manager/{}", "a".repeat(254)),
         ] {
             assert!(Peer::from_uri(uri).is_err(), "{uri}");
         }

@@ -41,7 +41,6 @@
 //!             idle_timeout: Duration::from_secs(3600),
 //!             source_ranges: Vec::new(),
 //!             not_on: Vec::new(),
-//!             hash_source: false,
 //!         }),
 //!         translate::cluster(&Cluster {
 //!             name: "shop-web".to_owned(),
@@ -55,6 +54,8 @@
 //!         translate::endpoints(&Endpoints {
 //!             cluster: "shop-web".to_owned(),
 //!             addresses: vec!["10.20.0.11:31443".parse()?, "10.20.0.12:31443".parse()?],
+//!             fallback: Vec::new(),
+//!             is_checked: false,
 //!             health_port: None,
 //!         }),
 //!     ],
@@ -74,6 +75,8 @@
 
 pub mod bootstrap;
 pub mod catalog;
+pub mod fields;
+pub mod files;
 pub mod identity;
 pub mod model;
 pub mod protocol;
@@ -81,5 +84,6 @@ pub mod report;
 pub mod resource;
 pub mod server;
 pub mod store;
+pub mod text;
 pub mod translate;
 mod wire;

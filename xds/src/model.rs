@@ -58,7 +58,8 @@ pub struct Listener {
     /// How long a connection (TCP) or a session (UDP) may be silent before it is closed. Zero: for ever (TCP only; a
     /// UDP session then keeps Envoy's default of one minute).
     pub idle_timeout: Duration,
-    /// Who may connect. Empty: everyone.
+    /// Which networks may connect. Empty: every network. TCP: each has a filter chain of its own, as long as there are no more
+    /// than [`Self::OWN_CHAINS`], so that an edit of one leaves the connections from the others alone.
     pub source_ranges: Vec<IpNet>,
     /// Destinations at which it does not answer: a listener on a wildcard address is reached at every address of the
     /// machine, also at those that are somebody else's. They come before [`Self::source_ranges`]. Empty: it answers
@@ -66,8 +67,12 @@ pub struct Listener {
     /// connection alone, also those at these destinations. UDP: the matcher of `UdpProxyConfig`, with
     /// `DestinationIPInput`; a change ends every session, and the next datagram begins a new one.
     pub not_on: Vec<IpNet>,
-    /// Whether the client's address picks the endpoint; needs [`Balancing::Maglev`] on the cluster.
-    pub hash_source: bool,
+}
+
+impl Listener {
+    /// With more source ranges than this, all share one filter chain, and an edit of one ends the connections from all. A chain
+    /// costs an Envoy about 5 KB.
+    pub const OWN_CHAINS: usize = 16;
 }
 
 /// How an endpoint is picked.
@@ -80,7 +85,7 @@ pub enum Balancing {
     LeastRequest,
     /// By chance.
     Random,
-    /// By consistent hashing of the client's address.
+    /// By consistent hashing of the client's address, which every listener passes on.
     Maglev,
 }
 
@@ -111,22 +116,25 @@ pub enum Probe {
 pub struct HealthCheck {
     /// What is tried.
     pub probe: Probe,
-    /// The time between two probes, above zero.
+    /// The time between two probes, above zero. An endpoint that fails is probed once a second, where this is longer.
     pub interval: Duration,
     /// How long a probe may take, above zero.
     pub timeout: Duration,
     /// So many failures in a row take an endpoint out.
     pub unhealthy_after: u32,
-    /// So many successes in a row take it back.
+    /// So many successes in a row take it back. The first probe of a new endpoint decides by itself.
     pub healthy_after: u32,
 }
 
-/// Passive health checking: an endpoint that cannot be connected to leaves rotation for a while.
+/// Passive health checking: an endpoint that cannot be connected to leaves rotation for a while. The last one that is left never
+/// does. Where endpoints are actively checked, nothing is ejected: Envoy counts an endpoint that fails its checks among those that
+/// are left, and would eject the only one that works.
 #[derive(Clone, Copy, Debug, PartialEq, Eq, PartialOrd, Ord, Hash)]
 pub struct Ejection {
     /// So many failed connections in a row.
     pub consecutive_failures: u32,
-    /// How long the first ejection lasts; later ones last longer.
+    /// How long the first ejection lasts. The next one lasts longer by as much where the endpoint fails again within a second of its
+    /// return; none lasts longer than 30 seconds, or than this.
     pub base_time: Duration,
 }
 
@@ -156,6 +164,12 @@ pub struct Endpoints {
     pub cluster: String,
     /// Where connections go. Order and repetition mean nothing.
     pub addresses: Vec<SocketAddr>,
+    /// Where connections go while too few of `addresses` are usable: the next lower priority. An address that is in both
+    /// counts as one of `addresses`.
+    pub fallback: Vec<SocketAddr>,
+    /// Whether the cluster checks endpoints actively. The check is left out for `fallback`: what ends and still serves mostly
+    /// answers it with a failure already.
+    pub is_checked: bool,
     /// The port that health checks probe instead of the serving one. It lives here, since Envoy takes it from the
     /// endpoint and has not implemented the field in the check.
     pub health_port: Option<u16>,

@@ -2,7 +2,9 @@
 
 use std::sync::Arc;
 
+use crate::files::Files;
 use crate::resource::{Key, ResourceType, Version};
+use crate::text;
 
 /// Hears what happens on streams. Called from the streams' own tasks: it must return soon and never wait.
 pub trait Observer: Send + Sync {
@@ -42,6 +44,14 @@ pub enum Event {
     Connected,
     /// The stream ended.
     Disconnected,
+    /// Whether the Envoy asks for all listeners and all clusters. Until it says so first, it does not: it serves nothing of its
+    /// fleet, or some.
+    Wants {
+        /// It does.
+        everything: bool,
+    },
+    /// The Envoy says how many descriptors it has.
+    Described(Files),
     /// The Envoy holds these: it acknowledged them, or listed them when it came.
     Accepted(Vec<Held>),
     /// The Envoy no longer holds these.
@@ -66,6 +76,16 @@ pub struct Held {
 pub struct Refusal {
     /// What was refused.
     pub held: Held,
-    /// Envoy's own words.
+    /// Envoy's own words, as [`Refusal::words`] leaves them.
     pub message: Arc<str>,
+}
+
+impl Refusal {
+    /// So many bytes of an Envoy's words are kept.
+    pub const WORDS: usize = 1024;
+
+    /// What is kept of an Envoy's words: they are the text of a peer that may write what it likes.
+    pub fn words(text: &str) -> Arc<str> {
+        text::cut(&text::printable(text::cut(text, 16 * Self::WORDS), Self::WORDS), Self::WORDS).into()
+    }
 }

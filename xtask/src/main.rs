@@ -1,4 +1,4 @@
-//! The one door: `cargo xtask demo | test | fuzz | check | gen | bench | tools`. Knows which command does what; everything of
+//! The one door: `cargo xtask demo | test | conformance | fuzz | check | gen | bench | tools`. Knows which command does what; everything of
 //! substance is in the crates.
 
 mod fuzz;
@@ -30,6 +30,12 @@ enum Task {
     Test {
         /// For `cargo test`: names, packages, `-- --nocapture`.
         #[arg(trailing_var_arg = true, allow_hyphen_values = true)]
+        arguments: Vec<String>,
+    },
+    /// Runs the tests of others on real nodes: `cargo xtask conformance kubernetes [--all] [--focus REGEX] [--mode NodePort|PodIP]`.
+    Conformance {
+        /// Whose tests, and which: `cargo xtask conformance --help` lists it after a build.
+        #[arg(trailing_var_arg = true, allow_hyphen_values = true, required = true)]
         arguments: Vec<String>,
     },
     /// Feeds what users write to every parser, by coverage: `cargo xtask fuzz --seconds 600 ranges`.
@@ -66,6 +72,7 @@ fn main() -> Result<()> {
     match Arguments::parse().task {
         Task::Demo { arguments } => demo(&arguments),
         Task::Test { arguments } => test(&arguments),
+        Task::Conformance { arguments } => conformance(&arguments),
         Task::Fuzz { seconds, targets } => fuzzed(seconds, &targets),
         Task::Check => check(),
         Task::Gen { check } => generate(check),
@@ -77,6 +84,11 @@ fn main() -> Result<()> {
 fn demo(arguments: &[String]) -> Result<()> {
     build(&[])?;
     become_it(Command::new(binary("debug", "nave-lab")).arg("demo").args(arguments))
+}
+
+fn conformance(arguments: &[String]) -> Result<()> {
+    build(&[])?;
+    become_it(Command::new(binary("debug", "nave-lab")).arg("conformance").args(arguments))
 }
 
 fn tools(yes: bool) -> Result<()> {

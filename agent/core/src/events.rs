@@ -75,7 +75,12 @@ pub fn between(before: Option<&TCPLoadBalancerStatus>, after: Option<&TCPLoadBal
         .into_iter()
         .filter_map(|kind| {
             let new = find(&after.conditions, kind)?;
-            let known = old(kind).is_some_and(|old| (&old.status, &old.reason) == (&new.status, &new.reason));
+            // What the hub says of another wish with other words is news, too.
+            let same = |old: &Condition| {
+                (&old.status, &old.reason) == (&new.status, &new.reason)
+                    && (old.observed_generation == new.observed_generation || old.message == new.message)
+            };
+            let known = old(kind).is_some_and(same);
             if known { None } else { word(kind, new, after) }
         })
         .collect()

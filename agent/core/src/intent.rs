@@ -1,20 +1,19 @@
 //! A Service as an intent of the hub. Knows Services, their annotations and the nodes that serve by themselves; knows
 //! nothing of what the hub makes of it.
 
-use std::net::IpAddr;
-
 use ipnet::IpNet;
 use k8s_openapi::api::core::v1::{Service, ServiceSpec};
 use kube::ResourceExt;
+use nave_api::limits::SOURCE_RANGES;
 use nave_api::tcp_load_balancer::{
-    AddressRequest, Balancing, BalancingPolicy, Ejection, FamilyPolicy, HealthCheck, HttpCheck, IpFamily, Origin,
-    TcpCheck, Timeouts, Traffic,
+    AddressRequest, Backends, Balancing, BalancingPolicy, Ejection, HealthCheck, HttpCheck, Origin, TcpCheck, Timeouts,
+    Traffic,
 };
 use nave_api::{TCPLoadBalancer, TCPLoadBalancerSpec, names};
 
 use crate::annotations::{self, Asked, Check};
 use crate::backends::{self, Mode, Ways};
-use crate::{Key, Problem, ownership, ports};
+use crate::{Key, Problem, ownership, ports, request};
 
 /// The kind of the origin, and the first part of what an intent's name is made of.
 pub const KIND: &str = "Service";
@@ -23,24 +22,35 @@ const LOCAL_CHECK: &str = "/healthz";
 /// A network in which nobody is: what stays of source ranges that are all bad.
 const NOBODY: &str = "255.255.255.255/32";
 
-/// The intent of a Service, or `None` when nothing of it can be served; and what of it cannot.
-pub fn intent(service: &Service, mode: Mode, ways: &Ways) -> (Option<TCPLoadBalancer>, Vec<Problem>) {
+/// The intent of a Service, or `None` when nothing of it can be served; and what of it cannot. `present`: what stands for it in
+/// the hub now. Its addresses stay while the Service's own request cannot be read.
+pub fn intent(
+    service: &Service,
+    mode: Mode,
+    ways: &Ways,
+    present: Option<&TCPLoadBalancerSpec>,
+) -> (Option<TCPLoadBalancer>, Vec<Problem>) {
     let (ports, mut problems) = ports::ports(service, mode);
     let (asked, more) = annotations::read(service.annotations());
     problems.extend(more);
     let Some(spec) = &service.spec else { return (None, problems) };
-    let address = address(spec, &asked, &mut problems);
+    let readable = request::request(spec, &asked, &mut problems);
     let traffic = traffic(spec, mode, &asked, &mut problems);
-    if ports.is_empty() {
-        return (None, problems);
-    }
+    let kept = || present.map(|present| present.address.clone().unwrap_or_default());
+    let Some(address) = readable.or_else(kept).filter(|_| !ports.is_empty()) else { return (None, problems) };
     if mode == Mode::Provider && !ownership::is_foreign(service) {
         problems.push(Problem::NoCloud);
     }
+    let families = request::known_families(spec);
+    let (mut backends, more) = backends::backends(service, mode, (&ports, &families), ways);
+    if let Backends::Nodes(nodes) = &mut backends {
+        nodes.subset = asked.node_subset;
+    }
+    problems.extend(more);
     let wanted = TCPLoadBalancerSpec {
         origin: Some(origin(service)),
         ports,
-        backends: backends::backends(service, mode, is_local(service), ways),
+        backends,
         address: (address != AddressRequest::default()).then_some(address),
         traffic: (traffic != Traffic::default()).then_some(traffic),
     };
@@ -64,67 +74,9 @@ pub fn subject(intent: &TCPLoadBalancer) -> Option<Key> {
     (ours && self::name(&key) == intent.name_any()).then_some(key)
 }
 
-/// Whether only nodes with endpoints of the Service get its traffic.
-pub fn is_local(service: &Service) -> bool {
-    service.spec.as_ref().is_some_and(|spec| spec.external_traffic_policy.as_deref() == Some("Local"))
-}
-
 fn origin(service: &Service) -> Origin {
     let Key { namespace, name } = Key::of(service);
     Origin { kind: KIND.to_owned(), namespace, name, uid: service.uid().unwrap_or_default() }
-}
-
-fn address(spec: &ServiceSpec, asked: &Asked, problems: &mut Vec<Problem>) -> AddressRequest {
-    let requested = match &asked.addresses {
-        Some(addresses) => addresses.clone(),
-        None => requested(spec, problems),
-    };
-    let written = match spec.ip_family_policy.as_deref() {
-        Some("PreferDualStack") => Some(FamilyPolicy::PreferDualStack),
-        Some("RequireDualStack") => Some(FamilyPolicy::RequireDualStack),
-        Some(_) | None => None,
-    };
-    AddressRequest {
-        pool: asked.pool.clone(),
-        requested: requested.iter().map(IpAddr::to_string).collect(),
-        families: asked.families.clone().unwrap_or_else(|| families(spec)),
-        family_policy: asked.family_policy.or(written),
-    }
-}
-
-/// Each once: the hub takes no family twice.
-fn families(spec: &ServiceSpec) -> Vec<IpFamily> {
-    let mut families = Vec::new();
-    for family in spec.ip_families.iter().flatten().filter_map(|text| family(text)) {
-        if !families.contains(&family) {
-            families.push(family);
-        }
-    }
-    families
-}
-
-fn family(text: &str) -> Option<IpFamily> {
-    match text {
-        "IPv4" => Some(IpFamily::IPv4),
-        "IPv6" => Some(IpFamily::IPv6),
-        _ => None,
-    }
-}
-
-/// `loadBalancerIP`, else `externalIPs`: the first of each family.
-fn requested(spec: &ServiceSpec, problems: &mut Vec<Problem>) -> Vec<IpAddr> {
-    let one = spec.load_balancer_ip.iter().filter(|text| !text.is_empty()).map(|text| ("spec.loadBalancerIP", text));
-    let many = spec.external_ips.iter().flatten().map(|text| ("spec.externalIPs", text));
-    let written: Vec<_> = one.collect();
-    let written = if written.is_empty() { many.collect() } else { written };
-    let mut taken: Vec<IpAddr> = Vec::new();
-    for (field, text) in written {
-        match text.parse::<IpAddr>() {
-            Ok(address) if taken.iter().all(|other| other.is_ipv4() != address.is_ipv4()) => taken.push(address),
-            Ok(_) | Err(_) => problems.push(Problem::InvalidAddress { field, value: text.clone() }),
-        }
-    }
-    taken
 }
 
 fn traffic(spec: &ServiceSpec, mode: Mode, asked: &Asked, problems: &mut Vec<Problem>) -> Traffic {
@@ -163,9 +115,13 @@ fn parse_ranges(written: &[&String], problems: &mut Vec<Problem>) -> Vec<IpNet> 
     let mut ranges = Vec::new();
     for text in written {
         match text.trim().parse::<IpNet>() {
-            Ok(network) if ranges.len() < annotations::RANGES => ranges.push(network.trunc()),
-            Ok(_) | Err(_) => problems.push(Problem::InvalidSourceRange { value: (*text).clone() }),
+            Ok(network) => ranges.push(annotations::plain(network)),
+            Err(_) => problems.push(Problem::InvalidSourceRange { value: annotations::excerpt(text) }),
         }
+    }
+    if ranges.len() > SOURCE_RANGES {
+        problems.push(Problem::TooManySourceRanges { served: SOURCE_RANGES, present: ranges.len() });
+        ranges.truncate(SOURCE_RANGES);
     }
     ranges
 }
@@ -176,6 +132,7 @@ fn health_check(spec: &ServiceSpec, mode: Mode, asked: &Asked, problems: &mut Ve
         let local = mode == Mode::NodePort && spec.external_traffic_policy.as_deref() == Some("Local");
         spec.health_check_node_port.filter(|_| local).and_then(|port| u16::try_from(port).ok()).filter(|port| *port > 0)
     };
+    let by_kube_proxy = asked.health_check.is_none();
     let (tcp, http) = match (asked.health_check, local_port()) {
         (Some(Check::None), _) => return None,
         (Some(Check::Tcp), _) => (Some(TcpCheck {}), None),
@@ -196,7 +153,8 @@ fn health_check(spec: &ServiceSpec, mode: Mode, asked: &Asked, problems: &mut Ve
         interval: asked.health_check_interval.clone(),
         timeout: asked.health_check_timeout.clone(),
         unhealthy_after: asked.unhealthy_after,
-        healthy_after: asked.healthy_after,
+        // kube-proxy knows at once and for sure: whoever asks need not ask twice.
+        healthy_after: asked.healthy_after.or(by_kube_proxy.then_some(1)),
     })
 }
 

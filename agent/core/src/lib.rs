@@ -22,9 +22,11 @@ pub mod ownership;
 pub mod places;
 pub mod ports;
 pub mod problem;
+pub mod request;
 pub mod slices;
 pub mod status;
 pub mod tenancy;
+pub mod waiting;
 pub mod world;
 
 pub use events::{Notice, Tone};

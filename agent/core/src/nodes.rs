@@ -7,6 +7,7 @@ use std::str::FromStr;
 
 use k8s_openapi::api::core::v1::Node;
 use kube::ResourceExt;
+use nave_api::limits::NODE_ADDRESSES;
 use nave_api::node_set;
 
 use crate::Policy;
@@ -16,8 +17,6 @@ const EXCLUDED: &str = "node.kubernetes.io/exclude-from-external-load-balancers"
 /// The autoscaler is about to take the node away.
 const TO_BE_DELETED: &str = "ToBeDeletedByClusterAutoscaler";
 const ZONE: &str = "topology.kubernetes.io/zone";
-/// A node in a NodeSet has at most so many addresses.
-const MOST: usize = 8;
 
 /// A type of a node's address.
 #[derive(Clone, Copy, Debug, PartialEq, Eq, PartialOrd, Ord)]
@@ -97,17 +96,28 @@ impl FromStr for LabelRule {
     }
 }
 
-/// The node as a backend; `None` when it may get no traffic now. A cordon alone changes nothing: what runs there runs on.
-pub fn backend(node: &Node, policy: &Policy) -> Option<node_set::Node> {
+/// A node that may get traffic, if it is ready or none is.
+#[derive(Clone, Debug, PartialEq, Eq)]
+pub struct Candidate {
+    /// As the hub sees it.
+    pub node: node_set::Node,
+    /// Whether its kubelet says that it is ready.
+    pub ready: bool,
+}
+
+/// The node as a backend; `None` when it may get no traffic, ready or not. A cordon alone changes nothing: what runs there runs
+/// on.
+pub fn candidate(node: &Node, policy: &Policy) -> Option<Candidate> {
     let excluded = node.labels().contains_key(EXCLUDED) || !policy.node_selector.iter().all(|rule| rule.fits(node));
     let leaving =
         node.spec.iter().flat_map(|spec| spec.taints.iter().flatten()).any(|taint| taint.key == TO_BE_DELETED);
-    if excluded || leaving || !is_ready(node) {
+    if excluded || leaving {
         return None;
     }
     let addresses = addresses(node, &policy.address_types);
     let zone = node.labels().get(ZONE).filter(|zone| !zone.is_empty()).cloned();
-    (!addresses.is_empty()).then(|| node_set::Node { name: node.name_any(), addresses, zone })
+    let named = node_set::Node { name: node.name_any(), addresses, zone };
+    (!named.addresses.is_empty()).then(|| Candidate { node: named, ready: is_ready(node) })
 }
 
 fn is_ready(node: &Node) -> bool {
@@ -115,18 +125,21 @@ fn is_ready(node: &Node) -> bool {
     conditions.into_iter().any(|condition| condition.type_ == "Ready" && condition.status == "True")
 }
 
-/// IP addresses alone, the preferred types first; the hub takes the first of each family.
+/// IP addresses alone, the preferred types first; the hub takes the first of each family. Where there are more than fit, those
+/// of one family do not displace the other.
 fn addresses(node: &Node, types: &[AddressType]) -> Vec<String> {
     let all = || node.status.iter().flat_map(|status| status.addresses.iter().flatten());
     let mut known = BTreeSet::new();
-    types
-        .iter()
-        .flat_map(|kind| all().filter(move |address| address.type_ == kind.as_str()))
-        .filter_map(|address| address.address.parse::<IpAddr>().ok())
-        .filter(|address| known.insert(*address))
-        .map(|address| address.to_string())
-        .take(MOST)
-        .collect()
+    let preferred = types.iter().flat_map(|kind| all().filter(move |address| address.type_ == kind.as_str()));
+    let parsed = preferred.filter_map(|address| address.address.parse::<IpAddr>().ok());
+    let mut addresses: Vec<IpAddr> = parsed.filter(|address| known.insert(*address)).collect();
+    while addresses.len() > NODE_ADDRESSES {
+        let v4 = addresses.iter().filter(|address| address.is_ipv4()).count();
+        let crowd = v4 > addresses.len() - v4;
+        let last = addresses.iter().rposition(|address| address.is_ipv4() == crowd);
+        last.map(|last| addresses.remove(last));
+    }
+    addresses.iter().map(IpAddr::to_string).collect()
 }
 
 #[cfg(test)]
@@ -158,7 +171,7 @@ mod tests {
 
     fn addresses_of(change: &Value, types: &[AddressType]) -> Option<Vec<String>> {
         let policy = Policy { address_types: types.to_vec(), ..Policy::default() };
-        backend(&node(change), &policy).map(|node| node.addresses)
+        candidate(&node(change), &policy).map(|candidate| candidate.node.addresses)
     }
 
     #[test]
@@ -172,13 +185,33 @@ mod tests {
     }
 
     #[test]
-    fn a_node_that_is_not_ready_excluded_or_leaving_is_left_out() {
-        let unready = json!({"/status/conditions": [{"type": "Ready", "status": "Unknown"}]});
+    fn a_node_that_is_excluded_or_leaving_is_left_out() {
         let excluded = json!({"/metadata/labels": {"node.kubernetes.io/exclude-from-external-load-balancers": ""}});
         let leaving = json!({"/spec/taints": [{"key": "ToBeDeletedByClusterAutoscaler", "effect": "NoSchedule"}]});
-        for change in [unready, excluded, leaving] {
+        for change in [excluded, leaving] {
             assert_eq!(addresses_of(&change, &[InternalIp]), None, "{change}");
         }
+    }
+
+    #[test]
+    fn kind_i_a_node_that_is_not_ready_is_a_candidate_for_when_no_node_is_ready() {
+        let ready = |change: &Value| candidate(&node(change), &Policy::default()).map(|candidate| candidate.ready);
+        assert_eq!(ready(&json!({})), Some(true));
+        for status in ["False", "Unknown"] {
+            assert_eq!(ready(&json!({"/status/conditions": [{"type": "Ready", "status": status}]})), Some(false));
+        }
+        assert_eq!(ready(&json!({"/status/conditions": []})), Some(false));
+    }
+
+    #[test]
+    fn kind_k_addresses_beyond_the_schemas_count_are_left_out_and_both_families_stay() {
+        let many: Vec<Value> =
+            (1..=20).map(|n| json!({"type": "InternalIP", "address": format!("10.0.0.{n}")})).collect();
+        let six = (1..=3).map(|n| json!({"type": "InternalIP", "address": format!("fd00::{n}")}));
+        let all: Vec<Value> = many.into_iter().chain(six).collect();
+        let kept = addresses_of(&json!({"/status/addresses": all}), &[InternalIp]).unwrap();
+        let expected = ["10.0.0.1", "10.0.0.2", "10.0.0.3", "10.0.0.4", "10.0.0.5", "fd00::1", "fd00::2", "fd00::3"];
+        assert_eq!(kept, expected);
     }
 
     #[test]
@@ -186,14 +219,14 @@ mod tests {
         let cordoned = json!({"/spec/unschedulable": true,
             "/spec/taints": [{"key": "node.kubernetes.io/unschedulable", "effect": "NoSchedule"}]});
         let policy = Policy::default();
-        assert_eq!(backend(&node(&cordoned), &policy), backend(&node(&json!({})), &policy));
+        assert_eq!(candidate(&node(&cordoned), &policy), candidate(&node(&json!({})), &policy));
     }
 
     #[test]
     fn a_selector_leaves_the_other_nodes_out() {
         let fits = |rules: &[&str]| {
             let node_selector = rules.iter().map(|rule| rule.parse().unwrap()).collect();
-            backend(&node(&json!({})), &Policy { node_selector, ..Policy::default() }).is_some()
+            candidate(&node(&json!({})), &Policy { node_selector, ..Policy::default() }).is_some()
         };
         assert!(fits(&["topology.kubernetes.io/zone"]) && fits(&["topology.kubernetes.io/zone=a"]));
         assert!(!fits(&["topology.kubernetes.io/zone=b"]) && !fits(&["topology.kubernetes.io/zone", "edge"]));

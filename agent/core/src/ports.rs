@@ -4,13 +4,11 @@ use std::collections::BTreeSet;
 
 use k8s_openapi::api::core::v1::{Service, ServicePort};
 use k8s_openapi::apimachinery::pkg::util::intstr::IntOrString;
+use nave_api::limits::PORTS;
 use nave_api::tcp_load_balancer::{Port, Protocol};
 
 use crate::Problem;
 use crate::backends::Mode;
-
-/// A load balancer has at most so many ports.
-const MOST: usize = 100;
 
 /// The ports that can be served, in the Service's order, and why others cannot.
 pub fn ports(service: &Service, mode: Mode) -> (Vec<Port>, Vec<Problem>) {
@@ -26,9 +24,9 @@ pub fn ports(service: &Service, mode: Mode) -> (Vec<Port>, Vec<Problem>) {
     // An API server takes no port twice; who reads from elsewhere gets the first.
     let mut seen = BTreeSet::new();
     ports.retain(|port: &Port| seen.insert((port.protocol, port.port)));
-    if ports.len() > MOST {
-        problems.push(Problem::TooManyPorts { served: MOST, present: ports.len() });
-        ports.truncate(MOST);
+    if ports.len() > PORTS {
+        problems.push(Problem::TooManyPorts { served: PORTS, present: ports.len() });
+        ports.truncate(PORTS);
     }
     (ports, problems)
 }

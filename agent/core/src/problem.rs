@@ -14,6 +14,17 @@ pub enum Problem {
         /// What it may say.
         accepted: String,
     },
+    /// An annotation of ours whose value lies beyond a bound; the nearest bound is in force.
+    BeyondBound {
+        /// Its full name.
+        name: String,
+        /// What it says.
+        value: String,
+        /// The bound.
+        used: String,
+        /// What it may say.
+        accepted: String,
+    },
     /// An annotation with our prefix that means nothing.
     UnknownAnnotation {
         /// Its full name.
@@ -59,13 +70,49 @@ pub enum Problem {
         /// How many there are.
         present: usize,
     },
-    /// A requested address that is none, or a second one of its family.
+    /// What a Service says of the addresses that it wants cannot be read. That is not the same as no wish: the Service waits, or
+    /// keeps what it has.
+    UnreadableRequest {
+        /// The field or annotation.
+        name: String,
+        /// What it says.
+        value: String,
+        /// What it may say.
+        accepted: String,
+    },
+    /// A second requested address of its family.
     InvalidAddress {
         /// Where it stands.
         field: &'static str,
         /// What it says.
         value: String,
     },
+    /// More backends than a load balancer holds.
+    TooManyBackends {
+        /// How many get traffic.
+        served: usize,
+        /// How many there are.
+        present: usize,
+    },
+    /// More nodes than a NodeSet holds.
+    TooManyNodes {
+        /// How many get traffic.
+        served: usize,
+        /// How many there are.
+        present: usize,
+    },
+    /// No pod is ready.
+    NoReadyEndpoints {
+        /// The ports that none serves; empty: all.
+        ports: Vec<u16>,
+    },
+    /// No node is ready. All of them stay backends.
+    NoReadyNodes {
+        /// How many nodes there are.
+        nodes: usize,
+    },
+    /// No node may get traffic.
+    NoNodes,
     /// Another controller writes the Service's load balancer status.
     ContestedStatus,
     /// A cloud's controller holds the Service, too.
@@ -82,10 +129,17 @@ pub enum Problem {
         /// The field and what is wrong with it.
         why: String,
     },
-    /// A source range that is no network, or one too many. It is left out; when none remains, nobody may connect.
+    /// A source range that is no network. It is left out; when none remains, nobody may connect.
     InvalidSourceRange {
         /// What it says.
         value: String,
+    },
+    /// More source ranges than a load balancer has.
+    TooManySourceRanges {
+        /// How many may connect.
+        served: usize,
+        /// How many there are.
+        present: usize,
     },
 }
 
@@ -94,11 +148,57 @@ const CONTESTED: &str = "another controller writes the load balancer status of t
 const CLOUD_HOLDS: &str = "a cloud's controller holds this Service, too: make it anew with a loadBalancerClass, so that \
     one of them leaves it alone, or have the cloud's load balancer as backend by nave.dev/backends: Provider";
 
+const NO_NODES: &str = "no node may get traffic, so connections are refused: there is none, or each one is excluded by a label, \
+    by a taint or by the agent's --node-selector, or has no address of --node-address-types";
+
+fn no_ready_endpoints(ports: &[u16]) -> String {
+    if ports.is_empty() {
+        return "no pod behind this Service is ready: check its selector and the readiness of its pods".to_owned();
+    }
+    let ports: Vec<String> = ports.iter().map(u16::to_string).collect();
+    format!("no ready pod serves port {}: check its targetPort and the readiness of the pods", ports.join(", "))
+}
+
 impl Problem {
+    /// Whether it mostly ends by itself within seconds: a user need not know of it before it has lasted.
+    pub fn is_passing(&self) -> bool {
+        match self {
+            Self::NoReadyEndpoints { .. } | Self::NoReadyNodes { .. } | Self::NoNodes => true,
+            Self::InvalidAnnotation { .. }
+            | Self::BeyondBound { .. }
+            | Self::UnknownAnnotation { .. }
+            | Self::NoEffect { .. }
+            | Self::NotDone { .. }
+            | Self::UnknownElsewhere { .. }
+            | Self::UnsupportedProtocol { .. }
+            | Self::NoNodePort { .. }
+            | Self::TooManyPorts { .. }
+            | Self::UnreadableRequest { .. }
+            | Self::InvalidAddress { .. }
+            | Self::TooManyBackends { .. }
+            | Self::TooManyNodes { .. }
+            | Self::ContestedStatus
+            | Self::CloudHolds
+            | Self::NoCloud
+            | Self::Refused { .. }
+            | Self::UnreadableIntent { .. }
+            | Self::InvalidSourceRange { .. }
+            | Self::TooManySourceRanges { .. } => false,
+        }
+    }
+
+    /// Whether it hides which addresses are wanted.
+    pub fn is_unreadable_request(&self) -> bool {
+        matches!(self, Self::UnreadableRequest { .. })
+    }
+
     /// `CamelCase`, for programs: the reason of the Event.
     pub fn reason(&self) -> &'static str {
         match self {
-            Self::InvalidAnnotation { .. } => "InvalidAnnotation",
+            Self::UnreadableRequest { name, .. } if name.starts_with("spec.") => "InvalidAddress",
+            Self::InvalidAnnotation { .. } | Self::UnreadableRequest { .. } | Self::BeyondBound { .. } => {
+                "InvalidAnnotation"
+            }
             Self::UnknownAnnotation { .. } | Self::UnknownElsewhere { .. } => "UnknownAnnotation",
             Self::NoEffect { .. } => "NoEffect",
             Self::NotDone { .. } => "NotDone",
@@ -106,11 +206,17 @@ impl Problem {
             Self::NoNodePort { .. } => "NoNodePort",
             Self::TooManyPorts { .. } => "TooManyPorts",
             Self::InvalidAddress { .. } => "InvalidAddress",
+            Self::TooManyBackends { .. } => "TooManyBackends",
+            Self::TooManyNodes { .. } => "TooManyNodes",
+            Self::NoReadyEndpoints { .. } => "NoReadyEndpoints",
+            Self::NoReadyNodes { .. } => "NoReadyNodes",
+            Self::NoNodes => "NoNodes",
             Self::ContestedStatus | Self::CloudHolds => "ContestedStatus",
             Self::NoCloud => "NoCloud",
             Self::Refused { .. } => "RefusedByHub",
             Self::UnreadableIntent { .. } => "Unreadable",
             Self::InvalidSourceRange { .. } => "InvalidSourceRange",
+            Self::TooManySourceRanges { .. } => "TooManySourceRanges",
         }
     }
 
@@ -119,6 +225,9 @@ impl Problem {
         match self {
             Self::InvalidAnnotation { name, value, accepted } => {
                 format!("{name}: \"{value}\" is not understood and ignored; accepted: {accepted}")
+            }
+            Self::BeyondBound { name, value, used, accepted } => {
+                format!("{name}: \"{value}\" is beyond the nearest bound, and {used} is in force; accepted: {accepted}")
             }
             Self::UnknownAnnotation { name } => {
                 format!("{name} is no annotation of Nave and ignored; known: {}", crate::annotations::known())
@@ -137,9 +246,25 @@ impl Problem {
             Self::TooManyPorts { served, present } => {
                 format!("only the first {served} of {present} ports are served")
             }
+            Self::UnreadableRequest { name, value, accepted } => format!(
+                "{name}: \"{value}\" is not understood; accepted: {accepted}. Until this is fixed, a new Service gets no address, \
+                and a Service that is served keeps what it has"
+            ),
             Self::InvalidAddress { field, value } => {
                 format!("{field}: \"{value}\" is ignored: ask for one IPv4 and one IPv6 address at most")
             }
+            Self::TooManyBackends { served, present } => {
+                format!("only {served} of {present} backends get traffic: a load balancer of the hub holds no more")
+            }
+            Self::TooManyNodes { served, present } => {
+                format!("only {served} of {present} nodes get traffic: a NodeSet of the hub holds no more")
+            }
+            Self::NoReadyEndpoints { ports } => no_ready_endpoints(ports),
+            Self::NoReadyNodes { nodes } => format!(
+                "none of the {nodes} nodes is ready: all of them stay backends, since nodes that fail at the same moment mostly \
+                serve on. Check the control plane of this cluster, and its kubelets"
+            ),
+            Self::NoNodes => NO_NODES.to_owned(),
             Self::ContestedStatus => CONTESTED.to_owned(),
             Self::CloudHolds => CLOUD_HOLDS.to_owned(),
             Self::NoCloud => format!(
@@ -152,8 +277,11 @@ impl Problem {
                 "Its TCPLoadBalancer in the hub cannot be read ({why}). It stays as it is until somebody mends or deletes it there"
             ),
             Self::InvalidSourceRange { value } => format!(
-                "source range \"{value}\" is no network in CIDR notation, or one of more than 200, and left out; when none remains, nobody may connect"
+                "source range \"{value}\" is no network in CIDR notation and is left out; when none remains, no client may connect"
             ),
+            Self::TooManySourceRanges { served, present } => {
+                format!("only the first {served} of {present} source ranges may connect: list fewer, larger networks")
+            }
         }
     }
 }

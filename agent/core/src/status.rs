@@ -7,6 +7,7 @@ use nave_api::tcp_load_balancer::{Address, TCPLoadBalancerStatus};
 use nave_api::{Condition, ConditionType, condition};
 
 use crate::Problem;
+use crate::waiting::Cause;
 use crate::world::Saying;
 
 /// Traffic reaches the backends from a proxy, so nodes must not short-cut the address to themselves.
@@ -18,7 +19,7 @@ pub const ACCEPTED: &str = "nave.dev/Accepted";
 /// The longest message of one.
 const LONGEST: usize = 1000;
 /// The reason where there are several.
-const SEVERAL: &str = "SeveralProblems";
+pub const SEVERAL: &str = "SeveralProblems";
 
 /// What the Service shows now.
 pub fn shown(service: &Service) -> &[LoadBalancerIngress] {
@@ -51,7 +52,7 @@ pub fn wanted(
 /// A condition of ours on a Service.
 #[derive(Clone, Copy, Debug, PartialEq, Eq, PartialOrd, Ord)]
 pub enum Topic {
-    /// Where it is served, when its load balancer status is not ours.
+    /// Why it is not served; where its load balancer status is not ours, also that it is, and where.
     Programmed,
     /// What of it is not done, or done differently than it says; absent when there is no such thing.
     Accepted,
@@ -76,24 +77,26 @@ pub fn said(service: &Service, topic: Topic) -> Option<&Condition> {
     conditions.into_iter().flatten().find(|condition| condition.type_ == topic.as_str())
 }
 
-/// What to say in the Service's conditions; `None` when it is said already, or the hub has not answered yet.
-pub fn saying(service: &Service, answer: &TCPLoadBalancerStatus, generation: Option<i64>) -> Option<Saying> {
-    let told = condition::find(&answer.conditions, ConditionType::Programmed)?;
-    if told.status == "True" && !is_current(told, generation) {
-        return None;
-    }
+/// That the Service is served, and where; `None` when it is said already.
+pub fn served(service: &Service, answer: &TCPLoadBalancerStatus) -> Option<Saying> {
     let addresses: Vec<&str> = answer.addresses.iter().map(|address| address.value.as_str()).collect();
-    let message =
-        if told.status == "True" { format!("Served at {}", addresses.join(", ")) } else { told.message.clone() };
-    news(service, Topic::Programmed, &told.status, &told.reason, &message)
+    let message = format!("Served at {}", addresses.join(", "));
+    news(service, Topic::Programmed, "True", ConditionType::Programmed.as_str(), &message)
 }
 
-/// What to say of problems, some; `None` when it is said already. `served`: the rest of the Service is.
-pub fn verdict(service: &Service, problems: &BTreeSet<Problem>, served: bool) -> Option<Saying> {
-    let reasons: BTreeSet<&str> = problems.iter().map(Problem::reason).collect();
+/// That the Service waits for the hub, and why; `None` when it is said already.
+pub fn waits(service: &Service, Cause { reason, message }: &Cause) -> Option<Saying> {
+    news(service, Topic::Programmed, "False", reason, message)
+}
+
+/// What to say of problems, ours and the hub's, some; `None` when it is said already. `served`: the rest of the Service is.
+pub fn verdict(service: &Service, problems: &BTreeSet<Problem>, causes: &[Cause], served: bool) -> Option<Saying> {
+    let own = problems.iter().map(|problem| -> &str { problem.reason() });
+    let reasons: BTreeSet<&str> = own.chain(causes.iter().map(|cause| cause.reason.as_str())).collect();
     let reason = if reasons.len() == 1 { reasons.first().copied().unwrap_or_default() } else { SEVERAL };
-    let message: Vec<String> = problems.iter().map(Problem::message).collect();
-    news(service, Topic::Accepted, if served { "True" } else { "False" }, reason, &message.join("; "))
+    let words = problems.iter().map(Problem::message).chain(causes.iter().map(|cause| cause.message.clone()));
+    let message = words.collect::<Vec<_>>().join("; ");
+    news(service, Topic::Accepted, if served { "True" } else { "False" }, reason, &message)
 }
 
 fn news(service: &Service, topic: Topic, status: &str, reason: &str, message: &str) -> Option<Saying> {

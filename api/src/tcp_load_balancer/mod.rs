@@ -1,5 +1,6 @@
 //! TCPLoadBalancer: what a spoke asks on layer 4, TCP and UDP, and what became of it.
 
+pub mod bounds;
 mod traffic;
 
 pub use traffic::{
@@ -11,7 +12,7 @@ use kube::{CustomResource, KubeSchema};
 use schemars::JsonSchema;
 use serde::{Deserialize, Serialize};
 
-use crate::rules;
+use crate::{limits, rules};
 
 /// Ports of addresses in the hub that lead to backends in a spoke.
 #[derive(CustomResource, KubeSchema, Serialize, Deserialize, Clone, Debug, PartialEq, Eq)]
@@ -43,7 +44,7 @@ pub struct TCPLoadBalancerSpec {
     #[serde(default, skip_serializing_if = "Option::is_none")]
     pub origin: Option<Origin>,
     /// The ports to open, 1 to 100; a protocol and port once.
-    #[schemars(length(min = 1, max = 100))]
+    #[schemars(length(min = 1, max = limits::PORTS))]
     #[x_kube(merge_strategy = ListMerge::Map(vec!["protocol".into(), "port".into()]))]
     #[x_kube(validation = Rule::new("self.all(p, !has(p.name) || self.exists_one(q, has(q.name) && q.name == p.name))").message("two ports have the same name: give each its own"))]
     pub ports: Vec<Port>,
@@ -119,7 +120,7 @@ pub struct Port {
     /// The port on the hub's address, 1 to 65535.
     #[schemars(range(min = 1))]
     pub port: u16,
-    /// The port on every backend, 1 to 65535: a node port, or where endpoints name no port of their own, the pods'.
+    /// The port on every backend, 1 to 65535: a node port, or the port of endpoints that list none.
     #[schemars(range(min = 1))]
     pub backend_port: u16,
 }
@@ -132,7 +133,7 @@ pub enum Backends {
     /// The nodes of the spoke, on each port's `backendPort`.
     Nodes(NodeBackends),
     /// Addresses of the spoke given one by one: pods, or the balancer of the spoke's own cloud. Addresses only, no names.
-    Endpoints(#[schemars(length(max = 1000))] Vec<Endpoint>),
+    Endpoints(#[schemars(length(max = limits::ENDPOINTS))] Vec<Endpoint>),
 }
 
 /// The nodes of a NodeSet.
@@ -145,8 +146,24 @@ pub struct NodeBackends {
     pub node_set: String,
     /// Only these nodes of it. Absent: all. Empty: none.
     #[serde(default, skip_serializing_if = "Option::is_none")]
-    #[schemars(length(max = 5000), inner(length(min = 1, max = 253)))]
+    #[schemars(length(max = limits::NODES), inner(length(min = 1, max = 253)))]
     pub only: Option<Vec<String>>,
+    /// Nodes of it on which all endpoints terminate and still serve, besides those of `only`. They get connections while too
+    /// few of the others are usable. Default: none.
+    #[serde(default, skip_serializing_if = "Vec::is_empty")]
+    #[schemars(length(max = limits::NODES), inner(length(min = 1, max = 253)))]
+    pub terminating: Vec<String>,
+    /// The families of the addresses at which nodes are reached, in order of preference: those in which the spoke serves. A
+    /// node without an address of one of them gets no traffic. Default: IPv4, then IPv6.
+    #[serde(default, skip_serializing_if = "Vec::is_empty")]
+    #[schemars(length(max = 2))]
+    #[x_kube(validation = Rule::new("self.size() < 2 || self[0] != self[1]").message("families names each family once"))]
+    pub families: Vec<IpFamily>,
+    /// How many of the nodes the load balancer uses where `only` is absent: from each zone as many as from the others, chosen by
+    /// hash, so that a node that comes or goes concerns few load balancers. 0: all. Default: 32.
+    #[serde(default, skip_serializing_if = "Option::is_none")]
+    #[schemars(range(max = limits::NODES))]
+    pub subset: Option<u32>,
 }
 
 /// Addresses that have the same ports.
@@ -154,12 +171,34 @@ pub struct NodeBackends {
 #[serde(rename_all = "camelCase")]
 pub struct Endpoint {
     /// IP addresses, each refused or taken for itself.
-    #[schemars(length(min = 1, max = 1000), inner(length(max = 45)))]
+    #[schemars(length(min = 1, max = limits::ENDPOINT_ADDRESSES), inner(length(max = 45)))]
     pub addresses: Vec<String>,
-    /// Ports of these addresses that differ from `backendPort`, by the name of the port they belong to.
+    /// The ports that these addresses serve, by the name of the load balancer's port; a port that is not listed gets none of
+    /// these addresses. Empty: every port, at its `backendPort`.
     #[serde(default)]
-    #[schemars(length(max = 100))]
+    #[schemars(length(max = limits::PORTS))]
     pub ports: Vec<EndpointPort>,
+    /// Ready (default), or Terminating: these addresses still serve while they end, and get connections while too few of the
+    /// Ready ones are usable.
+    #[serde(default, skip_serializing_if = "EndpointState::is_ready")]
+    pub state: EndpointState,
+}
+
+/// Whether endpoints are there to stay.
+#[derive(JsonSchema, Serialize, Deserialize, Clone, Copy, Debug, Default, PartialEq, Eq, PartialOrd, Ord, Hash)]
+pub enum EndpointState {
+    /// They serve.
+    #[default]
+    Ready,
+    /// They still serve while they end.
+    Terminating,
+}
+
+impl EndpointState {
+    #[allow(clippy::trivially_copy_pass_by_ref, reason = "serde calls it by reference")]
+    fn is_ready(&self) -> bool {
+        matches!(self, Self::Ready)
+    }
 }
 
 /// A port of an endpoint.
@@ -239,10 +278,27 @@ pub struct TCPLoadBalancerStatus {
     /// Its backends.
     #[serde(default, skip_serializing_if = "Option::is_none")]
     pub backends: Option<BackendCount>,
+    /// How many sessions at once each of its UDP ports has on each Envoy. What a port has stays its own while it asks for as many.
+    #[serde(default)]
+    #[schemars(length(max = 100))]
+    #[x_kube(merge_strategy = ListMerge::Map(vec!["port".into()]))]
+    pub sessions: Vec<PortSessions>,
     /// Accepted, Allocated, Programmed.
     #[serde(default)]
     #[x_kube(merge_strategy = ListMerge::Map(vec!["type".into()]))]
     pub conditions: Vec<Condition>,
+}
+
+/// The sessions of a UDP port.
+#[derive(KubeSchema, Serialize, Deserialize, Clone, Copy, Debug, Default, PartialEq, Eq, PartialOrd, Ord)]
+#[serde(rename_all = "camelCase")]
+pub struct PortSessions {
+    /// The port, as in `spec.ports`.
+    #[schemars(range(min = 1))]
+    pub port: u16,
+    /// Sessions at once, on each Envoy. 0: the port stays closed.
+    #[schemars(range(max = bounds::CONNECTIONS_AT_MOST))]
+    pub limit: u32,
 }
 
 /// One address of a load balancer.

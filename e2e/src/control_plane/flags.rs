@@ -4,7 +4,10 @@ use std::path::{Path, PathBuf};
 use super::{Options, Ports};
 use crate::error::{Act, Result};
 
-const AUDIT_POLICY: &str = r#"{"apiVersion":"audit.k8s.io/v1","kind":"Policy","omitStages":["RequestReceived"],"rules":[{"level":"Metadata"}]}"#;
+/// What is written to Services and their load balancers is logged with its content: whether it was written twice.
+const AUDIT_POLICY: &str = r#"{"apiVersion":"audit.k8s.io/v1","kind":"Policy","omitStages":["RequestReceived"],"rules":[
+{"level":"Request","verbs":["create","update","patch"],"resources":[{"group":"","resources":["services","services/status"]},{"group":"nave.dev","resources":["tcploadbalancers","tcploadbalancers/status","ipallocations"]}]},
+{"level":"Metadata"}]}"#;
 
 /// Nothing here outlives a test: no fsync.
 pub(super) fn etcd(dir: &Path, ports: &Ports) -> Vec<String> {
@@ -23,7 +26,9 @@ pub(super) fn etcd(dir: &Path, ports: &Ports) -> Vec<String> {
 
 pub(super) fn api(dir: &Path, logs: &Path, options: &Options, ports: &Ports) -> Result<Vec<String>> {
     let file = |flag: &str, name: &str| format!("--{flag}={}", dir.join(name).display());
-    let Options { name, services, address, nodes, audit, node_ports } = options;
+    let Options { name, services, more_services, address, nodes, audit, node_ports } = options;
+    let services: Vec<String> =
+        [Some(services), more_services.as_ref()].into_iter().flatten().map(ToString::to_string).collect();
     let mut flags = vec![
         format!("--etcd-servers={}", local(ports.etcd.number())),
         format!("--secure-port={}", ports.api.number()),
@@ -32,7 +37,7 @@ pub(super) fn api(dir: &Path, logs: &Path, options: &Options, ports: &Ports) -> 
             if address.is_loopback() { *address } else { std::net::Ipv4Addr::UNSPECIFIED.into() }
         ),
         format!("--advertise-address={address}"),
-        format!("--service-cluster-ip-range={services}"),
+        format!("--service-cluster-ip-range={}", services.join(",")),
         "--service-account-issuer=https://kubernetes.default.svc".into(),
         file("service-account-key-file", "accounts.pub"),
         file("service-account-signing-key-file", "accounts.key"),

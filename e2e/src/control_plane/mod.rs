@@ -4,7 +4,7 @@ mod flags;
 pub mod snapshot;
 
 use std::fs;
-use std::net::{IpAddr, Ipv4Addr};
+use std::net::{IpAddr, Ipv4Addr, SocketAddr};
 use std::os::unix::fs::PermissionsExt;
 use std::path::{Path, PathBuf};
 use std::sync::{Arc, Mutex, PoisonError};
@@ -35,6 +35,8 @@ pub struct Options {
     pub name: String,
     /// Where Services get their cluster addresses from.
     pub services: IpNet,
+    /// A second such range, of the other family: Services may have cluster addresses of both.
+    pub more_services: Option<IpNet>,
     /// The address at which clients and nodes reach the API server.
     pub address: IpAddr,
     /// Whether nodes will join: a scheduler, the node lifecycle controller, endpoints of the Service `kubernetes`.
@@ -50,6 +52,7 @@ impl Default for Options {
         Self {
             name: "cluster".into(),
             services: IpNet::V4(ipnet::Ipv4Net::new_assert(Ipv4Addr::new(10, 96, 0, 0), 16)),
+            more_services: None,
             address: IpAddr::V4(Ipv4Addr::LOCALHOST),
             nodes: false,
             audit: false,
@@ -168,6 +171,11 @@ impl ControlPlane {
         url(&self.options, &self.ports)
     }
 
+    /// Where the API server listens.
+    pub fn address(&self) -> SocketAddr {
+        SocketAddr::new(self.options.address, self.ports.api.number())
+    }
+
     /// The cluster's name in the lab.
     pub fn name(&self) -> &str {
         &self.options.name
@@ -257,7 +265,7 @@ fn replace(place: &Mutex<Option<Process>>, process: Process) {
 }
 
 fn url(options: &Options, ports: &Ports) -> String {
-    format!("https://{}", std::net::SocketAddr::new(options.address, ports.api.number()))
+    format!("https://{}", SocketAddr::new(options.address, ports.api.number()))
 }
 
 fn kubeconfig_text(

@@ -1,6 +1,7 @@
 //! What a lab shall consist of, and the order of its start. Knows no part from inside.
-use std::net::SocketAddr;
-use std::path::Path;
+use std::collections::BTreeSet;
+use std::net::{Ipv4Addr, SocketAddr};
+use std::path::PathBuf;
 use std::sync::Arc;
 
 use futures::future::try_join_all;
@@ -13,7 +14,8 @@ use crate::edge::{Edge, Place};
 use crate::error::{Act, Error, Result};
 use crate::image;
 use crate::manager::{self, Manager};
-use crate::network::{Bridge, HUB, Namespace, Plan};
+use crate::network::wire::Distance;
+use crate::network::{Bridge, HUB, Home, Namespace, Plan};
 use crate::node::{Node, Site};
 use crate::supervisor::Supervisor;
 
@@ -23,6 +25,7 @@ const MANY_NODE_PORTS: &str = "30000-45000";
 /// A lab to be started: [`Lab::light`] or [`Lab::full`], then what it differs in.
 #[derive(Clone, Debug)]
 #[must_use]
+#[allow(clippy::struct_excessive_bools, reason = "switches that have nothing to do with each other")]
 pub struct Builder {
     weight: Weight,
     spokes: u8,
@@ -34,6 +37,21 @@ pub struct Builder {
     strict: bool,
     manager_flags: Vec<String>,
     agent_flags: Vec<String>,
+    names: bool,
+    paths: Paths,
+    images: Vec<PathBuf>,
+    by_pod: BTreeSet<u8>,
+}
+
+/// How managers and agents reach the API servers.
+#[derive(Clone, Copy, Debug)]
+enum Paths {
+    /// From the host.
+    Shared,
+    /// Each from a network namespace of its own.
+    Apart,
+    /// Agents from network namespaces of their own, the hub's API server at the end of a long wire.
+    Far(Distance),
 }
 
 impl Builder {
@@ -49,6 +67,10 @@ impl Builder {
             strict: false,
             manager_flags: Vec::new(),
             agent_flags: Vec::new(),
+            names: false,
+            paths: Paths::Shared,
+            images: Vec::new(),
+            by_pod: BTreeSet::new(),
         }
     }
 
@@ -101,6 +123,36 @@ impl Builder {
         self
     }
 
+    /// Pods of the full lab resolve the names of their cluster's Services.
+    pub fn names(mut self) -> Self {
+        self.names = true;
+        self
+    }
+
+    /// One more archive of images for every node of the full lab.
+    pub fn images(mut self, archive: PathBuf) -> Self {
+        self.images.push(archive);
+        self
+    }
+
+    /// The agent of this spoke (they count from 1) gives the addresses of pods, which its Tenant allows, and no node ports.
+    pub fn by_pod(mut self, spoke: u8) -> Self {
+        self.by_pod.insert(spoke);
+        self
+    }
+
+    /// Each manager and agent of the full lab has a network namespace of its own, whose path can be broken.
+    pub fn apart(mut self) -> Self {
+        self.paths = Paths::Apart;
+        self
+    }
+
+    /// The hub's API server is this far from the agents of the full lab, which have network namespaces of their own.
+    pub fn far(mut self, distance: Distance) -> Self {
+        self.paths = Paths::Far(distance);
+        self
+    }
+
     /// Clusters and nodes only: no resource, manager, agent or Envoy of ours.
     pub fn bare(mut self) -> Self {
         self.product = false;
@@ -148,8 +200,9 @@ impl Builder {
                     .await?
             }
             Some(bridge) => {
-                let images = supervisor.dir().join("images.tar");
-                image::write(&images)?;
+                let own = supervisor.dir().join("images.tar");
+                image::write(&own)?;
+                let images: Vec<PathBuf> = std::iter::once(own).chain(self.images.iter().cloned()).collect();
                 let spokes = planes.into_iter().zip(1..);
                 let spokes = spokes.map(|(plane, number)| self.full_spoke(&plan, bridge, &images, plane, number));
                 try_join_all(spokes).await?
@@ -169,6 +222,7 @@ impl Builder {
         let options = Options {
             name: if cluster == HUB { "hub".into() } else { format!("spoke-{cluster}") },
             services: Plan::services(cluster),
+            more_services: None,
             address: plan.host(),
             nodes: cluster != HUB && self.weight == Weight::Full,
             audit: self.audit,
@@ -191,7 +245,7 @@ impl Builder {
         &self,
         plan: &Plan,
         bridge: &Bridge,
-        images: &Path,
+        images: &[PathBuf],
         plane: ControlPlane,
         number: u8,
     ) -> Result<Spoke> {
@@ -201,9 +255,10 @@ impl Builder {
             let namespace =
                 bridge.namespace(&format!("{}-{name}", spoke.name()), &format!("c{number}n{index}"), address)?;
             let others = (0..self.nodes).filter(|other| *other != index);
-            let neighbours = others.map(|other| (plan.pods(number, other), plan.node(number, other))).collect();
-            let pods = plan.pods(number, index);
-            let site = Site { name, address, namespace, pods, neighbours, images: images.to_owned() };
+            let neighbours = others.map(|other| (plan.pods(number, other), plan.node(number, other)));
+            let neighbours = neighbours.chain([(plan.pool(), plan.node(HUB, 0))]).collect();
+            let (pods, images) = (plan.pods(number, index), images.to_owned());
+            let site = Site { name, address, namespace, pods, neighbours, images, names: self.names };
             spoke.nodes.push(Node::full(&spoke.plane, site).await?);
         }
         try_join_all(spoke.nodes.iter().map(|node| node.is_ready(true))).await?;
@@ -211,8 +266,34 @@ impl Builder {
     }
 
     async fn install(&self, lab: &mut Lab) -> Result<()> {
-        let Lab { spokes, hub, weight, plan, bridge, supervisor } = lab;
-        hub.prepare(plan, self.edges).await?;
+        lab.hub.prepare(&lab.plan, self.edges).await?;
+        self.start_managers(lab).await?;
+        self.start_edges(lab)?;
+        let Lab { spokes, hub, weight: _, plan, bridge, supervisor: _ } = lab;
+        for spoke in &*spokes {
+            let pods = self.by_pod.contains(&spoke.number()).then(|| plan.pods_of(spoke.number()));
+            let backends: Vec<_> = std::iter::once(plan.nodes(spoke.number())).chain(pods).collect();
+            hub.admit(spoke, &backends).await?;
+        }
+        let hub = &*hub;
+        let joins = spokes.iter_mut().map(async |spoke| {
+            let (name, link) = (format!("{}-agent", spoke.name()), format!("a{}", spoke.number()));
+            let home = match (bridge.as_ref(), self.paths) {
+                (None, _) | (Some(_), Paths::Shared) => Home::host(Ipv4Addr::LOCALHOST.into()),
+                (Some(bridge), Paths::Apart) => {
+                    Home::within(bridge.namespace(&name, &link, plan.agent(spoke.number()))?)
+                }
+                (Some(bridge), Paths::Far(distance)) => spoke.move_away(bridge, plan, &hub.plane, distance).await?,
+            };
+            spoke.join(hub, home, &self.flags_of_agent(spoke.number())).await
+        });
+        try_join_all(joins).await?;
+        try_join_all(hub.edges.iter().map(Edge::ready)).await?;
+        Ok(())
+    }
+
+    async fn start_managers(&self, lab: &mut Lab) -> Result<()> {
+        let Lab { spokes: _, hub, weight, plan, bridge, supervisor } = lab;
         let options = manager::Options {
             kubeconfig: account(&hub.plane, Chart::Manager).await?,
             hub_api: hub.plane.url(),
@@ -221,13 +302,22 @@ impl Builder {
             loopback_backends: *weight == Weight::Light && !self.strict,
             flags: self.manager_flags.clone(),
         };
-        for index in 0..self.managers {
-            hub.managers.push(Manager::start(supervisor, index, &options)?);
+        for (index, number) in (0..self.managers).zip(0..) {
+            let (name, link) = (format!("manager-{}", index + 1), format!("m{index}"));
+            let home = match (bridge.as_ref(), self.paths) {
+                (None, _) | (Some(_), Paths::Shared | Paths::Far(_)) => Home::host(plan.host()),
+                (Some(bridge), Paths::Apart) => Home::within(bridge.namespace(&name, &link, plan.manager(number))?),
+            };
+            hub.managers.push(Manager::start_at(supervisor, index, home, &options)?);
         }
-        try_join_all(hub.managers.iter().map(Manager::ready)).await?;
+        try_join_all(hub.managers.iter().map(Manager::ready)).await.map(drop)
+    }
+
+    fn start_edges(&self, lab: &mut Lab) -> Result<()> {
+        let Lab { spokes, hub, weight: _, plan, bridge, supervisor } = lab;
         let managers: Vec<SocketAddr> = hub.managers.iter().map(Manager::xds).collect();
         for index in 0..self.edges {
-            let namespace = bridge.as_ref().map(|bridge| edge_namespace(bridge, plan, index, &*spokes)).transpose()?;
+            let namespace = bridge.as_ref().map(|bridge| edge_namespace(bridge, plan, index, spokes)).transpose()?;
             let place = Place {
                 name: Hub::edge_name(index),
                 address: plan.node(HUB, index),
@@ -237,15 +327,12 @@ impl Builder {
             };
             hub.edges.push(Edge::start(supervisor, place)?);
         }
-        if let Some(bridge) = bridge {
-            bridge.route(plan.pool(), plan.node(HUB, 0))?;
-        }
-        for spoke in &*spokes {
-            hub.admit(spoke, plan).await?;
-        }
-        try_join_all(spokes.iter_mut().map(|spoke| spoke.join(hub, &self.agent_flags))).await?;
-        try_join_all(hub.edges.iter().map(Edge::ready)).await?;
-        Ok(())
+        bridge.as_ref().map_or(Ok(()), |bridge| bridge.route(plan.pool(), plan.node(HUB, 0)))
+    }
+
+    fn flags_of_agent(&self, spoke: u8) -> Vec<String> {
+        let by_pod = self.by_pod.contains(&spoke).then(|| "--backends=PodIP".to_owned());
+        self.agent_flags.iter().cloned().chain(by_pod).collect()
     }
 }
 

@@ -2,6 +2,7 @@
 //! published names; knows no manager from inside.
 use std::collections::BTreeMap;
 
+use ipnet::IpNet;
 use k8s_openapi::ByteString;
 use k8s_openapi::api::core::v1::Secret;
 use k8s_openapi::apiextensions_apiserver::pkg::apis::apiextensions::v1::CustomResourceDefinition;
@@ -54,11 +55,16 @@ impl Hub {
             self.apply(&json!({"apiVersion": "v1", "kind": "Node", "metadata": {"name": name, "labels": labels}}))
                 .await?;
         }
-        self.apply(
-            &json!({"apiVersion": "nave.dev/v1alpha1", "kind": "Fleet", "metadata": {"name": "default"}, "spec": {}}),
-        )
-        .await?;
+        self.fleet(&json!({})).await?;
         self.pool("public", &plan.pool().to_string()).await
+    }
+
+    /// Applies the fleet `default`. Unless its spec says otherwise it chooses the lab's own edge nodes, by their label; what runs
+    /// elsewhere is named in `spec.nodes.names`.
+    pub async fn fleet(&self, spec: &Value) -> Result<()> {
+        let metadata = json!({"name": "default"});
+        self.apply(&json!({"apiVersion": "nave.dev/v1alpha1", "kind": "Fleet", "metadata": metadata, "spec": spec}))
+            .await
     }
 
     /// Applies a static pool of a network or range that every tenant may use without asking for it.
@@ -70,9 +76,9 @@ impl Hub {
         .await
     }
 
-    /// Makes the tenant of a spoke, whose backends lie on its nodes.
-    pub(super) async fn admit(&self, spoke: &Spoke, plan: &Plan) -> Result<()> {
-        let spec = json!({"backends": {"allow": [plan.nodes(spoke.number())]}});
+    /// Makes the tenant of a spoke, whose backends lie in these networks.
+    pub(super) async fn admit(&self, spoke: &Spoke, backends: &[IpNet]) -> Result<()> {
+        let spec = json!({"backends": {"allow": backends}});
         let metadata = json!({"name": spoke.name()});
         self.apply(&json!({"apiVersion": "nave.dev/v1alpha1", "kind": "Tenant", "metadata": metadata, "spec": spec}))
             .await

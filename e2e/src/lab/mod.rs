@@ -21,7 +21,7 @@ pub use weight::{Weight, heaviest};
 use crate::client;
 use crate::edge::Edge;
 use crate::error::{Error, Result};
-use crate::network::{Bridge, Plan};
+use crate::network::{Bridge, HUB, Namespace, Plan};
 use crate::supervisor::Supervisor;
 
 /// A running lab; dropping it stops and removes everything.
@@ -83,6 +83,15 @@ impl Lab {
             .map(Edge::address)
             .ok_or_else(|| Error::new(format!("there is no edge node {edge}")))?;
         self.bridge.as_ref().map_or(Ok(()), |bridge| bridge.route(network, address))
+    }
+
+    /// A network namespace for clients of load balancers, at an address of its own; full labs only.
+    pub fn client(&self, index: u8) -> Result<Namespace> {
+        let bridge = self.bridge.as_ref().ok_or_else(|| Error::new("a light lab has no network for a client"))?;
+        let client =
+            bridge.namespace(&format!("client-{}", index + 1), &format!("k{index}"), self.plan.client(index))?;
+        client.route(self.plan.pool(), self.plan.node(HUB, 0))?;
+        Ok(client)
     }
 
     /// Connects as a client of the load balancer would.

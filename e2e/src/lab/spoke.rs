@@ -1,5 +1,5 @@
 //! A user cluster of a lab: its control plane, nodes and agent. Knows what an agent needs to join the hub.
-use std::net::IpAddr;
+use std::net::{IpAddr, SocketAddr};
 
 use k8s_openapi::api::core::v1::Service;
 use kube::Api;
@@ -12,7 +12,11 @@ use crate::apply::apply;
 use crate::control_plane::ControlPlane;
 use crate::error::{Error, Result};
 use crate::manager::NAMESPACE;
+use crate::network::wire::{Distance, Ends};
+use crate::network::{Bridge, Home, Plan};
 use crate::node::Node;
+use crate::process::{Process, Spec};
+use crate::tools;
 use crate::wait;
 use crate::wait::PATIENCE;
 
@@ -24,12 +28,13 @@ pub struct Spoke {
     pub nodes: Vec<Node>,
     /// Its API server and controllers.
     pub plane: ControlPlane,
+    wire: Option<Process>,
     number: u8,
 }
 
 impl Spoke {
     pub(super) fn new(plane: ControlPlane, number: u8) -> Self {
-        Self { agent: None, nodes: Vec::new(), plane, number }
+        Self { agent: None, nodes: Vec::new(), plane, wire: None, number }
     }
 
     /// Its name, which is its tenant's name as well.
@@ -68,13 +73,38 @@ impl Spoke {
         .await
     }
 
+    /// A home for the agent at the end of a long wire to the hub's API server.
+    pub(super) async fn move_away(
+        &mut self,
+        bridge: &Bridge,
+        plan: &Plan,
+        hub: &ControlPlane,
+        distance: Distance,
+    ) -> Result<Home> {
+        let name = format!("{}-agent", self.name());
+        let namespace = bridge.detached(&name, &format!("a{}", self.number), plan.agent(self.number))?;
+        let (IpAddr::V4(address), SocketAddr::V4(server)) = (namespace.address(), hub.address()) else {
+            return Err(Error::new("lay a wire between IPv6 addresses"));
+        };
+        let device = namespace.link().to_owned();
+        let ends = Ends { namespace: namespace.name().to_owned(), address, device, server };
+        let arguments = std::iter::once("wire".to_owned()).chain(ends.arguments(distance));
+        let spec = Spec::new(&format!("{}-wire", self.name()), tools::own("nave-lab")?, arguments);
+        self.wire = Some(Process::start(self.plane.supervisor(), spec)?);
+        wait::until("the wire is laid", PATIENCE, || async {
+            namespace.reaches(plan.host()).map_err(|error| format!("{error:?}"))
+        })
+        .await?;
+        Ok(Home::within(namespace))
+    }
+
     /// Gives the agent its credential of the hub and starts it.
-    pub(super) async fn join(&mut self, hub: &Hub, flags: &[String]) -> Result<()> {
+    pub(super) async fn join(&mut self, hub: &Hub, home: Home, flags: &[String]) -> Result<()> {
         let kubeconfig = hub.credential(self.name()).await?;
         let own = account(&self.plane, Chart::Agent).await?;
         let metadata = json!({"name": HUB_SECRET, "namespace": NAMESPACE});
         self.apply(&json!({"apiVersion": "v1", "kind": "Secret", "metadata": metadata, "stringData": {"kubeconfig": kubeconfig}})).await?;
-        let agent = Agent::start(self.plane.supervisor(), self.name(), &own, flags)?;
+        let agent = Agent::start_at(self.plane.supervisor(), self.name(), &own, home, flags)?;
         let agent = self.agent.insert(agent);
         agent.ready().await
     }

@@ -41,12 +41,18 @@ impl Bridge {
 
     /// Makes a namespace; `link` is at most seven characters and its own in the lab.
     pub fn namespace(&self, name: &str, link: &str, address: IpAddr) -> Result<Namespace> {
+        let namespace = self.detached(name, link, address)?;
+        namespace.plug()?;
+        namespace.shell("echo 1 > /proc/sys/net/ipv4/ip_forward")?;
+        Ok(namespace)
+    }
+
+    /// Makes a namespace without a cable, for a wire of another kind.
+    pub fn detached(&self, name: &str, link: &str, address: IpAddr) -> Result<Namespace> {
         let name = format!("nave-{}-{name}", self.id);
         let namespace = Namespace { name, link: format!("nv{}{link}", self.id), bridge: self.clone(), address };
         ip(&["netns", "add", &namespace.name])?;
         namespace.ip(&["link", "set", "lo", "up"])?;
-        namespace.plug()?;
-        namespace.shell("echo 1 > /proc/sys/net/ipv4/ip_forward")?;
         Ok(namespace)
     }
 
@@ -64,6 +70,21 @@ impl Namespace {
     /// Its name below /run/netns.
     pub fn name(&self) -> &str {
         &self.name
+    }
+
+    /// The name of its cable's end on the host.
+    pub fn link(&self) -> &str {
+        &self.link
+    }
+
+    /// Whether it has a route to an address.
+    pub fn reaches(&self, address: IpAddr) -> Result<()> {
+        self.ip(&["route", "get", &address.to_string()])
+    }
+
+    /// Its address on the bridge.
+    pub fn address(&self) -> IpAddr {
+        self.address
     }
 
     /// Every address of the network is this namespace's own: what binds one of them gets its packets.
@@ -103,13 +124,6 @@ impl Namespace {
 
     fn ip(&self, arguments: &[&str]) -> Result<()> {
         ip(&[&["-n", self.name.as_str()], arguments].concat())
-    }
-
-    /// Network settings below /proc/sys belong to the namespace of who writes them.
-    fn shell(&self, line: &str) -> Result<()> {
-        let mut command = Command::new("nsenter");
-        command.arg(format!("--net=/run/netns/{}", self.name)).args(["sh", "-c", line]);
-        run(&mut command, &format!("run `{line}` in {}", self.name)).map(drop)
     }
 }
 

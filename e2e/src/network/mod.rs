@@ -1,5 +1,7 @@
 //! Which addresses a lab uses, so that labs side by side never meet. Knows the plan; makes nothing in the kernel.
+mod inside;
 mod kernel;
+pub mod wire;
 
 use std::fs::{self, File};
 use std::net::{IpAddr, Ipv4Addr};
@@ -15,6 +17,27 @@ use crate::lab::Weight;
 const SLOTS: u8 = 32;
 /// The hub's number among the clusters; spokes count from 1.
 pub const HUB: u8 = 0;
+
+/// Where a program runs: its address and, when it has one of its own, its network namespace.
+#[derive(Clone, Debug)]
+pub struct Home {
+    /// Its address.
+    pub address: IpAddr,
+    /// Its namespace; absent: the host's.
+    pub namespace: Option<Namespace>,
+}
+
+impl Home {
+    /// On the host, at this address.
+    pub fn host(address: IpAddr) -> Self {
+        Self { address, namespace: None }
+    }
+
+    /// In a network namespace of its own.
+    pub fn within(namespace: Namespace) -> Self {
+        Self { address: namespace.address(), namespace: Some(namespace) }
+    }
+}
 
 /// One lab's addresses: `127.64+slot.0.0/16` when light, `10.64+slot.0.0/16` when full.
 #[derive(Debug)]
@@ -62,6 +85,21 @@ impl Plan {
     /// One node of a cluster.
     pub fn node(&self, cluster: u8, index: u8) -> IpAddr {
         self.at(cluster, 10 + index)
+    }
+
+    /// One manager that has a network namespace of its own.
+    pub fn manager(&self, index: u8) -> IpAddr {
+        self.at(HUB, 100 + index)
+    }
+
+    /// The agent of one spoke that has a network namespace of its own.
+    pub fn agent(&self, cluster: u8) -> IpAddr {
+        self.at(HUB, 150 + cluster)
+    }
+
+    /// One client of load balancers that has a network namespace of its own.
+    pub fn client(&self, index: u8) -> IpAddr {
+        self.at(HUB, 200 + index)
     }
 
     /// The pods of one node.

@@ -6,6 +6,7 @@ use ipnet::IpNet;
 use nix::sys::statfs::{OVERLAYFS_SUPER_MAGIC, statfs};
 use serde_json::{Value, json};
 
+use super::names::DOMAIN;
 use crate::image::PAUSE;
 
 /// containerd with everything in the node's own directory: state, sockets, runc's state, pods' namespaces.
@@ -55,8 +56,8 @@ pub(super) fn cni(dir: &Path, network: &str, pods: IpNet) -> Value {
 }
 
 /// A kubelet that shares its machine with others: nothing outside its directory and its cgroup, no eviction for a disk that
-/// is not its own.
-pub(super) fn kubelet(dir: &Path, authority: &Path, cgroup: &str) -> Value {
+/// is not its own. `names` is the address of the name server that its pods ask.
+pub(super) fn kubelet(dir: &Path, authority: &Path, cgroup: &str, names: Option<IpAddr>) -> Value {
     json!({
         "apiVersion": "kubelet.config.k8s.io/v1beta1", "kind": "KubeletConfiguration",
         "authentication": {"anonymous": {"enabled": false}, "webhook": {"enabled": true}, "x509": {"clientCAFile": authority}},
@@ -65,6 +66,7 @@ pub(super) fn kubelet(dir: &Path, authority: &Path, cgroup: &str) -> Value {
         "failCgroupV1": false, "failSwapOn": false, "makeIPTablesUtilChains": false,
         "containerRuntimeEndpoint": format!("unix://{}", dir.join("containerd.sock").display()),
         "podLogsDir": dir.join("pods"), "resolvConf": dir.join("resolv.conf"),
+        "clusterDNS": names.into_iter().collect::<Vec<_>>(), "clusterDomain": names.map_or("", |_| DOMAIN),
         "evictionHard": {"memory.available": "0%", "nodefs.available": "0%", "imagefs.available": "0%", "nodefs.inodesFree": "0%"},
         "imageGCHighThresholdPercent": 100, "imageGCLowThresholdPercent": 99, "localStorageCapacityIsolation": false,
         "nodeStatusUpdateFrequency": "2s", "nodeLeaseDurationSeconds": 8,

@@ -7,6 +7,7 @@ use std::process::Command;
 use ipnet::IpNet;
 use nix::sys::signal::Signal;
 
+use super::names::Names;
 use super::{cgroups, config};
 use crate::control_plane::{ControlPlane, write_private};
 use crate::error::{Act, Result};
@@ -23,10 +24,12 @@ pub(crate) struct Site {
     pub(crate) address: IpAddr,
     pub(crate) namespace: Namespace,
     pub(crate) pods: IpNet,
-    /// The pods of the other nodes of its cluster, and these nodes.
+    /// What is reached through a neighbour, and which one: the pods of the other nodes of its cluster, the pool.
     pub(crate) neighbours: Vec<(IpNet, IpAddr)>,
-    /// The images that it has from its first day.
-    pub(crate) images: PathBuf,
+    /// The archives of images that it has from its first day.
+    pub(crate) images: Vec<PathBuf>,
+    /// Whether its pods resolve the names of Services.
+    pub(crate) names: bool,
 }
 
 #[derive(Debug)]
@@ -35,6 +38,7 @@ pub(super) struct FullNode {
     kubelet: Process,
     proxy: Process,
     containerd: Process,
+    _names: Option<Names>,
     dir: PathBuf,
     mark: String,
     cgroup: String,
@@ -49,6 +53,7 @@ impl FullNode {
         let mark = cgroup.clone();
         cgroups::make(&cgroup)?;
         site.connect()?;
+        let names = site.names.then(|| Names::start(&plane.client(), &site.namespace)).transpose()?;
         write_files(plane, &dir, &site, &cgroup)?;
         let process = |tool: &str, program: PathBuf, arguments: Vec<String>| {
             let name = format!("{}-{}-{tool}", plane.name(), site.name);
@@ -62,7 +67,7 @@ impl FullNode {
         let kubelet = process("kubelet", tools::kubernetes("kubelet")?, flags)?;
         let flags = config::proxy_flags(&plane.kubeconfig_for("system:kube-proxy", &[])?, &site.name);
         let proxy = process("kube-proxy", tools::kubernetes("kube-proxy")?, flags)?;
-        Ok(Self { kubelet, proxy, containerd, dir, mark, cgroup, site })
+        Ok(Self { kubelet, proxy, containerd, _names: names, dir, mark, cgroup, site })
     }
 
     pub(super) fn kubelet(&self) -> &Process {
@@ -114,7 +119,8 @@ fn write_files(plane: &ControlPlane, dir: &Path, site: &Site, cgroup: &str) -> R
     }
     let authority = plane.authority();
     let identity = authority.client(&format!("system:node:{}", site.name), &["system:nodes"])?;
-    let kubelet = config::kubelet(dir, &plane.dir().join("ca.crt"), cgroup);
+    let names = site.names.then_some(site.address);
+    let kubelet = config::kubelet(dir, &plane.dir().join("ca.crt"), cgroup, names);
     for (file, text) in [
         ("containerd.toml", config::containerd(dir)),
         ("cni/10-lab.conflist", config::cni(dir, cgroup, site.pods).to_string()),
@@ -128,7 +134,7 @@ fn write_files(plane: &ControlPlane, dir: &Path, site: &Site, cgroup: &str) -> R
 }
 
 /// Waits for containerd and gives it the images.
-async fn import(dir: &Path, containerd: &Process, images: &Path) -> Result<()> {
+async fn import(dir: &Path, containerd: &Process, images: &[PathBuf]) -> Result<()> {
     let socket = dir.join("containerd.sock");
     let ctr = |arguments: &[&str]| {
         let mut ctr = Command::new("ctr");
@@ -143,5 +149,5 @@ async fn import(dir: &Path, containerd: &Process, images: &Path) -> Result<()> {
         }
     })
     .await??;
-    ctr(&["images", "import", &images.display().to_string()]).map(drop)
+    images.iter().try_for_each(|archive| ctr(&["images", "import", &archive.display().to_string()]).map(drop))
 }

@@ -4,6 +4,7 @@ pub(crate) mod cgroups;
 mod config;
 mod full;
 mod light;
+mod names;
 
 use std::net::{IpAddr, SocketAddr};
 

@@ -15,9 +15,21 @@ const NEEDED: [(&str, &str); 6] = [
     ("nsenter", "util-linux"),
 ];
 
+/// What Kubernetes' own tests call in their pods.
+const CALLED: [(&str, &str); 3] = [("nc.openbsd", "netcat-openbsd"), ("curl", "curl"), ("wget", "wget")];
+
 /// The Debian packages that the full lab needs and that are not installed.
 pub fn missing() -> Vec<&'static str> {
-    NEEDED.iter().filter(|(file, _)| !is_there(file)).map(|(_, package)| *package).collect()
+    absent(&NEEDED)
+}
+
+/// The Debian packages that Kubernetes' own tests need besides and that are not installed.
+pub fn missing_for_conformance() -> Vec<&'static str> {
+    absent(&CALLED)
+}
+
+fn absent(files: &[(&str, &'static str)]) -> Vec<&'static str> {
+    files.iter().filter(|(file, _)| !is_there(file)).map(|(_, package)| *package).collect()
 }
 
 /// Installs the packages with apt-get, which needs root.

@@ -27,7 +27,7 @@ pub fn kubernetes(tool: &str) -> Result<PathBuf> {
     if let Some(path) = given.filter(|path| path.is_file()) {
         return Ok(path);
     }
-    let dir = cache()?.join(format!("kubernetes-{}", key()?));
+    let dir = cache()?.join(format!("kubernetes-{}", key(Path::new(MODULE), &["go.mod", "go.sum"])?));
     let path = dir.join(tool);
     if path.is_file() {
         return Ok(path);
@@ -39,13 +39,11 @@ pub fn kubernetes(tool: &str) -> Result<PathBuf> {
     Ok(path)
 }
 
-/// The cache's key: other pins, other binaries.
-fn key() -> Result<String> {
+/// The cache's key for what is built from these files of a module: other pins, other binaries.
+pub(super) fn key(module: &Path, files: &[&str]) -> Result<String> {
     let mut hash = Sha256::new();
-    for file in ["go.mod", "go.sum"] {
-        hash.update(
-            std::fs::read(Path::new(MODULE).join(file)).act(|| format!("read {file} of the lab's Kubernetes"))?,
-        );
+    for file in files.iter().map(|file| module.join(file)) {
+        hash.update(std::fs::read(&file).act(|| format!("read {}", file.display()))?);
     }
     let digest = hash.finalize();
     Ok(digest.iter().take(6).fold(String::new(), |key, byte| key + &format!("{byte:02x}")))
@@ -69,7 +67,7 @@ fn build(tool: &str, dir: &Path) -> Result<()> {
 }
 
 /// Kubernetes learns its own version from the linker.
-fn version_flags() -> Result<String> {
+pub(super) fn version_flags() -> Result<String> {
     let module =
         std::fs::read_to_string(Path::new(MODULE).join("go.mod")).act(|| "read go.mod of the lab's Kubernetes")?;
     let version = module.lines().find_map(|line| line.trim().strip_prefix("k8s.io/kubernetes v"));

@@ -3,15 +3,17 @@ mod debian;
 mod envoy;
 mod go;
 mod kubernetes;
+mod suite;
 
 use std::fs::File;
 use std::path::{Path, PathBuf};
 use std::process::Command;
 
-pub use debian::{install, missing};
+pub use debian::{install, missing, missing_for_conformance};
 pub use envoy::envoy;
 pub use go::{etcdctl, etcdutl, helm};
 pub use kubernetes::{ALL as KUBERNETES, kubernetes};
+pub use suite::{Suite, suite};
 
 use crate::error::{Act, Error, Result};
 

@@ -2,8 +2,10 @@
 
 #![allow(clippy::unwrap_used, clippy::expect_used, clippy::panic, reason = "a test that cannot go on has failed")]
 
+mod backends;
 mod breaking;
 mod pair;
+mod reasons;
 
 use std::panic::AssertUnwindSafe;
 use std::sync::LazyLock;
@@ -165,14 +167,6 @@ fn an_edit_is_followed_and_what_the_hub_lost_is_made_again() {
 #[test]
 fn the_ready_nodes_are_one_object_in_the_hub() {
     in_pair(async |pair| {
-        let node = json!({"apiVersion": "v1", "kind": "Node", "metadata": {"name": "n1"}});
-        nave_e2e::apply(&pair.spoke.client(), &node).await.unwrap();
-        let nodes: Api<k8s_openapi::api::core::v1::Node> = Api::all(pair.spoke.client());
-        let status = async |ready: &str| {
-            let status = json!({"status": {"conditions": [{"type": "Ready", "status": ready}],
-                "addresses": [{"type": "InternalIP", "address": "10.0.0.1"}]}});
-            nodes.patch_status("n1", &PatchParams::default(), &Patch::Merge(&status)).await.unwrap();
-        };
         let expect = async |what: &str, names: &[&str]| {
             pair.until(what, async || {
                 let set = pair.node_sets().get("default").await.map_err(|error| error.to_string())?;
@@ -181,10 +175,10 @@ fn the_ready_nodes_are_one_object_in_the_hub() {
             })
             .await;
         };
-        status("True").await;
-        expect("the ready node is there", &["n1"]).await;
-        status("False").await;
-        expect("the node that is not ready is not", &[]).await;
+        pair::report(&pair.spoke, "n1", "10.0.0.1", "True").await;
+        expect("the ready node is there", &[pair::BASE, "n1"]).await;
+        pair::report(&pair.spoke, "n1", "10.0.0.1", "False").await;
+        expect("the node that is not ready is not", &[pair::BASE]).await;
     });
 }
 
@@ -206,7 +200,8 @@ fn local_traffic_follows_the_endpoints() {
         let labels = json!({"kubernetes.io/service-name": "local"});
         let endpoints = json!([{"addresses": ["10.1.0.1"], "nodeName": "n1"}, {"addresses": ["10.1.0.2"], "nodeName": "n2", "conditions": {"ready": false}}]);
         let slice = json!({"apiVersion": "discovery.k8s.io/v1", "kind": "EndpointSlice", "addressType": "IPv4",
-            "metadata": {"name": "local-1", "namespace": "default", "labels": labels}, "endpoints": endpoints});
+            "metadata": {"name": "local-1", "namespace": "default", "labels": labels}, "endpoints": endpoints,
+            "ports": [{"name": "", "protocol": "TCP", "port": 8443}]});
         nave_e2e::apply(&pair.spoke.client(), &slice).await.unwrap();
         only("the node with a ready endpoint is used", &["n1"]).await;
         let slices: Api<k8s_openapi::api::discovery::v1::EndpointSlice> =

@@ -10,7 +10,7 @@ use base64::Engine as _;
 use base64::engine::general_purpose::STANDARD;
 use k8s_openapi::ByteString;
 use k8s_openapi::api::authentication::v1::{TokenRequest, TokenRequestSpec};
-use k8s_openapi::api::core::v1::{Secret, Service, ServiceAccount};
+use k8s_openapi::api::core::v1::{Node, Secret, Service, ServiceAccount};
 use k8s_openapi::api::events::v1::Event;
 use kube::api::{ListParams, Patch, PatchParams, PostParams};
 use kube::{Api, CustomResourceExt as _, ResourceExt as _};
@@ -43,11 +43,13 @@ impl Pair {
 
     async fn start_in(supervisor: &Arc<Supervisor>, flags: &[&str]) -> nave_e2e::Result<Self> {
         let options = |name: &str| control_plane::Options { name: name.into(), audit: true, ..Default::default() };
+        let both = control_plane::Options { more_services: "fd00:96::/112".parse().ok(), ..options("spoke") };
         let (hub, spoke) = tokio::try_join!(
             ControlPlane::start_in(supervisor, options("hub")),
-            ControlPlane::start_in(supervisor, options("spoke"))
+            ControlPlane::start_in(supervisor, both)
         )?;
         prepare_hub(&hub).await?;
+        report(&spoke, BASE, "10.0.0.99", "True").await;
         let account = nave_e2e::account(&spoke, nave_e2e::Chart::Agent).await?;
         keep(&spoke, &credential(&hub).await).await;
         let flags: Vec<String> = flags.iter().map(ToString::to_string).collect();
@@ -140,6 +142,37 @@ impl Pair {
         .await;
     }
 
+    /// Waits until a condition of `default/<name>` has this status and reason, or until it is not there; its message.
+    pub async fn says(&self, name: &str, condition: &str, wanted: Option<(&str, &str)>) -> String {
+        let look = || async {
+            let service = self.services().get(name).await.map_err(|error| error.to_string())?;
+            let conditions = service.status.and_then(|status| status.conditions).unwrap_or_default();
+            let said = conditions.iter().find(|said| said.type_ == condition);
+            let same = said.map(|said| (said.status.as_str(), said.reason.as_str())) == wanted;
+            let message = said.map(|said| said.message.clone()).unwrap_or_default();
+            if same { Ok(message) } else { Err(format!("{conditions:?}")) }
+        };
+        let said = wait::until(&format!("{condition} of {name} is {wanted:?}"), PATIENCE, look).await;
+        said.unwrap_or_else(|error| panic!("{error:?}\n{}", self.agent.process().tail(40)))
+    }
+
+    /// Waits until so many Events of `default/<name>` have this reason; what they say, sorted.
+    pub async fn notes(&self, name: &str, reason: &str, count: usize) -> Vec<String> {
+        let events: Api<Event> = Api::namespaced(self.spoke.client(), "default");
+        let look = || async {
+            let listed = events.list(&ListParams::default()).await.map_err(|error| error.to_string())?.items;
+            let of = |event: &&Event| {
+                event.reason.as_deref() == Some(reason)
+                    && event.regarding.as_ref().and_then(|regarding| regarding.name.as_deref()) == Some(name)
+            };
+            let mut notes: Vec<String> = listed.iter().filter(of).filter_map(|event| event.note.clone()).collect();
+            notes.sort();
+            if notes.len() == count { Ok(notes) } else { Err(format!("{notes:?}")) }
+        };
+        let said = wait::until(&format!("{count} Events of {name} say {reason}"), PATIENCE, look).await;
+        said.unwrap_or_else(|error| panic!("{error:?}\n{}", self.agent.process().tail(40)))
+    }
+
     /// Waits until neither side has anything of `default/<name>`.
     pub async fn gone(&self, name: &str) {
         self.until("the Service and its intent are gone", async || {
@@ -167,6 +200,19 @@ impl Pair {
             .map(|line| format!("{} {}", line["verb"], line["requestURI"]))
             .collect()
     }
+}
+
+/// A node that is ready from the start: without any, every Service would say so.
+pub const BASE: &str = "base";
+
+/// Makes a node with this address, or says of it whether it is ready.
+pub async fn report(spoke: &ControlPlane, name: &str, address: &str, ready: &str) {
+    let node = json!({"apiVersion": "v1", "kind": "Node", "metadata": {"name": name}});
+    nave_e2e::apply(&spoke.client(), &node).await.unwrap();
+    let status = json!({"status": {"conditions": [{"type": "Ready", "status": ready}],
+        "addresses": [{"type": "InternalIP", "address": address}]}});
+    let nodes: Api<Node> = Api::all(spoke.client());
+    nodes.patch_status(name, &PatchParams::default(), &Patch::Merge(&status)).await.unwrap();
 }
 
 /// The name in the hub of `default/<name>`.

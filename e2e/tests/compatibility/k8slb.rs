@@ -171,11 +171,11 @@ fn k15_failing_backends_are_left_out_and_checked_on_request_alone() {
     let plain = wheel.cluster("plain", "tcp/80");
     let ejection = plain.outlier_detection.expect("passive ejection");
     assert_eq!(ejection.consecutive_5xx.unwrap().value, 3);
-    assert_eq!(ejection.base_ejection_time.unwrap().seconds, 5);
+    assert_eq!(ejection.base_ejection_time.unwrap().seconds, 1);
     assert!(plain.health_checks.is_empty());
     let checked = wheel.cluster("checked", "tcp/80").health_checks.remove(0);
     assert_eq!((checked.interval.unwrap().seconds, checked.timeout.unwrap().seconds), (2, 1));
-    assert_eq!((checked.unhealthy_threshold.unwrap().value, checked.healthy_threshold.unwrap().value), (3, 2));
+    assert_eq!((checked.unhealthy_threshold.unwrap().value, checked.healthy_threshold.unwrap().value), (3, 1));
     assert!(wheel.cluster("unchecked", "tcp/80").health_checks.is_empty());
 }
 

@@ -11,7 +11,7 @@ pub fn sets() -> String {
 }
 
 /// What no tenant may reach, even if its Tenant allows everything. `10.30.0.0/16` is the victim's.
-const ADDRESSES: [(&str, &str); 33] = [
+const ADDRESSES: [(&str, &str); 37] = [
     ("loopback", "127.0.0.1"),
     ("the end of loopback", "127.255.255.254"),
     ("IPv6 loopback", "::1"),
@@ -20,6 +20,8 @@ const ADDRESSES: [(&str, &str); 33] = [
     ("the unspecified IPv6 address", "::"),
     ("a cloud's metadata", "169.254.169.254"),
     ("a cloud's metadata by IPv6", "fd00:ec2::254"),
+    ("Azure's host agent", "168.63.129.16"),
+    ("Google's metadata by IPv6", "fd20:ce::254"),
     ("link-local", "169.254.1.1"),
     ("IPv6 link-local", "fe80::1"),
     ("site-local", "fec0::1"),
@@ -38,6 +40,8 @@ const ADDRESSES: [(&str, &str); 33] = [
     ("loopback by NAT64", "64:ff9b::7f00:1"),
     ("metadata by 6to4", "2002:a9fe:a9fe::"),
     ("metadata by NAT64", "64:ff9b::a9fe:a9fe"),
+    ("Azure's host agent, IPv4-translated", "::ffff:0:168.63.129.16"),
+    ("a pod of the hub by ISATAP", "2001:db8::200:5efe:10.244.7.7"),
     ("a Service of the hub, mapped", "::ffff:10.96.0.1"),
     ("a node of the victim, mapped", "::ffff:10.30.0.10"),
     ("loopback with zeros", "127.000.000.001"),

@@ -52,6 +52,10 @@ async fn start() -> Lab {
 
 /// The pods behind a Service: two, on any nodes or on one, which go on serving for a while after they are told to end.
 async fn deploy(service: &Subject<'_>, node: Option<&str>) {
+    deploy_some(service, 2, node).await;
+}
+
+async fn deploy_some(service: &Subject<'_>, replicas: usize, node: Option<&str>) {
     let name = service.name;
     let field = |path: &str| json!({"fieldRef": {"fieldPath": path}});
     let container = json!({
@@ -75,8 +79,7 @@ async fn deploy(service: &Subject<'_>, node: Option<&str>) {
     });
     let strategy = json!({"rollingUpdate": {"maxUnavailable": 0, "maxSurge": 1}});
     let template = json!({"metadata": {"labels": {"app": name}}, "spec": pod});
-    let spec =
-        json!({"replicas": 2, "strategy": strategy, "selector": {"matchLabels": {"app": name}}, "template": template});
+    let spec = json!({"replicas": replicas, "strategy": strategy, "selector": {"matchLabels": {"app": name}}, "template": template});
     let metadata = json!({"namespace": "default", "name": name});
     let object = json!({"apiVersion": "apps/v1", "kind": "Deployment", "metadata": metadata, "spec": spec});
     service.spoke.apply(&object).await.expect("a Deployment");
@@ -229,6 +232,56 @@ fn a_rolling_update_of_pods_that_the_hub_reaches_itself_loses_no_connection() {
         .await;
         scale(&web, 1).await;
         answered_by(&web, |pods| pods.len() == 1).await;
+        web.delete().await;
+    });
+}
+
+/// Replaces the one pod, on node-1, by one on node-2, while clients connect.
+async fn hand_over(service: &Subject<'_>, more: &Value) {
+    deploy_some(service, 1, Some("node-1")).await;
+    let mut spec = balanced(more);
+    spec["selector"] = json!({"app": service.name});
+    service.put(spec).await;
+    let on = |node: &str| format!("{} on {node} ", service.name);
+    answered_by(service, |pods| pods.iter().all(|pod| pod.starts_with(&on("node-1")))).await;
+    let load = Load::start(service.address().await);
+    deploy_some(service, 1, Some("node-2")).await;
+    answered_by(service, |pods| pods.iter().all(|pod| pod.starts_with(&on("node-2")))).await;
+    eventually("the old pod is gone", async || {
+        let pods: Api<k8s_openapi::api::core::v1::Pod> = Api::namespaced(service.spoke.client(), "default");
+        let selected = kube::api::ListParams::default().labels(&format!("app={}", service.name));
+        let left = pods.list(&selected).await.map_err(|error| error.to_string())?.items.len();
+        if left == 1 { Ok(()) } else { Err(format!("{left} pods")) }
+    })
+    .await;
+    let (answers, failures) = load.end().await;
+    assert_eq!(failures, Vec::<String>::new(), "beside {answers} answers");
+    assert!(answers > 100, "only {answers} connections say little");
+}
+
+#[test]
+fn kind_o_one_pod_that_moves_to_another_node_under_the_policy_local_loses_no_connection() {
+    in_full_lab(async |lab| {
+        let web = Subject::new(lab, 0, "moves-near");
+        hand_over(&web, &json!({"externalTrafficPolicy": "Local"})).await;
+        web.delete().await;
+    });
+}
+
+#[test]
+fn kind_o_one_pod_that_moves_to_another_node_behind_node_ports_loses_no_connection() {
+    in_full_lab(async |lab| {
+        let web = Subject::new(lab, 0, "moves");
+        hand_over(&web, &json!({})).await;
+        web.delete().await;
+    });
+}
+
+#[test]
+fn kind_o_one_pod_that_the_hub_reaches_itself_moves_to_another_node_and_loses_no_connection() {
+    in_full_lab(async |lab| {
+        let web = Subject::new(lab, 0, "moves-direct").annotated(json!({"nave.dev/backends": "PodIP"}));
+        hand_over(&web, &json!({"allocateLoadBalancerNodePorts": false})).await;
         web.delete().await;
     });
 }

@@ -1,114 +1,22 @@
 //! From an intent to the Envoy resources that serve it. Knows ports, traffic settings and names; knows not who else exists.
 
 use std::collections::{BTreeMap, BTreeSet};
-use std::net::{IpAddr, Ipv4Addr, SocketAddr};
+use std::net::{IpAddr, Ipv4Addr};
 use std::time::Duration;
 
 use ipnet::IpNet;
 use nave_api::tcp_load_balancer::{
-    Backends, Balancing, BalancingPolicy, Ejection, Endpoint, HealthCheck, Port, Protocol, ProxyProtocol,
-    TCPLoadBalancerSpec, Timeouts, Traffic,
+    Balancing, BalancingPolicy, Ejection, HealthCheck, Protocol, ProxyProtocol, TCPLoadBalancerSpec, Timeouts, Traffic,
+    bounds,
 };
 use nave_xds::model;
 use nave_xds::resource::{Key as ResourceKey, Resource};
 use nave_xds::translate;
 
 use crate::Key;
-use crate::backends::{Policy, Reach, Refused};
 use crate::pool::is_everywhere;
 use crate::problem::Problem;
-
-/// What a load balancer sends traffic to, before it has an address.
-#[derive(Clone, Debug, Default, PartialEq, Eq)]
-pub(crate) struct Targets {
-    /// Backends that the spoke names, and those that get traffic.
-    pub total: u32,
-    pub ready: u32,
-    /// Where the traffic of each port goes.
-    pub by_port: BTreeMap<(Protocol, u16), BTreeSet<SocketAddr>>,
-    pub refused: Vec<Refused>,
-    /// Nothing is known of its backends: what Envoys have of them stays.
-    pub unknown: bool,
-}
-
-impl Targets {
-    /// How many backend addresses the port has that has most.
-    pub fn backends(&self) -> u32 {
-        let most = self.by_port.values().map(BTreeSet::len).max().unwrap_or(0);
-        if self.unknown { self.ready } else { u32::try_from(most).unwrap_or(u32::MAX) }
-    }
-
-    /// Leaves so many backends: the lowest addresses, on every port the same.
-    pub fn limit(&mut self, backends: u32) {
-        for addresses in self.by_port.values_mut() {
-            *addresses = std::mem::take(addresses).into_iter().take(backends as usize).collect();
-        }
-        self.ready = self.ready.min(backends);
-    }
-}
-
-/// The targets of a spec. `reach` is the NodeSet that it names, where that exists; one that names addresses asks for the policy.
-pub(crate) fn targets<'a>(
-    spec: &TCPLoadBalancerSpec,
-    reach: Option<&Reach>,
-    policy: impl FnOnce() -> Policy<'a>,
-) -> Targets {
-    match &spec.backends {
-        Backends::Nodes(nodes) => {
-            reach.map_or_else(Targets::default, |reach| on_nodes(spec, nodes.only.as_deref(), reach))
-        }
-        Backends::Endpoints(endpoints) => on_endpoints(&spec.ports, endpoints, &policy()),
-    }
-}
-
-fn on_nodes(spec: &TCPLoadBalancerSpec, only: Option<&[String]>, reach: &Reach) -> Targets {
-    let only: Option<BTreeSet<&str>> = only.map(|only| only.iter().map(String::as_str).collect());
-    let is_meant = |name: &str| only.as_ref().is_none_or(|only| only.contains(name));
-    let mut targets = Targets::default();
-    let mut addresses = Vec::new();
-    for (_, address) in reach.nodes.iter().filter(|(name, _)| is_meant(name)) {
-        targets.total += 1;
-        if let Some(address) = address {
-            targets.ready += 1;
-            addresses.push(*address);
-        }
-    }
-    for port in &spec.ports {
-        let sockets = addresses.iter().map(|address| SocketAddr::new(*address, port.backend_port));
-        targets.by_port.entry((port.protocol, port.port)).or_default().extend(sockets);
-    }
-    // A node that is reached at another of its addresses is none that was left out.
-    let unreached = |name: &str| reach.nodes.iter().any(|(n, address)| n == name && address.is_none());
-    let refused = reach.refused.iter().filter(|(name, _)| is_meant(name) && unreached(name));
-    targets.refused = refused.map(|(_, refused)| refused.clone()).collect();
-    targets
-}
-
-fn on_endpoints(ports: &[Port], endpoints: &[Endpoint], policy: &Policy<'_>) -> Targets {
-    let mut targets = Targets::default();
-    let mut sockets: BTreeMap<(Protocol, u16), BTreeSet<SocketAddr>> =
-        ports.iter().map(|port| ((port.protocol, port.port), BTreeSet::new())).collect();
-    for Endpoint { addresses, ports: own } in endpoints {
-        for text in addresses {
-            targets.total += 1;
-            match policy.admit(text) {
-                Ok(address) => {
-                    targets.ready += 1;
-                    for port in ports {
-                        let number = own.iter().find(|o| o.name == port.name).map_or(port.backend_port, |o| o.port);
-                        let socket = SocketAddr::new(address, number);
-                        sockets.entry((port.protocol, port.port)).or_default().insert(socket);
-                    }
-                }
-                Err(why) => targets.refused.push(Refused { text: text.clone(), why }),
-            }
-        }
-    }
-    targets.refused.sort();
-    targets.refused.dedup();
-    targets.by_port = sockets;
-    targets
-}
+use crate::targets::{Sockets, Targets};
 
 /// The settings of a load balancer's traffic, defaults filled in.
 #[derive(Clone, Debug, PartialEq, Eq)]
@@ -123,6 +31,7 @@ pub(crate) struct Settled {
     idle: Duration,
     udp_session: Duration,
     max_connections: u32,
+    pub max_sessions: u32,
 }
 
 /// What a spec says of its traffic, and what of that is wrong.
@@ -136,7 +45,7 @@ pub(crate) fn traffic(spec: &TCPLoadBalancerSpec) -> (Settled, Vec<Problem>) {
     let settled = Settled {
         connect: read("timeouts.connect", connect.as_ref(), CONNECT).max(SHORTEST),
         idle: read("timeouts.idle", idle.as_ref(), IDLE),
-        udp_session: read("timeouts.udpSession", udp_session.as_ref(), UDP_SESSION).max(SHORTEST),
+        udp_session: bounds::UDP_SESSION.nearest(read("timeouts.udpSession", udp_session.as_ref(), UDP_SESSION)),
         ejection: ejected(ejection.as_ref(), &mut read),
         health_check: health_check.as_ref().map(|check| checked(check, &mut read)),
         health_port: health_check.as_ref().and_then(|check| check.http.as_ref()).and_then(|http| http.port),
@@ -147,7 +56,8 @@ pub(crate) fn traffic(spec: &TCPLoadBalancerSpec) -> (Settled, Vec<Problem>) {
             ProxyProtocol::V1 => Some(model::ProxyProtocol::V1),
             ProxyProtocol::V2 => Some(model::ProxyProtocol::V2),
         },
-        max_connections: max_connections.unwrap_or(MAX_CONNECTIONS),
+        max_connections: max_connections.unwrap_or(bounds::CONNECTIONS).clamp(1, bounds::CONNECTIONS_AT_MOST),
+        max_sessions: max_connections.unwrap_or(bounds::SESSIONS).clamp(1, bounds::CONNECTIONS_AT_MOST),
     };
     let udp: Vec<u16> = spec.ports.iter().filter(|p| p.protocol == Protocol::Udp).map(|p| p.port).collect();
     if settled.proxy_protocol.is_some() && !udp.is_empty() {
@@ -162,9 +72,8 @@ const IDLE: Duration = Duration::from_hours(1);
 const UDP_SESSION: Duration = Duration::from_mins(1);
 const CHECK_INTERVAL: Duration = Duration::from_secs(2);
 const CHECK_TIMEOUT: Duration = Duration::from_secs(1);
-const EJECTION: Duration = Duration::from_secs(5);
+const EJECTION: Duration = Duration::from_secs(1);
 const EJECTED_AFTER: u32 = 3;
-const MAX_CONNECTIONS: u32 = 10_000;
 /// Where Envoy wants more than nothing.
 const SHORTEST: Duration = Duration::from_millis(1);
 
@@ -199,10 +108,10 @@ fn checked(said: &HealthCheck, read: &mut Read<'_>) -> model::HealthCheck {
     });
     model::HealthCheck {
         probe,
-        interval: read("healthCheck.interval", interval.as_ref(), CHECK_INTERVAL).max(SHORTEST),
-        timeout: read("healthCheck.timeout", timeout.as_ref(), CHECK_TIMEOUT).max(SHORTEST),
+        interval: bounds::CHECK_INTERVAL.nearest(read("healthCheck.interval", interval.as_ref(), CHECK_INTERVAL)),
+        timeout: bounds::CHECK_TIMEOUT.nearest(read("healthCheck.timeout", timeout.as_ref(), CHECK_TIMEOUT)),
         unhealthy_after: unhealthy_after.unwrap_or(3),
-        healthy_after: healthy_after.unwrap_or(2),
+        healthy_after: healthy_after.unwrap_or(1),
     }
 }
 
@@ -236,12 +145,14 @@ pub(crate) type Opening = (IpAddr, (Protocol, u16), u16);
 
 /// The fragment: one cluster and its endpoints per port that is open somewhere, one listener per opening. Sorted.
 /// `elsewhere` are networks in which the nodes have addresses for others: who listens on every address does not answer there.
+/// `sessions` is what each UDP port may have, where that is not what the spec asks for.
 pub(crate) fn fragment(
     key: &Key,
     settled: &Settled,
     targets: &Targets,
     openings: &[Opening],
     elsewhere: &[IpNet],
+    sessions: &BTreeMap<u16, u32>,
 ) -> Vec<Resource> {
     let mut fragment: BTreeMap<ResourceKey, Resource> = BTreeMap::new();
     let mut put = |resource: Resource| fragment.insert(resource.key(), resource);
@@ -249,11 +160,17 @@ pub(crate) fn fragment(
         let name = cluster_name(key, *protocol, *port);
         put(translate::listener(&listener(key, settled, &name, (*address, *protocol, *public), elsewhere)));
         if !targets.unknown {
-            let addresses = targets.by_port.get(&(*protocol, *port)).into_iter().flatten().copied().collect();
-            let (cluster, health_port) = (name.clone(), settled.health_port);
-            put(translate::endpoints(&model::Endpoints { cluster, addresses, health_port }));
+            let Sockets { ready, terminating } = targets.sockets((*protocol, *port));
+            let endpoints = model::Endpoints {
+                cluster: name.clone(),
+                addresses: ready.into_iter().collect(),
+                fallback: terminating.into_iter().collect(),
+                is_checked: settled.health_check.is_some(),
+                health_port: settled.health_port,
+            };
+            put(translate::endpoints(&endpoints));
         }
-        put(translate::cluster(&cluster(settled, name, *protocol)));
+        put(translate::cluster(&cluster(settled, name, *protocol, sessions.get(port).copied())));
     }
     fragment.into_values().collect()
 }
@@ -276,16 +193,18 @@ fn listener(
         },
         source_ranges: settled.source_ranges.clone(),
         not_on: if address.is_unspecified() { elsewhere.to_vec() } else { Vec::new() },
-        hash_source: settled.balancing == model::Balancing::Maglev,
     }
 }
 
-fn cluster(settled: &Settled, name: String, protocol: Protocol) -> model::Cluster {
+fn cluster(settled: &Settled, name: String, protocol: Protocol, sessions: Option<u32>) -> model::Cluster {
     model::Cluster {
         name,
         connect_timeout: settled.connect,
         balancing: settled.balancing,
-        max_connections: settled.max_connections,
+        max_connections: match protocol {
+            Protocol::Tcp => settled.max_connections,
+            Protocol::Udp => sessions.unwrap_or(settled.max_sessions),
+        },
         proxy_protocol: match protocol {
             Protocol::Tcp => settled.proxy_protocol,
             Protocol::Udp => None,
@@ -332,4 +251,77 @@ pub fn of_stat_prefix(prefix: &str) -> Option<Key> {
     let mut parts = prefix.split('/');
     let (namespace, name) = (parts.next()?, parts.next()?);
     (!namespace.is_empty() && !name.is_empty()).then(|| Key::new(namespace, name))
+}
+
+#[cfg(test)]
+mod tests {
+    use super::*;
+    use nave_xds::resource::ResourceType;
+    use serde_json::json;
+
+    fn fragment_of(traffic: &serde_json::Value) -> Vec<Resource> {
+        let spec: TCPLoadBalancerSpec = serde_json::from_value(json!({
+            "ports": [{"port": 80, "backendPort": 30080}, {"port": 53, "protocol": "UDP", "backendPort": 30053}],
+            "backends": {"nodes": {"nodeSet": "default"}}, "traffic": traffic,
+        }))
+        .unwrap();
+        let address = "203.0.113.7".parse().unwrap();
+        let openings = [(address, (Protocol::Tcp, 80), 80), (address, (Protocol::Udp, 53), 53)];
+        fragment(
+            &Key::new("tenant-shop", "web"),
+            &traffic_of(&spec),
+            &Targets::default(),
+            &openings,
+            &[],
+            &BTreeMap::new(),
+        )
+    }
+
+    fn traffic_of(spec: &TCPLoadBalancerSpec) -> Settled {
+        super::traffic(spec).0
+    }
+
+    /// What is stored may be older than the bounds, or written where no schema looked.
+    #[test]
+    fn g1_what_is_stored_beyond_a_bound_goes_on_with_the_nearest_one() {
+        let settled = |traffic: serde_json::Value| {
+            let spec =
+                json!({"ports": [{"port": 80, "backendPort": 1}], "backends": {"endpoints": []}, "traffic": traffic});
+            super::traffic(&serde_json::from_value(spec).unwrap())
+        };
+        let (wild, problems) = settled(json!({
+            "timeouts": {"udpSession": "8760h", "idle": "0s"}, "maxConnections": u32::MAX,
+            "healthCheck": {"tcp": {}, "interval": "1ms", "timeout": "8760h"},
+        }));
+        let check = wild.health_check.unwrap();
+        assert_eq!((wild.udp_session, wild.idle), (Duration::from_hours(1), Duration::ZERO));
+        assert_eq!((wild.max_connections, wild.max_sessions), (200_000, 200_000));
+        assert_eq!((check.interval, check.timeout), (Duration::from_secs(1), Duration::from_mins(1)));
+        assert_eq!(problems, []);
+        let (plain, _) = settled(json!({}));
+        assert_eq!((plain.max_connections, plain.max_sessions), (10_000, 1_000));
+    }
+
+    /// A listener that changes ends connections; a cluster that changes does not.
+    #[test]
+    fn n_session_affinity_and_all_that_concerns_backends_change_no_listener() {
+        let edits = [
+            json!({"balancing": {"policy": "Maglev"}}),
+            json!({"maxConnections": 7}),
+            json!({"timeouts": {"connect": "1s"}}),
+            json!({"healthCheck": {"tcp": {}}}),
+            json!({"ejection": {"consecutiveFailures": 0}}),
+            json!({"proxyProtocol": "V2"}),
+        ];
+        let before = fragment_of(&json!({}));
+        for edit in edits {
+            let after = fragment_of(&edit);
+            let changed: Vec<ResourceType> =
+                before.iter().zip(&after).filter(|(b, a)| b != a).map(|(b, _)| b.kind()).collect();
+            assert!(
+                !changed.is_empty() && changed.iter().all(|kind| *kind == ResourceType::Cluster),
+                "{edit}: {changed:?}"
+            );
+        }
+    }
 }

@@ -5,6 +5,8 @@
 //! resources, byte for byte.
 
 mod backends;
+mod budget;
+mod chosen;
 mod compile;
 mod engine;
 mod former;
@@ -23,12 +25,14 @@ mod seen;
 mod shelf;
 mod step;
 mod supply;
+mod targets;
+mod waits;
 
 pub use compile::{of_stat_prefix, stat_prefix};
 pub use engine::Engine;
 pub use key::Key;
 pub use order::{Answer, Delivery, Order, OrderedPort};
-pub use seen::{Role, Seen, Settings, Sight, Unreadable};
+pub use seen::{HubNode, Role, Seen, Settings, Sight, Unreadable};
 pub use step::{Announcement, Kind, Outcome, Step, Tone, UnreadableReport};
 
 /// A moment, as Kubernetes' types carry it.

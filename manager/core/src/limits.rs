@@ -236,9 +236,9 @@ fn add(one: Usage, other: Usage) -> Usage {
     }
 }
 
-/// The first limit that the usage exceeds. Addresses are limited where they are given, hostnames elsewhere.
+/// The first limit that the usage exceeds. Addresses are limited where they are given, hostnames and connections elsewhere.
 fn exceeded(quota: &Quota, usage: &Usage) -> Option<(&'static str, u32)> {
-    let Quota { load_balancers, addresses: _, ports, endpoints, hostnames: _ } = quota;
+    let Quota { load_balancers, addresses: _, ports, endpoints, hostnames: _, connections: _ } = quota;
     let limits = [
         ("loadBalancers", load_balancers, usage.load_balancers),
         ("ports", ports, usage.ports),

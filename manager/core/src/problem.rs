@@ -6,7 +6,7 @@ use std::sync::Arc;
 
 use nave_api::tcp_load_balancer::IpFamily;
 
-use crate::backends::Refused;
+use crate::backends::{LeftOut, Refused};
 use crate::lacking::Lacking;
 use crate::ports::Door;
 
@@ -50,9 +50,16 @@ pub(crate) enum Problem {
         name: String,
         why: String,
     },
-    NoBackends,
+    /// `families`: those in which nodes were to be reached and have no address.
+    NoBackends {
+        families: Vec<IpFamily>,
+    },
+    /// `beyond`: so many backends are left out.
+    TooManyBackends {
+        beyond: u32,
+    },
     BackendsRefused {
-        refused: Vec<Refused>,
+        left_out: LeftOut,
         tenant: String,
         all: bool,
     },
@@ -67,6 +74,19 @@ pub(crate) enum Problem {
     ProxyProtocolOnUdp {
         ports: Vec<u16>,
     },
+    SessionsLimited {
+        fleet: String,
+        ports: Vec<PortShare>,
+        all_closed: bool,
+    },
+}
+
+/// What a UDP port has of the sessions that it asks for.
+#[derive(Clone, Copy, Debug, PartialEq, Eq, PartialOrd, Ord)]
+pub(crate) struct PortShare {
+    pub port: u16,
+    pub has: u32,
+    pub wants: u32,
 }
 
 impl Problem {
@@ -79,11 +99,13 @@ impl Problem {
             Self::NodeSetMissing { .. } => "NodeSetMissing",
             Self::Unreadable { .. } => "Unreadable",
             Self::DependsOnUnreadable { .. } => "DependsOnUnreadable",
-            Self::NoBackends => "NoBackends",
+            Self::NoBackends { .. } => "NoBackends",
+            Self::TooManyBackends { .. } => "TooManyBackends",
             Self::BackendsRefused { .. } => "BackendsRefused",
             Self::InvalidDuration { .. } => "InvalidDuration",
             Self::InvalidSourceRange { .. } => "InvalidSourceRange",
             Self::ProxyProtocolOnUdp { .. } => "ProxyProtocolOnUDP",
+            Self::SessionsLimited { .. } => "SessionsLimited",
         }
     }
 
@@ -92,12 +114,14 @@ impl Problem {
         match self {
             Self::NoTenant | Self::Suspended { .. } | Self::OtherFleet { .. } | Self::Quota { .. } => true,
             Self::InvalidSourceRange { none_left, value: _ } => *none_left,
+            Self::SessionsLimited { all_closed, .. } => *all_closed,
             Self::PortsWithheld { .. }
             | Self::BackendsLimited { .. }
             | Self::NodeSetMissing { .. }
             | Self::Unreadable { .. }
             | Self::DependsOnUnreadable { .. }
-            | Self::NoBackends
+            | Self::NoBackends { .. }
+            | Self::TooManyBackends { .. }
             | Self::BackendsRefused { .. }
             | Self::InvalidDuration { .. }
             | Self::ProxyProtocolOnUdp { .. } => false,
@@ -116,9 +140,11 @@ impl Problem {
             | Self::PortsWithheld { .. }
             | Self::BackendsLimited { .. }
             | Self::DependsOnUnreadable { .. }
-            | Self::NoBackends
+            | Self::NoBackends { .. }
+            | Self::TooManyBackends { .. }
             | Self::InvalidDuration { .. }
             | Self::InvalidSourceRange { .. }
+            | Self::SessionsLimited { .. }
             | Self::ProxyProtocolOnUdp { .. } => self.stops_service(),
         }
     }
@@ -168,8 +194,18 @@ impl fmt::Display for Problem {
                     "{kind} {name} cannot be read by this manager: {why}. What is served stays as it is until it can"
                 )
             }
-            Self::NoBackends => f.write_str("no backend is ready: connections are refused"),
-            Self::BackendsRefused { refused, tenant, all: _ } => refusals(f, refused, tenant),
+            Self::NoBackends { families } if families.is_empty() => {
+                f.write_str("no backend is ready: connections are refused")
+            }
+            Self::NoBackends { families } => {
+                write!(f, "no ready node has an {} address: connections are refused", any(families))
+            }
+            Self::TooManyBackends { beyond } => write!(
+                f,
+                "{beyond} backends are left out: a load balancer has at most {} pairs of a port and a backend",
+                nave_api::limits::SOCKETS
+            ),
+            Self::BackendsRefused { left_out, tenant, all: _ } => refusals(f, left_out, tenant),
             Self::InvalidDuration { field, value } => {
                 write!(f, "spec.traffic.{field} \"{value}\" is no duration (250ms, 5s, 1h): the default is in force")
             }
@@ -185,6 +221,7 @@ impl fmt::Display for Problem {
             Self::ProxyProtocolOnUdp { ports } => {
                 write!(f, "spec.traffic.proxyProtocol does not apply to UDP: the UDP ports {ports:?} go without it")
             }
+            Self::SessionsLimited { fleet, ports, all_closed: _ } => shares(f, fleet, ports),
         }
     }
 }
@@ -196,15 +233,33 @@ pub(crate) fn unreadable(why: &str) -> String {
     )
 }
 
-/// So many refused backends are named.
+fn shares(f: &mut fmt::Formatter<'_>, fleet: &str, ports: &[PortShare]) -> fmt::Result {
+    let says = |PortShare { port, has, wants }: &PortShare| match has {
+        0 => format!("UDP port {port} stays closed, it asks for {wants} sessions"),
+        has => format!("UDP port {port} has {has} sessions of {wants}"),
+    };
+    let named: Vec<String> = ports.iter().take(NAMED).map(says).collect();
+    let more = ports.len().saturating_sub(NAMED);
+    let more = if more > 0 { format!(", and {more} more ports") } else { String::new() };
+    write!(
+        f,
+        "{}{more}: what the Envoys of fleet {fleet} can open, or the tenant's share of it, is promised to other ports. Lower \
+         spec.traffic.maxConnections, or ask the hub's administrators",
+        named.join(", ")
+    )
+}
+
+/// So many ports are named.
 const NAMED: usize = 3;
 
-fn refusals(f: &mut fmt::Formatter<'_>, refused: &[Refused], tenant: &str) -> fmt::Result {
+fn refusals(f: &mut fmt::Formatter<'_>, left_out: &LeftOut, tenant: &str) -> fmt::Result {
+    let LeftOut { count, first } = left_out;
     f.write_str("backends left out: ")?;
-    for (i, Refused { text, why }) in refused.iter().take(NAMED).enumerate() {
+    for (i, Refused { text, why }) in first.iter().enumerate() {
         write!(f, "{}{text} {}", if i == 0 { "" } else { ", " }, why.says(tenant))?;
     }
-    if refused.len() > NAMED { write!(f, ", and {} more", refused.len() - NAMED) } else { Ok(()) }
+    let named = u32::try_from(first.len()).unwrap_or(u32::MAX);
+    if *count > named { write!(f, ", and {} more", count - named) } else { Ok(()) }
 }
 
 /// Why an intent has not all the addresses that it asks for.

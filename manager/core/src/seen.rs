@@ -1,8 +1,10 @@
 //! What the engine is told. Knows the kinds that matter to it; knows not how they were watched.
 
-use std::collections::BTreeSet;
+use std::collections::{BTreeMap, BTreeSet};
+use std::sync::Arc;
 
 use ipnet::IpNet;
+use nave_api::tenant::Quota;
 use nave_api::{Fleet, IPAllocation, IPPool, NodeSet, TCPLoadBalancer, Tenant};
 use nave_xds::report::Report;
 
@@ -15,6 +17,8 @@ pub struct Settings {
     pub hub_networks: Vec<IpNet>,
     /// Whether backends may lie on loopback addresses: for a lab on one machine, insecure anywhere else.
     pub allow_loopback_backends: bool,
+    /// The limits of a Tenant that does not set them.
+    pub default_quota: Quota,
 }
 
 /// A look at objects of one kind.
@@ -70,6 +74,15 @@ pub struct Unreadable {
     pub why: String,
 }
 
+/// A node of the hub, as far as fleets choose by it.
+#[derive(Clone, Debug, PartialEq, Eq, PartialOrd, Ord)]
+pub struct HubNode {
+    /// Its name.
+    pub name: Arc<str>,
+    /// Its labels.
+    pub labels: BTreeMap<String, String>,
+}
+
 /// One observation.
 #[derive(Clone, Debug)]
 #[allow(clippy::large_enum_variant, reason = "it is moved once, from the watch into the engine")]
@@ -97,6 +110,8 @@ pub enum Seen {
     Delivery(String, Option<Delivery>),
     /// A provider takes an order, or does not.
     Answered(Answer),
+    /// The hub's nodes, all of them.
+    HubNodes(Vec<HubNode>),
     /// The networks of the hub's nodes, pods and services, all that are known now.
     HubNetworks(Vec<IpNet>),
     /// An Envoy's word. Stream numbers must be unique over all replicas whose reports come here.

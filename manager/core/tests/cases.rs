@@ -192,28 +192,35 @@ fn conditions(conditions: &[Condition]) -> Vec<String> {
 fn line(resource: &Resource) -> String {
     let head = format!("{} {}", resource.kind(), resource.name());
     match resource.kind() {
-        ResourceType::Endpoints => format!("{head}: {}", sockets(resource).join(" ")),
+        ResourceType::Endpoints => format!("{head}: {}", sockets(resource)),
         ResourceType::Cluster | ResourceType::Listener | ResourceType::Route => {
             format!("{head} @{}", resource.version())
         }
     }
 }
 
-fn sockets(resource: &Resource) -> Vec<String> {
+/// The addresses, those of each lower priority behind a bar.
+fn sockets(resource: &Resource) -> String {
     let assignment = ClusterLoadAssignment::decode(resource.body()).expect("our own bytes");
-    let hosts = assignment.endpoints.into_iter().flat_map(|locality| locality.lb_endpoints);
-    let addresses = hosts.filter_map(|host| match host.host_identifier {
-        Some(HostIdentifier::Endpoint(endpoint)) => endpoint.address.and_then(|address| address.address),
-        Some(HostIdentifier::EndpointName(_)) | None => None,
+    let all = assignment.endpoints.iter().map(|locality| {
+        let hosts = locality.lb_endpoints.iter().map(|host| host.host_identifier.as_ref());
+        let addresses = hosts.filter_map(|host| match host {
+            Some(HostIdentifier::Endpoint(endpoint)) => endpoint.address.as_ref()?.address.as_ref(),
+            Some(HostIdentifier::EndpointName(_)) | None => None,
+        });
+        addresses.map(socket).collect::<Vec<_>>().join(" ")
     });
-    let socket = |address: Address| match address {
+    all.collect::<Vec<_>>().join(" | ")
+}
+
+fn socket(address: &Address) -> String {
+    match address {
         Address::SocketAddress(socket) => match socket.port_specifier {
             Some(PortSpecifier::PortValue(port)) => format!("{}:{port}", socket.address),
-            Some(PortSpecifier::NamedPort(_)) | None => socket.address,
+            Some(PortSpecifier::NamedPort(_)) | None => socket.address.clone(),
         },
         other => format!("{other:?}"),
-    };
-    addresses.map(socket).collect()
+    }
 }
 
 fn cases() -> Vec<PathBuf> {

@@ -3,17 +3,18 @@
 use std::fmt;
 use std::time::{Duration, SystemTime};
 
-use nave_xds::identity::Peer;
+use nave_xds::identity::{self, Peer};
 use rcgen::{
     BasicConstraints, CertificateParams, DistinguishedName, DnType, ExtendedKeyUsagePurpose, IsCa, Issuer, KeyPair,
-    KeyUsagePurpose, SanType,
+    KeyUsagePurpose, PublicKeyData, SanType,
 };
 
 use super::AuthorityError;
 
 /// How long the authority itself lasts.
 const AUTHORITY_LIFE: Duration = Duration::from_hours(10 * 365 * 24);
-/// Clocks may differ by so much.
+/// Clocks may differ by so much. What Envoys check is valid from so long before it was issued. What managers check is valid from
+/// the moment of issue, by which it can be revoked: they are lenient themselves ([`nave_xds::identity::server_config`]).
 const SKEW: Duration = Duration::from_hours(1);
 
 /// A certificate authority.
@@ -49,21 +50,26 @@ impl Authority {
     /// A new one.
     pub(crate) fn new() -> Result<Self, AuthorityError> {
         let key = KeyPair::generate().map_err(AuthorityError::Issue)?;
-        let mut params = params("Nave hub authority", AUTHORITY_LIFE);
+        let mut params = params("Nave hub authority", AUTHORITY_LIFE, SKEW);
         params.is_ca = IsCa::Ca(BasicConstraints::Constrained(0));
         params.key_usages = vec![KeyUsagePurpose::KeyCertSign, KeyUsagePurpose::CrlSign];
         let certificate = params.self_signed(&key).map_err(AuthorityError::Issue)?.pem();
         Self::load(certificate, &key.serialize_pem())
     }
 
-    /// The one whose certificate and key these are, both PEM.
+    /// The one whose certificate and key these are, both PEM. Certificates of other authorities may follow the first: they are
+    /// trusted besides.
     pub(super) fn load(certificate: String, key: &str) -> Result<Self, AuthorityError> {
         let pair = KeyPair::from_pem(key).map_err(AuthorityError::Issue)?;
+        let own = identity::public_key(certificate.as_bytes()).map_err(AuthorityError::Read)?;
+        if own != pair.subject_public_key_info() {
+            return Err(AuthorityError::OtherKey);
+        }
         let issuer = Issuer::from_ca_cert_pem(&certificate, pair).map_err(AuthorityError::Issue)?;
         Ok(Self { certificate, key: key.to_owned(), issuer })
     }
 
-    /// Its certificate, PEM.
+    /// Its certificate, PEM, and after it those of other authorities that are trusted besides.
     pub(crate) fn certificate(&self) -> &str {
         &self.certificate
     }
@@ -76,13 +82,13 @@ impl Authority {
     pub(crate) fn manager(&self, name: &str, hosts: &[String], life: Duration) -> Result<Issued, AuthorityError> {
         let hosts = CertificateParams::new(hosts).map_err(AuthorityError::Issue)?.subject_alt_names;
         let usages = vec![ExtendedKeyUsagePurpose::ServerAuth, ExtendedKeyUsagePurpose::ClientAuth];
-        self.issue(&Peer::Manager { name: name.into() }, hosts, usages, life)
+        self.issue(&Peer::Manager { name: name.into() }, hosts, usages, life, SKEW)
     }
 
     /// A certificate for the Envoy of an edge node.
     pub(crate) fn envoy(&self, fleet: &str, node: &str, life: Duration) -> Result<Issued, AuthorityError> {
         let peer = Peer::Envoy { fleet: fleet.into(), node: node.into() };
-        self.issue(&peer, Vec::new(), vec![ExtendedKeyUsagePurpose::ClientAuth], life)
+        self.issue(&peer, Vec::new(), vec![ExtendedKeyUsagePurpose::ClientAuth], life, Duration::ZERO)
     }
 
     fn issue(
@@ -91,9 +97,10 @@ impl Authority {
         mut names: Vec<SanType>,
         usages: Vec<ExtendedKeyUsagePurpose>,
         life: Duration,
+        skew: Duration,
     ) -> Result<Issued, AuthorityError> {
         let uri = peer.uri();
-        let mut params = params(&uri, life);
+        let mut params = params(&uri, life, skew);
         names.push(SanType::URI(uri.try_into().map_err(AuthorityError::Issue)?));
         params.subject_alt_names = names;
         params.extended_key_usages = usages;
@@ -104,10 +111,10 @@ impl Authority {
     }
 }
 
-fn params(name: &str, life: Duration) -> CertificateParams {
+fn params(name: &str, life: Duration, skew: Duration) -> CertificateParams {
     let now = SystemTime::now();
     let mut params = CertificateParams::default();
-    params.not_before = (now - SKEW).into();
+    params.not_before = (now - skew).into();
     params.not_after = (now + life).into();
     params.distinguished_name = DistinguishedName::new();
     params.distinguished_name.push(DnType::CommonName, name.chars().take(64).collect::<String>());
@@ -117,7 +124,7 @@ fn params(name: &str, life: Duration) -> CertificateParams {
 #[cfg(test)]
 mod tests {
     use super::*;
-    use nave_xds::identity;
+    use nave_xds::identity::Certified;
     use rustls_pki_types::CertificateDer;
     use rustls_pki_types::pem::PemObject;
 
@@ -129,6 +136,30 @@ mod tests {
         let der = CertificateDer::from_pem_slice(issued.chain.as_bytes()).unwrap();
         let peer = Peer::Envoy { fleet: "default".into(), node: "edge-1".into() };
         assert_eq!(Peer::from_certificate(&der).unwrap(), peer);
+    }
+
+    #[test]
+    fn an_envoys_certificate_is_valid_from_the_second_of_its_issue() {
+        let seconds = || i64::try_from(SystemTime::UNIX_EPOCH.elapsed().unwrap().as_secs()).unwrap();
+        let before = seconds();
+        let issued = Authority::new().unwrap().envoy("default", "edge-1", DAY).unwrap();
+        let der = CertificateDer::from_pem_slice(issued.chain.as_bytes()).unwrap();
+        let not_before = Certified::read(&der).unwrap().not_before;
+        assert!((before..=seconds()).contains(&not_before), "{before} {not_before}");
+    }
+
+    #[test]
+    fn an_authority_whose_key_is_anothers_is_refused() {
+        let (one, other) = (Authority::new().unwrap(), Authority::new().unwrap());
+        assert!(matches!(Authority::load(one.certificate().to_owned(), other.key()), Err(AuthorityError::OtherKey)));
+    }
+
+    #[test]
+    fn an_authority_may_name_others_that_are_trusted_besides() {
+        let (old, new) = (Authority::new().unwrap(), Authority::new().unwrap());
+        let both = format!("{}{}", new.certificate(), old.certificate());
+        let loaded = Authority::load(both.clone(), new.key()).unwrap();
+        assert_eq!(loaded.envoy("default", "edge-1", DAY).unwrap().authority, both);
     }
 
     #[test]

@@ -4,11 +4,14 @@
 use std::sync::Arc;
 use std::time::Duration;
 
+use backon::{BackoffBuilder, ExponentialBackoff, ExponentialBuilder};
 use nave_proto::fleet::EnvoyReport;
 use nave_proto::fleet::fleet_client::FleetClient;
 use nave_xds::report::{Observer, Report};
 use tokio::sync::{mpsc, watch};
-use tokio_stream::wrappers::UnboundedReceiverStream;
+use tokio::time::{Instant, sleep_until};
+use tokio_stream::StreamExt;
+use tokio_stream::wrappers::ReceiverStream;
 use tokio_util::sync::CancellationToken;
 use tonic::transport::{Certificate, ClientTlsConfig, Endpoint, Identity};
 
@@ -18,8 +21,13 @@ use crate::authority::Issued;
 use crate::conductor::Inbox;
 use crate::election::Leadership;
 
-/// Between two calls that failed.
-const PAUSE: Duration = Duration::from_millis(250);
+/// Between two calls of which the first failed; each pause is twice as long as the last, up to the longest.
+const PAUSE: Duration = Duration::from_secs(1);
+const LONGEST_PAUSE: Duration = Duration::from_secs(10);
+/// A call that lasts for so long has not failed: the pauses begin anew.
+const LASTING: Duration = Duration::from_secs(10);
+/// Messages that wait for the leader to read them. A leader that is behind by more is called again and told everything.
+const WAITING: usize = 1024;
 
 /// Hears every report of this manager's Envoys: for the engine here, and for the leader elsewhere.
 pub(crate) struct Relay {
@@ -51,61 +59,97 @@ pub(crate) async fn relay(
 ) {
     let mut present = Present::default();
     let mut call: Option<Call> = None;
-    let mut again = tokio::time::interval(PAUSE);
-    again.set_missed_tick_behavior(tokio::time::MissedTickBehavior::Delay);
+    let mut pauses = Pauses::default();
+    let mut due = Some(Instant::now());
     loop {
         tokio::select! {
             report = reports.recv() => {
                 let Some(report) = report else { return };
                 present.note(&report);
-                if let Some(call) = &call {
-                    call.tell(write(report));
+                if call.as_ref().is_some_and(|call| !call.tell(report)) {
+                    tracing::info!("the leader does not keep up with what it is told: it is told everything again");
+                    due = Some(hang_up(&mut call, &mut pauses));
                 }
             }
             changed = leadership.changed() => {
                 if changed.is_err() {
                     return;
                 }
-                call = None;
-                again.reset_immediately();
+                (call, pauses, due) = (None, Pauses::default(), Some(Instant::now()));
             }
-            _ = again.tick() => {
+            () = ended(&mut call) => due = Some(hang_up(&mut call, &mut pauses)),
+            () = at(due), if call.is_none() => {
                 let leader = leadership.borrow().elsewhere.clone();
-                if call.as_ref().is_none_or(Call::is_over) {
-                    call = leader.map(|leader| Call::start(leader, issued.borrow().clone(), &present));
-                }
+                (call, due) = (leader.map(|leader| Call::start(leader, issued.borrow().clone(), &present)), None);
             }
             () = shutdown.cancelled() => return,
         }
     }
 }
 
+/// Ends a call; returns when to make the next one.
+fn hang_up(call: &mut Option<Call>, pauses: &mut Pauses) -> Instant {
+    let lasted = call.take().map(|call| call.began.elapsed()).unwrap_or_default();
+    Instant::now() + pauses.after(lasted)
+}
+
+/// Ends when the call does.
+async fn ended(call: &mut Option<Call>) {
+    match call {
+        Some(call) => drop((&mut call.task).await),
+        None => std::future::pending().await,
+    }
+}
+
+async fn at(due: Option<Instant>) {
+    match due {
+        Some(due) => sleep_until(due).await,
+        None => std::future::pending().await,
+    }
+}
+
+/// The pauses between one call and the next.
+struct Pauses(ExponentialBackoff);
+
+impl Default for Pauses {
+    fn default() -> Self {
+        let pauses = ExponentialBuilder::default().with_min_delay(PAUSE).with_max_delay(LONGEST_PAUSE);
+        Self(pauses.with_factor(2.0).without_max_times().build())
+    }
+}
+
+impl Pauses {
+    /// The pause after a call that lasted for so long.
+    fn after(&mut self, lasted: Duration) -> Duration {
+        if lasted >= LASTING {
+            *self = Self::default();
+        }
+        self.0.next().unwrap_or(LONGEST_PAUSE)
+    }
+}
+
 /// One call to one leader. Dropping it hangs up.
 struct Call {
-    reports: mpsc::UnboundedSender<EnvoyReport>,
+    began: Instant,
+    reports: mpsc::Sender<EnvoyReport>,
     task: tokio::task::JoinHandle<()>,
 }
 
 impl Call {
     fn start(leader: String, issued: Arc<Issued>, present: &Present) -> Self {
-        let (reports, queue) = mpsc::unbounded_channel();
-        for report in present.reports() {
-            let _ = reports.send(write(report));
-        }
+        let (reports, queue) = mpsc::channel(WAITING);
+        let present = present.reports();
         let task = tokio::spawn(async move {
-            if let Err(error) = tell(&leader, &issued, queue).await {
+            if let Err(error) = tell(&leader, &issued, present, queue).await {
                 tracing::info!(leader, error = error.as_ref(), "the leader cannot be told");
             }
         });
-        Self { reports, task }
+        Self { began: Instant::now(), reports, task }
     }
 
-    fn tell(&self, report: EnvoyReport) {
-        let _ = self.reports.send(report);
-    }
-
-    fn is_over(&self) -> bool {
-        self.task.is_finished()
+    /// Returns whether the report is on its way.
+    fn tell(&self, report: Report) -> bool {
+        write(report).into_iter().all(|message| self.reports.try_send(message).is_ok())
     }
 }
 
@@ -118,7 +162,8 @@ impl Drop for Call {
 async fn tell(
     leader: &str,
     issued: &Issued,
-    reports: mpsc::UnboundedReceiver<EnvoyReport>,
+    present: Vec<Report>,
+    reports: mpsc::Receiver<EnvoyReport>,
 ) -> Result<(), Box<dyn std::error::Error + Send + Sync>> {
     let (host, port) = crate::options::host_and_port(leader)?;
     let authority = if host.contains(':') { format!("[{host}]:{port}") } else { format!("{host}:{port}") };
@@ -133,6 +178,21 @@ async fn tell(
         .keep_alive_timeout(Duration::from_secs(5))
         .connect()
         .await?;
-    FleetClient::new(channel).report(UnboundedReceiverStream::new(reports)).await?;
+    let present = tokio_stream::iter(present.into_iter().flat_map(write));
+    FleetClient::new(channel).report(present.chain(ReceiverStream::new(reports))).await?;
     Ok(())
+}
+
+#[cfg(test)]
+mod tests {
+    use super::*;
+
+    #[test]
+    fn c3_pauses_between_calls_that_fail_grow_and_begin_anew_after_one_that_lasts() {
+        let mut pauses = Pauses::default();
+        let waited: Vec<u64> = [Duration::ZERO; 6].map(|lasted| pauses.after(lasted).as_secs()).into();
+        assert_eq!(waited, [1, 2, 4, 8, 10, 10]);
+        assert_eq!(pauses.after(LASTING.saturating_sub(Duration::from_millis(1))), LONGEST_PAUSE);
+        assert_eq!([pauses.after(LASTING), pauses.after(Duration::ZERO)], [PAUSE, 2 * PAUSE]);
+    }
 }

@@ -10,6 +10,7 @@ use nave_proto::fleet::fleet_server::Fleet;
 use nave_proto::fleet::{EnvoyReport, ReportSummary};
 use nave_xds::identity::Peer;
 use nave_xds::report::{Event, Report};
+use nave_xds::server::Caller;
 use tonic::{Request, Response, Status, Streaming};
 
 use super::read;
@@ -17,6 +18,8 @@ use crate::conductor::Inbox;
 
 /// Streams of a caller are numbered above those of this manager's own: each call has so many numbers for itself.
 const CALL_SHIFT: u32 = 40;
+/// Streams that one call may tell of; what is said of others is not heard.
+const STREAMS: usize = 10_000;
 
 /// Takes reports in.
 pub(crate) struct Leader {
@@ -34,7 +37,7 @@ impl Leader {
 #[tonic::async_trait]
 impl Fleet for Leader {
     async fn report(&self, request: Request<Streaming<EnvoyReport>>) -> Result<Response<ReportSummary>, Status> {
-        match request.extensions().get::<Peer>() {
+        match request.extensions().get::<Caller>().map(Caller::peer) {
             Some(Peer::Manager { name }) => tracing::info!(manager = %name, "another manager reports"),
             Some(Peer::Envoy { .. }) | None => return Err(Status::permission_denied("reports come from managers")),
         }
@@ -65,7 +68,15 @@ impl Call {
         let stream = (self.number << CALL_SHIFT) | (stream & ((1 << CALL_SHIFT) - 1));
         match event {
             Event::Disconnected => drop(self.open.remove(&stream)),
-            Event::Connected | Event::Accepted(_) | Event::Removed(_) | Event::Refused(_) => {
+            Event::Connected
+            | Event::Wants { .. }
+            | Event::Described(_)
+            | Event::Accepted(_)
+            | Event::Removed(_)
+            | Event::Refused(_) => {
+                if self.open.len() >= STREAMS && !self.open.contains_key(&stream) {
+                    return;
+                }
                 self.open.insert(stream, (Arc::clone(&fleet), Arc::clone(&node)));
             }
         }

@@ -3,11 +3,9 @@
 use std::collections::BTreeMap;
 use std::sync::Arc;
 
+use nave_xds::files::Files;
 use nave_xds::report::{Event, Held, Refusal, Report};
 use nave_xds::resource::{Key, Version};
-
-/// Resources told of in one report: far below what a message may weigh, however many an Envoy holds.
-const AT_ONCE: usize = 1000;
 
 /// All open streams.
 #[derive(Debug, Default)]
@@ -19,6 +17,8 @@ pub(super) struct Present {
 struct Stream {
     fleet: Arc<str>,
     node: Arc<str>,
+    everything: bool,
+    files: Option<Files>,
     held: BTreeMap<Key, Version>,
     refused: BTreeMap<Key, Refusal>,
 }
@@ -34,11 +34,15 @@ impl Present {
         let state = self.streams.entry(*stream).or_insert_with(|| Stream {
             fleet: Arc::clone(fleet),
             node: Arc::clone(node),
+            everything: false,
+            files: None,
             held: BTreeMap::new(),
             refused: BTreeMap::new(),
         });
         match event {
             Event::Connected | Event::Disconnected => {}
+            Event::Wants { everything } => state.everything = *everything,
+            Event::Described(files) => state.files = Some(*files),
             Event::Accepted(all) => {
                 for Held { kind, name, version } in all {
                     let key = (*kind, Arc::clone(name));
@@ -62,16 +66,22 @@ impl Present {
     /// Everything, as reports.
     pub(super) fn reports(&self) -> Vec<Report> {
         let mut reports = Vec::new();
-        for (stream, Stream { fleet, node, held, refused }) in &self.streams {
+        for (stream, Stream { fleet, node, everything, files, held, refused }) in &self.streams {
             let report = |event| Report { fleet: Arc::clone(fleet), node: Arc::clone(node), stream: *stream, event };
             reports.push(report(Event::Connected));
+            if *everything {
+                reports.push(report(Event::Wants { everything: true }));
+            }
+            reports.extend(files.map(|files| report(Event::Described(files))));
             let held = held.iter().map(|((kind, name), version)| Held {
                 kind: *kind,
                 name: Arc::clone(name),
                 version: *version,
             });
             let held: Vec<Held> = held.collect();
-            reports.extend(held.chunks(AT_ONCE).map(|some| report(Event::Accepted(some.to_vec()))));
+            if !held.is_empty() {
+                reports.push(report(Event::Accepted(held)));
+            }
             reports.extend(refused.values().map(|refusal| report(Event::Refused(refusal.clone()))));
         }
         reports
@@ -94,6 +104,9 @@ mod tests {
         let mut present = Present::default();
         for report in [
             report(1, Event::Connected),
+            report(1, Event::Wants { everything: true }),
+            report(1, Event::Described(Files::of(4096, 1))),
+            report(1, Event::Described(Files::of(20_000, 2))),
             report(1, Event::Accepted(vec![held("a", b"1"), held("b", b"1")])),
             report(1, Event::Accepted(vec![held("a", b"2")])),
             report(1, Event::Removed(vec![(ResourceType::Cluster, "b".into())])),
@@ -102,6 +115,9 @@ mod tests {
         ] {
             present.note(&report);
         }
-        assert_eq!(present.reports(), [report(1, Event::Connected), report(1, Event::Accepted(vec![held("a", b"2")]))]);
+        let described = report(1, Event::Described(Files::of(20_000, 2)));
+        let wants = report(1, Event::Wants { everything: true });
+        let holds = report(1, Event::Accepted(vec![held("a", b"2")]));
+        assert_eq!(present.reports(), [report(1, Event::Connected), wants, described, holds]);
     }
 }

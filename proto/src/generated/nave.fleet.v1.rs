@@ -10,7 +10,7 @@ pub struct EnvoyReport {
     /// The Envoy's stream, unique within the calling manager's life.
     #[prost(uint64, tag = "3")]
     pub stream: u64,
-    #[prost(oneof = "envoy_report::Event", tags = "4, 5, 6, 7, 8")]
+    #[prost(oneof = "envoy_report::Event", tags = "4, 5, 6, 7, 8, 9")]
     pub event: ::core::option::Option<envoy_report::Event>,
 }
 /// Nested message and enum types in `EnvoyReport`.
@@ -27,6 +27,8 @@ pub mod envoy_report {
         Removed(super::Removed),
         #[prost(message, tag = "8")]
         Refused(super::Refused),
+        #[prost(message, tag = "9")]
+        Described(super::Described),
     }
 }
 /// The stream is open.
@@ -35,6 +37,19 @@ pub struct Connected {}
 /// The stream has ended.
 #[derive(Clone, Copy, PartialEq, Eq, Hash, ::prost::Message)]
 pub struct Disconnected {}
+/// What the Envoy may open, as it says of itself.
+#[derive(Clone, Copy, PartialEq, Eq, Hash, ::prost::Message)]
+pub struct Described {
+    /// RLIMIT_NOFILE, the hard limit.
+    #[prost(uint32, tag = "1")]
+    pub limit: u32,
+    /// Its workers, each with a socket for every listener.
+    #[prost(uint32, tag = "2")]
+    pub workers: u32,
+    /// TCP connections that it accepts at once.
+    #[prost(uint32, tag = "3")]
+    pub connections: u32,
+}
 /// The Envoy works with these.
 #[derive(Clone, PartialEq, ::prost::Message)]
 pub struct Accepted {

@@ -3,6 +3,7 @@
 
 use std::future::Future;
 use std::io;
+use std::net::SocketAddr;
 use std::pin::Pin;
 use std::sync::Arc;
 use std::task::{Context, Poll};
@@ -12,6 +13,7 @@ use rustls::ServerConfig;
 use tokio::io::{AsyncRead, AsyncWrite, ReadBuf};
 use tokio::net::{TcpListener, TcpStream};
 use tokio::sync::{mpsc, watch};
+use tokio::time::sleep;
 use tokio_rustls::TlsAcceptor;
 use tokio_stream::StreamExt;
 use tokio_stream::wrappers::ReceiverStream;
@@ -19,11 +21,15 @@ use tonic::service::Routes;
 use tonic::transport::server::{Connected, TcpIncoming};
 use tracing::{debug, info};
 
-use super::Server;
-use crate::identity::{IdentityError, Peer};
+use super::lobby::Lobby;
+use super::register::{self, End, Place, Register};
+use super::{Caller, Server};
+use crate::identity::{Certified, IdentityError, Peer};
 
 /// How long a client may take to prove who it is.
 const HANDSHAKE: Duration = Duration::from_secs(10);
+/// How long a connection stays whose certificate was revoked, so that its streams can say why they end.
+const FAREWELL: Duration = Duration::from_millis(250);
 /// How long open streams have to end when the server shuts down.
 const GRACE: Duration = Duration::from_secs(5);
 /// Connections whose handshake is done and that wait to be served.
@@ -31,13 +37,15 @@ const BACKLOG: usize = 16;
 const KEEPALIVE: Duration = Duration::from_secs(30);
 /// What a client may send before it is read: a client that comes back lists all that it holds.
 const WINDOW: u32 = 1024 * 1024;
+/// Bytes of headers that a request may have: gRPC needs a few hundred.
+const HEADERS: u32 = 16 * 1024;
 
 /// How clients prove who they are.
 #[derive(Clone)]
 pub enum TlsSource {
     /// By a certificate. Each new connection uses the latest settings; see [`crate::identity::server_config`].
     Mutual(watch::Receiver<Arc<ServerConfig>>),
-    /// Not at all: everybody is this peer. For sockets that nobody else can reach.
+    /// Not at all: everybody is this peer, without the limits of one peer. For sockets that nobody else can reach.
     Insecure(Peer),
 }
 
@@ -60,6 +68,13 @@ enum HandshakeError {
     Anonymous,
     #[error("know the client")]
     Identify(#[source] IdentityError),
+    /// The first time that this node comes with it.
+    #[error("let in {0}, whose certificate is revoked")]
+    Revoked(Peer),
+    #[error("let in {0}")]
+    Refuse(Peer, #[source] register::Refusal),
+    #[error("wait for a proof beside so many other connections")]
+    Crowded,
 }
 
 impl Server {
@@ -73,13 +88,15 @@ impl Server {
         shutdown: impl Future<Output = ()> + Send,
     ) -> Result<(), ServeError> {
         let (connections, incoming) = mpsc::channel(BACKLOG);
-        let accepting = tokio::spawn(accept(listener, tls, connections));
+        let accepting = tokio::spawn(accept(listener, tls, Arc::clone(&self.shared.register), connections));
         let mut closing = self.shared.closing.subscribe();
         let serving = tonic::transport::Server::builder()
             .http2_keepalive_interval(Some(KEEPALIVE))
             .http2_keepalive_timeout(Some(Duration::from_secs(20)))
             .initial_stream_window_size(Some(WINDOW))
             .initial_connection_window_size(Some(WINDOW))
+            .max_concurrent_streams(Some(self.shared.register.limits().streams_on_one))
+            .http2_max_header_list_size(Some(HEADERS))
             .add_routes(routes)
             .serve_with_incoming_shutdown(ReceiverStream::new(incoming), async move {
                 let _ = closing.wait_for(|closing| *closing).await;
@@ -100,65 +117,111 @@ impl Server {
 }
 
 /// Accepts for ever. Each handshake is a task of its own: who dawdles keeps nobody waiting.
-async fn accept(listener: TcpListener, tls: TlsSource, connections: mpsc::Sender<io::Result<Connection>>) {
+async fn accept(
+    listener: TcpListener,
+    tls: TlsSource,
+    register: Arc<Register>,
+    connections: mpsc::Sender<io::Result<Connection>>,
+) {
     let mut incoming = TcpIncoming::from(listener).with_nodelay(Some(true)).with_keepalive(Some(KEEPALIVE));
+    let lobby = Lobby::new(*register.limits());
     while let Some(accepted) = incoming.next().await {
         let stream = match accepted {
             Ok(stream) => stream,
             Err(error) => {
                 info!(%error, "cannot accept a connection");
-                tokio::time::sleep(Duration::from_millis(100)).await; // out of descriptors, likely: trying at once cannot help
+                sleep(Duration::from_millis(100)).await; // out of descriptors, likely: trying at once cannot help
                 continue;
             }
         };
-        let (tls, connections) = (tls.clone(), connections.clone());
+        let Ok(from) = stream.peer_addr() else { continue }; // it has gone already
+        let (tls, register, connections) = (tls.clone(), Arc::clone(&register), connections.clone());
+        let mut visit = lobby.enter(from.ip());
         tokio::spawn(async move {
-            let from = stream.peer_addr().ok();
-            match prove(stream, tls).await {
+            let proven = tokio::select! {
+                proven = prove(stream, tls, &register) => proven,
+                () = visit.sent_away() => Err(HandshakeError::Crowded),
+            };
+            match proven {
                 Ok(connection) => drop(connections.send(Ok(connection)).await),
-                Err(error) => {
-                    let cause = std::error::Error::source(&error).map(ToString::to_string);
-                    debug!(?from, %error, cause, "connection turned away");
-                }
+                Err(error) => turn_away(from, &error),
             }
         });
     }
 }
 
-async fn prove(stream: TcpStream, tls: TlsSource) -> Result<Connection, HandshakeError> {
-    match tls {
-        TlsSource::Insecure(peer) => Ok(Connection { io: Box::pin(stream), peer }),
-        TlsSource::Mutual(config) => {
-            let acceptor = TlsAcceptor::from(Arc::clone(&config.borrow()));
-            let shaken = tokio::time::timeout(HANDSHAKE, acceptor.accept(stream)).await;
-            let stream = shaken.map_err(|_| HandshakeError::Late)?.map_err(HandshakeError::Shake)?;
-            let (_, session) = stream.get_ref();
-            let leaf = session.peer_certificates().and_then(<[_]>::first).ok_or(HandshakeError::Anonymous)?;
-            let peer = Peer::from_certificate(leaf).map_err(HandshakeError::Identify)?;
-            Ok(Connection { io: Box::pin(stream), peer })
+fn turn_away(from: SocketAddr, error: &HandshakeError) {
+    let cause = std::error::Error::source(error).map(ToString::to_string);
+    if let HandshakeError::Revoked(peer) = error {
+        info!(%from, %peer, "an Envoy comes with a certificate that is revoked");
+    } else {
+        debug!(%from, %error, cause, "connection turned away");
+    }
+}
+
+async fn prove(stream: TcpStream, tls: TlsSource, register: &Arc<Register>) -> Result<Connection, HandshakeError> {
+    let config = match tls {
+        TlsSource::Insecure(peer) => {
+            let caller = Caller { peer, end: None };
+            return Ok(Connection {
+                io: Box::pin(stream),
+                caller,
+                end: Box::pin(std::future::pending()),
+                _place: None,
+            });
         }
+        TlsSource::Mutual(config) => config,
+    };
+    let acceptor = TlsAcceptor::from(Arc::clone(&config.borrow()));
+    let shaken = tokio::time::timeout(HANDSHAKE, acceptor.accept(stream)).await;
+    let stream = shaken.map_err(|_| HandshakeError::Late)?.map_err(HandshakeError::Shake)?;
+    let (_, session) = stream.get_ref();
+    let leaf = session.peer_certificates().and_then(<[_]>::first).ok_or(HandshakeError::Anonymous)?;
+    let certified = Certified::read(leaf).map_err(HandshakeError::Identify)?;
+    let place = register.connect(&certified).map_err(|refusal| match refusal {
+        register::Refusal::Revoked if register.is_news(&certified) => HandshakeError::Revoked(certified.peer.clone()),
+        refusal => HandshakeError::Refuse(certified.peer.clone(), refusal),
+    })?;
+    let end = place.end.clone();
+    let caller = Caller { peer: certified.peer, end: Some(end.clone()) };
+    Ok(Connection { io: Box::pin(stream), caller, end: Box::pin(ended(end)), _place: Some(place) })
+}
+
+/// Ends when the connection has to.
+async fn ended(mut end: watch::Receiver<Option<End>>) {
+    match register::told(&mut end).await {
+        End::Revoked => sleep(FAREWELL).await,
+        End::Crowded => {}
     }
 }
 
 trait Io: AsyncRead + AsyncWrite + Send {}
 impl<T: AsyncRead + AsyncWrite + Send> Io for T {}
 
-/// A connection whose peer is known. Each of its requests carries the [`Peer`] in its extensions.
+/// A connection whose peer is known. Each of its requests carries the [`Caller`] in its extensions.
 pub struct Connection {
     io: Pin<Box<dyn Io>>,
-    peer: Peer,
+    caller: Caller,
+    /// Ends when the server has to end the connection.
+    end: Pin<Box<dyn Future<Output = ()> + Send>>,
+    _place: Option<Place>,
 }
 
 impl Connected for Connection {
-    type ConnectInfo = Peer;
+    type ConnectInfo = Caller;
 
-    fn connect_info(&self) -> Peer {
-        self.peer.clone()
+    fn connect_info(&self) -> Caller {
+        self.caller.clone()
     }
 }
 
 impl AsyncRead for Connection {
     fn poll_read(mut self: Pin<&mut Self>, context: &mut Context<'_>, buf: &mut ReadBuf<'_>) -> Poll<io::Result<()>> {
+        if self.end.as_mut().poll(context).is_ready() {
+            // A future that has ended is not asked again.
+            self.end = Box::pin(std::future::ready(()));
+            return Poll::Ready(Err(io::ErrorKind::ConnectionAborted.into()));
+        }
         self.io.as_mut().poll_read(context, buf)
     }
 }

@@ -2,23 +2,33 @@
 
 use std::time::Duration;
 
-use envoy_types::pb::envoy::service::discovery::v3::{DeltaDiscoveryRequest, DiscoveryRequest};
 use tonic::Status;
 
+use super::read;
 use crate::catalog::Catalog;
-use crate::protocol::{Patience, Quarantine, delta, sotw};
+use crate::files::Files;
+use crate::protocol::{Excess, Patience, Quarantine, delta, sotw};
 use crate::report::Event;
-use crate::resource::{Resource, ResourceType, Version};
+use crate::resource::Resource;
 use crate::wire::{DeltaDiscoveryResponse, DiscoveryResponse};
 
 /// A dialect of the protocol, as streams need it.
 pub(super) trait Dialect: Send + Sized + 'static {
-    /// The request as it comes.
-    type Request: prost::Message + Default + Send + 'static;
+    /// A request as the protocol takes it.
+    type Request: Send + 'static;
     /// The response as it goes.
     type Wire: prost::Message + Send + 'static;
 
+    /// A request from its bytes; nothing where its type is not served.
+    fn read(message: &[u8]) -> Result<Option<Self::Request>, Status>;
+    /// How many names are in a request.
+    fn names(request: &Self::Request) -> usize;
+    /// How many resources and names are in a response.
+    fn load(response: &Self::Wire) -> usize;
     fn begin(patience: Patience, catalog: &Catalog) -> Self;
+    fn wants_everything(&self) -> bool;
+    /// What the client says that it may open, where the request says so.
+    fn files(request: &Self::Request) -> Option<Files>;
     fn take(
         &mut self,
         request: Self::Request,
@@ -32,29 +42,40 @@ pub(super) trait Dialect: Send + Sized + 'static {
 }
 
 impl Dialect for delta::Delta {
-    type Request = DeltaDiscoveryRequest;
+    type Request = delta::Request;
     type Wire = DeltaDiscoveryResponse;
+
+    fn read(message: &[u8]) -> Result<Option<delta::Request>, Status> {
+        read::delta(message)
+    }
+
+    fn names(request: &delta::Request) -> usize {
+        request.subscribe.len() + request.unsubscribe.len() + request.initial.len()
+    }
+
+    fn load(response: &DeltaDiscoveryResponse) -> usize {
+        response.resources.len() + response.removed_resources.len()
+    }
 
     fn begin(patience: Patience, catalog: &Catalog) -> Self {
         Self::new(patience, catalog)
     }
 
+    fn wants_everything(&self) -> bool {
+        self.wants_everything()
+    }
+
+    fn files(request: &delta::Request) -> Option<Files> {
+        request.files
+    }
+
     fn take(
         &mut self,
-        request: DeltaDiscoveryRequest,
+        request: delta::Request,
         catalog: &Catalog,
         refused: &mut Quarantine,
     ) -> Result<Vec<Event>, Status> {
-        let Some(kind) = kind_of(&request.type_url)? else { return Ok(Vec::new()) };
-        let initial = request.initial_resource_versions.into_iter();
-        let request = delta::Request {
-            kind,
-            subscribe: request.resource_names_subscribe,
-            unsubscribe: request.resource_names_unsubscribe,
-            initial: initial.map(|(name, version)| (name, Version::read(&version))).collect(),
-            nonce: request.response_nonce,
-            error: request.error_detail.map(|status| status.message),
-        };
+        self.room_for(&request, catalog).map_err(exhausted)?;
         Ok(self.on_request(request, catalog, refused))
     }
 
@@ -84,27 +105,40 @@ impl Dialect for delta::Delta {
 }
 
 impl Dialect for sotw::Sotw {
-    type Request = DiscoveryRequest;
+    type Request = sotw::Request;
     type Wire = DiscoveryResponse;
+
+    fn read(message: &[u8]) -> Result<Option<sotw::Request>, Status> {
+        read::sotw(message)
+    }
+
+    fn names(request: &sotw::Request) -> usize {
+        request.names.len()
+    }
+
+    fn load(response: &DiscoveryResponse) -> usize {
+        response.resources.len()
+    }
 
     fn begin(patience: Patience, catalog: &Catalog) -> Self {
         Self::new(patience, catalog)
     }
 
+    fn wants_everything(&self) -> bool {
+        self.wants_everything()
+    }
+
+    fn files(request: &sotw::Request) -> Option<Files> {
+        request.files
+    }
+
     fn take(
         &mut self,
-        request: DiscoveryRequest,
+        request: sotw::Request,
         catalog: &Catalog,
         refused: &mut Quarantine,
     ) -> Result<Vec<Event>, Status> {
-        let Some(kind) = kind_of(&request.type_url)? else { return Ok(Vec::new()) };
-        let request = sotw::Request {
-            kind,
-            names: request.resource_names,
-            version: request.version_info,
-            nonce: request.response_nonce,
-            error: request.error_detail.map(|status| status.message),
-        };
+        self.room_for(&request, catalog).map_err(exhausted)?;
         Ok(self.on_request(request, catalog, refused))
     }
 
@@ -132,11 +166,6 @@ impl Dialect for sotw::Sotw {
     }
 }
 
-/// The type of a request. A type that we do not serve is none of our business: the request stays without an answer.
-#[allow(clippy::result_large_err, reason = "tonic's status is what the client gets")]
-fn kind_of(url: &str) -> Result<Option<ResourceType>, Status> {
-    if url.is_empty() {
-        return Err(Status::invalid_argument("an aggregated stream needs a type_url in every request"));
-    }
-    Ok(ResourceType::from_url(url))
+fn exhausted(excess: Excess) -> Status {
+    Status::resource_exhausted(excess.to_string())
 }

@@ -2,7 +2,14 @@
 //! when is decided in [`crate::protocol`].
 
 mod accept;
+mod caller;
+mod codec;
 mod dialect;
+mod limits;
+mod lobby;
+mod pace;
+mod read;
+mod register;
 mod service;
 mod stream;
 
@@ -17,8 +24,12 @@ use crate::identity::Peer;
 use crate::protocol::{Patience, Quarantine};
 use crate::report::{Event, Observer, Report};
 use crate::store::{Keep, Store};
+use register::{Register, Seat};
 
 pub use accept::{Connection, ServeError, TlsSource};
+pub use caller::Caller;
+pub use limits::Limits;
+pub use pace::Pace;
 pub use service::Ads;
 
 /// What may be tuned.
@@ -29,13 +40,20 @@ pub struct Settings {
     /// A stream whose client leaves a response unanswered for so long is ended: it is dead, or too slow to be of use,
     /// and may come back.
     pub answer_within: Duration,
-    /// The largest request that is read. A client that comes back lists everything that it holds in one.
+    /// The largest request that is read, in bytes. A client that comes back lists everything that it holds in one.
     pub request_limit: usize,
+    /// What peers may have at most.
+    pub limits: Limits,
 }
 
 impl Default for Settings {
     fn default() -> Self {
-        Self { patience: Patience::default(), answer_within: Duration::from_mins(1), request_limit: 64 * 1024 * 1024 }
+        Self {
+            patience: Patience::default(),
+            answer_within: Duration::from_mins(1),
+            request_limit: 16 * 1024 * 1024,
+            limits: Limits::default(),
+        }
     }
 }
 
@@ -61,6 +79,7 @@ struct Shared {
     fleets: Mutex<Fleets>,
     /// What each node refused; it outlives the node's streams.
     quarantines: Mutex<BTreeMap<Node, Arc<Mutex<Quarantine>>>>,
+    register: Arc<Register>,
     streams: AtomicU64,
     /// Bytes of responses, before framing and encryption.
     sent: AtomicU64,
@@ -76,6 +95,7 @@ impl Server {
                 observer: Box::new(observer),
                 fleets: Mutex::default(),
                 quarantines: Mutex::default(),
+                register: Arc::new(Register::new(settings.limits)),
                 streams: AtomicU64::new(0),
                 sent: AtomicU64::new(0),
                 closing: watch::Sender::new(false),
@@ -104,9 +124,15 @@ impl Server {
         }
     }
 
-    /// The discovery service, to be added to any router of tonic's. It finds the [`Peer`] in the request's extensions.
+    /// The discovery service, to be added to the routes of [`Server::serve`]. It finds the [`Caller`] in the request's extensions.
     pub fn service(&self) -> Ads {
         Ads::new(self.clone())
+    }
+
+    /// Says which certificates of a fleet's nodes are no longer good: those that are valid from before the second that is given
+    /// (of Unix time). They open no stream, and what they opened ends within a second. Replaces what was said before.
+    pub fn revoke(&self, fleet: &str, revoked: BTreeMap<Arc<str>, i64>) {
+        self.shared.register.revoke(fleet, revoked);
     }
 
     /// How many bytes of responses were sent since the server began, before framing and encryption.
@@ -119,12 +145,14 @@ impl Server {
         self.shared.closing.send_replace(true);
     }
 
-    fn session(&self, fleet: &Arc<str>, node: &Arc<str>) -> Session {
+    fn session(&self, fleet: &Arc<str>, node: &Arc<str>, caller: Caller) -> Session {
         let stream = self.shared.streams.fetch_add(1, Ordering::Relaxed) + 1;
+        let id = (Arc::clone(fleet), Arc::clone(node));
         let quarantine = {
             let mut all = self.shared.quarantines.lock().unwrap_or_else(PoisonError::into_inner);
-            Arc::clone(all.entry((Arc::clone(fleet), Arc::clone(node))).or_default())
+            Arc::clone(all.entry(id.clone()).or_default())
         };
+        let seat = caller.end.is_some().then(|| self.shared.register.open(&id, stream));
         let session = Session {
             store: self.fleet(fleet),
             shared: Arc::clone(&self.shared),
@@ -132,6 +160,8 @@ impl Server {
             node: Arc::clone(node),
             stream,
             quarantine,
+            caller,
+            seat,
         };
         session.report(Event::Connected);
         session
@@ -146,6 +176,9 @@ struct Session {
     node: Arc<str>,
     stream: u64,
     quarantine: Arc<Mutex<Quarantine>>,
+    caller: Caller,
+    /// Where the caller has proven who it is.
+    seat: Option<Seat>,
 }
 
 impl Session {
@@ -156,7 +189,7 @@ impl Session {
     }
 
     fn report(&self, event: Event) {
-        let Self { shared, store: _, fleet, node, stream, quarantine: _ } = self;
+        let Self { shared, store: _, fleet, node, stream, quarantine: _, caller: _, seat: _ } = self;
         shared.observer.report(Report { fleet: Arc::clone(fleet), node: Arc::clone(node), stream: *stream, event });
     }
 }
@@ -167,12 +200,12 @@ impl Drop for Session {
     }
 }
 
-/// The fleet and the node of a request, or why it may not have a stream.
+/// The fleet and the node of a request and who brings it, or why it may not have a stream.
 #[allow(clippy::result_large_err, reason = "tonic's status is what the caller returns")]
-fn envoy_of(extensions: &http::Extensions) -> Result<(Arc<str>, Arc<str>), tonic::Status> {
-    match extensions.get::<Peer>() {
-        Some(Peer::Envoy { fleet, node }) => Ok((Arc::clone(fleet), Arc::clone(node))),
-        Some(Peer::Manager { .. }) => Err(tonic::Status::permission_denied("discovery is for Envoys")),
-        None => Err(tonic::Status::unauthenticated("no client certificate")),
+fn envoy_of(extensions: &http::Extensions) -> Result<(Arc<str>, Arc<str>, Caller), tonic::Status> {
+    let caller = extensions.get::<Caller>().ok_or_else(|| tonic::Status::unauthenticated("no client certificate"))?;
+    match caller.peer() {
+        Peer::Envoy { fleet, node } => Ok((Arc::clone(fleet), Arc::clone(node), caller.clone())),
+        Peer::Manager { .. } => Err(tonic::Status::permission_denied("discovery is for Envoys")),
     }
 }

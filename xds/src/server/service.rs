@@ -11,8 +11,8 @@ use tokio_stream::wrappers::ReceiverStream;
 use tonic::codegen::{Body, Service, StdError};
 use tonic::server::{Grpc, NamedService, StreamingService};
 use tonic::{Request, Response, Status, Streaming};
-use tonic_prost::ProstCodec;
 
+use super::codec::Codec;
 use super::dialect::Dialect;
 use super::stream::drive;
 use super::{Server, envoy_of};
@@ -44,8 +44,7 @@ impl Ads {
         let server = self.server.clone();
         Box::pin(async move {
             let limit = server.shared.settings.request_limit;
-            let mut grpc = Grpc::new(ProstCodec::<D::Wire, D::Request>::default())
-                .apply_max_message_size_config(Some(limit), None);
+            let mut grpc = Grpc::new(Codec::<D>::default()).apply_max_message_size_config(Some(limit), None);
             Ok(grpc.streaming(Method::<D> { server, dialect: std::marker::PhantomData }, request).await)
         })
     }
@@ -82,16 +81,16 @@ struct Method<D> {
     dialect: std::marker::PhantomData<D>,
 }
 
-impl<D: Dialect> StreamingService<D::Request> for Method<D> {
+impl<D: Dialect> StreamingService<Option<D::Request>> for Method<D> {
     type Response = D::Wire;
     type ResponseStream = ReceiverStream<Result<D::Wire, Status>>;
     type Future = Pin<Box<dyn Future<Output = Result<Response<Self::ResponseStream>, Status>> + Send>>;
 
-    fn call(&mut self, request: Request<Streaming<D::Request>>) -> Self::Future {
+    fn call(&mut self, request: Request<Streaming<Option<D::Request>>>) -> Self::Future {
         let server = self.server.clone();
         Box::pin(async move {
-            let (fleet, node) = envoy_of(request.extensions())?;
-            let session = server.session(&fleet, &node);
+            let (fleet, node, caller) = envoy_of(request.extensions())?;
+            let session = server.session(&fleet, &node, caller);
             let (sender, receiver) = mpsc::channel(OUTBOUND);
             tokio::spawn(drive::<D>(session, request.into_inner(), sender));
             Ok(Response::new(ReceiverStream::new(receiver)))

@@ -1,5 +1,7 @@
 //! A cluster as Envoy's Cluster: endpoints over ADS, limits always set. Knows no endpoint.
 
+use std::time::Duration;
+
 use envoy_types::pb::envoy::config::cluster::v3::{
     self as pb, CircuitBreakers, OutlierDetection, circuit_breakers::Thresholds, cluster::ClusterDiscoveryType,
     cluster::CommonLbConfig, cluster::DiscoveryType, cluster::EdsClusterConfig, cluster::LbPolicy,
@@ -12,6 +14,7 @@ use envoy_types::pb::envoy::extensions::transport_sockets::{
     proxy_protocol::v3::ProxyProtocolUpstreamTransport, raw_buffer::v3::RawBuffer,
 };
 use envoy_types::pb::envoy::r#type::v3::Percent;
+use envoy_types::pb::google::protobuf::BoolValue;
 use prost::{Message, Name};
 
 use super::{BUFFER_LIMIT, any, duration, number};
@@ -30,18 +33,30 @@ pub(super) fn message(cluster: &Cluster) -> pb::Cluster {
         per_connection_buffer_limit_bytes: number(BUFFER_LIMIT),
         lb_policy: policy(*balancing).into(),
         health_checks: health_check.iter().map(checked).collect(),
-        // Otherwise Envoy goes on with an endpoint that was taken out for as long as its checks succeed.
+        // Otherwise Envoy goes on with an endpoint that was taken out for as long as its checks succeed. Which endpoint stays until
+        // its successor serves is decided where that is known: in the spoke.
         ignore_health_on_host_removal: health_check.is_some(),
         circuit_breakers: Some(CircuitBreakers { thresholds: vec![limits(*max_connections)], ..Default::default() }),
-        outlier_detection: ejection.as_ref().map(ejected),
+        outlier_detection: ejection.as_ref().filter(|_| health_check.is_none()).map(ejected),
         common_lb_config: Some(CommonLbConfig {
-            // No panic mode: an endpoint that is known to be dead gets no connection, even when most are dead.
-            healthy_panic_threshold: Some(Percent { value: 0.0 }),
+            healthy_panic_threshold: Some(panic_below(health_check.as_ref())),
+            update_merge_window: Some(duration(MERGED)),
             ..Default::default()
         }),
         transport_socket: proxy_protocol.map(announcing),
         ..Default::default()
     }
+}
+
+/// So long Envoy may collect what it learns of endpoints before its workers act on it. By default it takes a second: an endpoint that
+/// is ejected soon after its return gets connections for that long.
+const MERGED: Duration = Duration::from_millis(10);
+
+/// The share of usable endpoints, in percent, below which Envoy uses all of them. With checks: never, an endpoint that is known to be
+/// dead gets no connection, even when most are dead. Without: where none is left at all. Ejection leaves one in a hundred, but when that
+/// one is removed, those that were ejected are all there is, and each connection tries them.
+fn panic_below(check: Option<&HealthCheck>) -> Percent {
+    Percent { value: if check.is_some() { 0.0 } else { 1.0 } }
 }
 
 fn ads() -> ConfigSource {
@@ -79,9 +94,13 @@ fn checked(check: &HealthCheck) -> core::HealthCheck {
     core::HealthCheck {
         interval: Some(duration(*interval)),
         timeout: Some(duration(*timeout)),
+        // A new endpoint is probed at once, but perhaps before its node knows of it: the next probe comes soon.
+        unhealthy_interval: Some(duration(*interval.min(&SOON))),
         // By default Envoy probes a cluster without traffic once a minute; its first client would pay for that.
-        no_traffic_interval: Some(duration(*interval)),
+        no_traffic_interval: Some(duration(*interval.min(&SOON))),
         no_traffic_healthy_interval: Some(duration(*interval)),
+        // Otherwise every endpoint would hold a descriptor of Envoy between two probes.
+        reuse_connection: Some(BoolValue { value: false }),
         unhealthy_threshold: number(*unhealthy_after),
         healthy_threshold: number(*healthy_after),
         interval_jitter_percent: 10,
@@ -97,7 +116,15 @@ fn checked(check: &HealthCheck) -> core::HealthCheck {
     }
 }
 
+/// How long an endpoint that fails waits for its next probe, at most.
+const SOON: Duration = Duration::from_secs(1);
+/// How long an ejection lasts at most, unless the first one is to last longer.
+const LONGEST_EJECTION: Duration = Duration::from_secs(30);
+
 /// For connections Envoy counts a failed connect as a gateway failure and as a 5xx: one of the two is enforced.
+///
+/// Of any number of endpoints at most 99 in a hundred are ejected, hence never the last one. Once a second Envoy looks which ejections
+/// are over, and takes a step back from the longer ones where an endpoint has been in use for a second.
 fn ejected(ejection: &Ejection) -> OutlierDetection {
     let Ejection { consecutive_failures, base_time } = ejection;
     OutlierDetection {
@@ -106,8 +133,9 @@ fn ejected(ejection: &Ejection) -> OutlierDetection {
         enforcing_consecutive_gateway_failure: number(0),
         enforcing_success_rate: number(0),
         base_ejection_time: Some(duration(*base_time)),
-        max_ejection_percent: number(100),
-        interval: Some(duration(std::time::Duration::from_secs(1))),
+        max_ejection_time: Some(duration(LONGEST_EJECTION.max(*base_time))),
+        max_ejection_percent: number(99),
+        interval: Some(duration(Duration::from_secs(1))),
         ..Default::default()
     }
 }

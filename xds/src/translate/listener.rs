@@ -43,7 +43,7 @@ pub(super) fn message(listener: &Listener) -> pb::Listener {
     };
     match protocol {
         Protocol::Tcp => {
-            message.filter_chains = std::iter::once(serving(listener)).chain(refusing(listener)).collect();
+            message.filter_chains = serving(listener).into_iter().chain(refusing(listener)).collect();
         }
         Protocol::Udp => {
             message.udp_listener_config = Some(UdpListenerConfig::default());
@@ -62,22 +62,31 @@ fn yes() -> Option<BoolValue> {
     Some(BoolValue { value: true })
 }
 
-/// The one chain of a TCP listener that leads anywhere. A connection from elsewhere than the source ranges matches no chain and is closed
+/// The chains of a TCP listener that lead anywhere. A connection from elsewhere than the source ranges matches no chain and is closed
 /// before a byte goes either way. (An RBAC filter would not do: it waits for the client's first bytes, and by then a
 /// server that speaks first has spoken.)
-fn serving(listener: &Listener) -> FilterChain {
+///
+/// Where an edit takes a chain away, Envoy ends the connections that came by it once the drain time is over, and leaves those of the
+/// other chains alone. Hence a chain for each source range: the network that an edit shuts out loses its connections, no other does.
+fn serving(listener: &Listener) -> Vec<FilterChain> {
     let filters = vec![filter("envoy.filters.network.tcp_proxy", &tcp_proxy(listener))];
-    let only_from = FilterChainMatch {
-        direct_source_prefix_ranges: cidrs(&listener.source_ranges).collect(),
+    let ranges: Vec<CidrRange> = cidrs(&listener.source_ranges).collect();
+    let parts = match ranges.len() {
+        0 => return vec![FilterChain { filters, ..Default::default() }],
+        1..=Listener::OWN_CHAINS => ranges.chunks(1),
+        many => ranges.chunks(many),
+    };
+    let from = |part: &[CidrRange]| FilterChain {
+        filters: filters.clone(),
+        filter_chain_match: Some(FilterChainMatch { direct_source_prefix_ranges: part.to_vec(), ..Default::default() }),
         ..Default::default()
     };
-    let filter_chain_match = (!listener.source_ranges.is_empty()).then_some(only_from);
-    FilterChain { filters, filter_chain_match, ..Default::default() }
+    parts.map(from).collect()
 }
 
 /// The chain of the destinations at which a TCP listener does not answer: Envoy closes a connection that has no filters.
 /// It looks at the destination before the source, hence a chain that names a destination wins over one that names none.
-/// A chain of its own, and the serving one as ever: a change of it touches no connection that is served.
+/// A chain of its own, and the serving ones as ever: a change of it touches no connection that is served.
 fn refusing(listener: &Listener) -> Option<FilterChain> {
     // Envoy counts a chain that names no destination as one for all of them; of two for the same network, chance would
     // choose. Hence everything is refused in halves.
@@ -93,7 +102,7 @@ fn filter<M: Message + Name>(name: &str, config: &M) -> Filter {
 }
 
 fn tcp_proxy(listener: &Listener) -> tcp::TcpProxy {
-    let Listener { bind: _, cluster, stat_prefix, idle_timeout, source_ranges: _, not_on: _, hash_source } = listener;
+    let Listener { bind: _, cluster, stat_prefix, idle_timeout, source_ranges: _, not_on: _ } = listener;
     let source =
         HashPolicy { policy_specifier: Some(hash_policy::PolicySpecifier::SourceIp(hash_policy::SourceIp {})) };
     tcp::TcpProxy {
@@ -102,7 +111,8 @@ fn tcp_proxy(listener: &Listener) -> tcp::TcpProxy {
         // Zero is "never" on the wire as well; absent would be Envoy's hour.
         idle_timeout: Some(duration(*idle_timeout)),
         max_connect_attempts: number(CONNECT_ATTEMPTS),
-        hash_policy: hash_source.then_some(source).into_iter().collect(),
+        // Always: only Maglev looks at it, and turning to Maglev changes no listener, hence ends no connection.
+        hash_policy: vec![source],
         ..Default::default()
     }
 }
@@ -119,7 +129,7 @@ fn cidrs(ranges: &[IpNet]) -> impl Iterator<Item = CidrRange> {
 }
 
 fn udp_proxy(listener: &Listener) -> udp::UdpProxyConfig {
-    let Listener { bind: _, cluster, stat_prefix, idle_timeout, source_ranges, not_on, hash_source } = listener;
+    let Listener { bind: _, cluster, stat_prefix, idle_timeout, source_ranges, not_on } = listener;
     let source = udp_proxy_config::HashPolicy {
         policy_specifier: Some(udp_proxy_config::hash_policy::PolicySpecifier::SourceIp(true)),
     };
@@ -127,7 +137,7 @@ fn udp_proxy(listener: &Listener) -> udp::UdpProxyConfig {
         stat_prefix: stat_prefix.clone(),
         // Envoy wants more than zero here; absent is its minute.
         idle_timeout: (!idle_timeout.is_zero()).then(|| duration(*idle_timeout)),
-        hash_policies: hash_source.then_some(source).into_iter().collect(),
+        hash_policies: vec![source],
         route_specifier: Some(udp_proxy_config::RouteSpecifier::Matcher(route(
             cluster,
             asked(source_ranges, not_on, stat_prefix),

@@ -85,7 +85,6 @@ mod tests {
             idle_timeout: Duration::from_mins(1),
             source_ranges: source_ranges.iter().map(|range| range.parse::<IpNet>().expect("a network")).collect(),
             not_on: Vec::new(),
-            hash_source: false,
         }
     }
 
@@ -96,12 +95,45 @@ mod tests {
         assert_eq!(one, other);
         let endpoints = |addresses: &[&str]| {
             let addresses = addresses.iter().map(|address| address.parse().expect("an address")).collect();
-            super::endpoints(&Endpoints { cluster: "shop".to_owned(), addresses, health_port: None })
+            super::endpoints(&Endpoints {
+                cluster: "shop".to_owned(),
+                addresses,
+                fallback: Vec::new(),
+                is_checked: false,
+                health_port: None,
+            })
         };
         assert_eq!(
             endpoints(&["10.0.0.1:80", "10.0.0.2:80"]),
             endpoints(&["10.0.0.2:80", "10.0.0.1:80", "10.0.0.2:80"])
         );
+    }
+
+    #[test]
+    fn kind_o_fallback_is_the_next_priority_which_checks_leave_alone_and_the_first_where_there_is_no_other() {
+        use envoy_types::pb::envoy::config::endpoint::v3::{ClusterLoadAssignment, lb_endpoint::HostIdentifier};
+        let parse = |texts: &[&str]| texts.iter().map(|text| text.parse().expect("an address")).collect();
+        let priorities = |addresses: &[&str], fallback: &[&str], is_checked: bool| {
+            let (addresses, fallback) = (parse(addresses), parse(fallback));
+            let endpoints =
+                Endpoints { cluster: "shop".to_owned(), addresses, fallback, is_checked, health_port: Some(8080) };
+            let assignment = ClusterLoadAssignment::decode(super::endpoints(&endpoints).body()).expect("endpoints");
+            let unchecked = |host: &HostIdentifier| match host {
+                HostIdentifier::Endpoint(endpoint) => {
+                    endpoint.health_check_config.as_ref().is_some_and(|config| config.disable_active_health_check)
+                }
+                HostIdentifier::EndpointName(_) => false,
+            };
+            let localities = assignment.endpoints.iter();
+            let hosts = localities.flat_map(|set| set.lb_endpoints.iter().map(move |host| (set.priority, host)));
+            hosts
+                .filter_map(|(priority, host)| Some((priority, unchecked(host.host_identifier.as_ref()?))))
+                .collect::<Vec<_>>()
+        };
+        assert_eq!(priorities(&["10.0.0.1:80"], &["10.0.0.1:80", "10.0.0.2:80"], true), [(0, false), (1, true)]);
+        assert_eq!(priorities(&["10.0.0.1:80"], &["10.0.0.2:80"], false), [(0, false), (1, false)]);
+        assert_eq!(priorities(&[], &["10.0.0.2:80", "10.0.0.3:80"], true), [(0, true), (0, true)]);
+        assert_eq!(priorities(&[], &[], true), []);
     }
 
     #[test]

@@ -8,8 +8,10 @@ use nave_xds::translate;
 use tokio::io::{AsyncReadExt, AsyncWriteExt};
 use tokio::net::{TcpListener, TcpStream};
 
-use crate::support::envoy::{Envoy, backend, banner};
+use crate::ejection::black_hole;
+use crate::support::envoy::{Envoy, backend, banner, greet, until_all_are_answered_by, until_refused};
 use crate::support::server::{LoadBalancer, Running, cluster, endpoints, listener, own_address, removed, tcp, udp};
+use crate::traffic::{eventually, serve};
 
 #[tokio::test]
 async fn a_listener_serves_once_it_is_acknowledged_and_refuses_once_it_is_removed() {
@@ -25,12 +27,12 @@ async fn a_listener_serves_once_it_is_acknowledged_and_refuses_once_it_is_remove
 
     let two = LoadBalancer::new(bind, &[backend("two").await]);
     store.apply(two.added());
-    running.record.until_accepted(&two.endpoints).await;
-    assert_eq!(banner((bind.address, bind.port).into()).await.expect("connects"), "two");
+    let address = (bind.address, bind.port).into();
+    until_all_are_answered_by(address, "two", "one").await;
 
     store.apply(two.removed());
     running.record.until("the cluster is gone", |events| removed(events, &two.cluster)).await;
-    assert!(banner((bind.address, bind.port).into()).await.is_err());
+    until_refused(address, "two").await;
     assert_eq!(envoy.failures().await, BTreeMap::new());
 }
 
@@ -116,22 +118,61 @@ async fn a_change_of_endpoints_leaves_open_connections_alone() {
     store.open();
     let envoy = Envoy::start(&[running.address]);
     let bind = tcp(&own_address(), 8443);
-    let echo = TcpListener::bind("127.0.0.1:0").await.expect("a free port");
-    let balancer = LoadBalancer::new(bind, &[echo.local_addr().expect("an address")]);
+    let old = TcpListener::bind("127.0.0.1:0").await.expect("a free port");
+    let balancer = LoadBalancer::new(bind, &[old.local_addr().expect("an address")]);
     store.apply(balancer.added());
     running.record.until_accepted(&balancer.listener).await;
     let mut client = TcpStream::connect((bind.address, bind.port)).await.expect("connects");
-    let (mut served, _) = echo.accept().await.expect("accepts");
+    let (mut served, _) = old.accept().await.expect("accepts");
+    tokio::spawn(greet(old, "old"));
 
-    let name = balancer.endpoints.name();
-    let new = translate::endpoints(&endpoints(name, &[backend("new").await]));
+    let new = translate::endpoints(&endpoints(balancer.endpoints.name(), &[backend("new").await]));
     store.apply(Change { upsert: vec![new.clone()], remove: Vec::new() });
-    running.record.until_accepted(&new).await;
-    assert_eq!(banner((bind.address, bind.port).into()).await.expect("connects"), "new");
+    until_all_are_answered_by((bind.address, bind.port).into(), "new", "old").await;
 
     served.write_all(b"still here").await.expect("writes");
     let mut heard = [0; 10];
     client.read_exact(&mut heard).await.expect("reads");
     assert_eq!(&heard, b"still here");
     assert_eq!(envoy.failures().await, BTreeMap::new());
+}
+
+#[tokio::test]
+async fn a_connection_that_is_opened_while_endpoints_change_is_answered() {
+    let running = Running::start().await;
+    let store = running.server.fleet("default");
+    store.open();
+    let envoy = Envoy::start(&[running.address]);
+    let bind = tcp(&own_address(), 8443);
+    let address = (bind.address, bind.port).into();
+    let names = ["even", "odd"];
+    let backends = [backend(names[0]).await, backend(names[1]).await];
+    let balancer = LoadBalancer::new(bind, &[backends[0]]);
+    store.apply(balancer.added());
+    running.record.until_accepted(&balancer.listener).await;
+    for change in 1..=50 {
+        let new = translate::endpoints(&endpoints(balancer.endpoints.name(), &[backends[change % 2]]));
+        store.apply(Change { upsert: vec![new], remove: Vec::new() });
+        let (now, before) = (names[change % 2], names[(change + 1) % 2]);
+        let clients = (0..4).map(|_| tokio::spawn(until_all_are_answered_by(address, now, before)));
+        for client in clients.collect::<Vec<_>>() {
+            client.await.expect("each connection is answered");
+        }
+    }
+    assert_eq!(envoy.failures().await, BTreeMap::new());
+}
+
+#[tokio::test]
+async fn a_connection_to_an_endpoint_that_is_removed_before_it_answers_goes_to_another() {
+    let (hole, _waiting, _full) = black_hole().await;
+    let model = listener(tcp(&own_address(), 8443), "shop");
+    let served = serve(&model, &cluster("shop"), &endpoints("shop", &[hole])).await;
+    let client = tokio::spawn(banner(served.address));
+    eventually("the connection is being opened", || async {
+        served.envoy.stats().await["cluster.shop.upstream_cx_total"] == 1
+    })
+    .await;
+    let new = translate::endpoints(&endpoints("shop", &[backend("new").await]));
+    served.running.server.fleet("default").apply(Change { upsert: vec![new], remove: Vec::new() });
+    assert_eq!(client.await.expect("ends").expect("is answered"), "new");
 }

@@ -14,7 +14,7 @@ use tokio::net::{TcpListener, TcpStream, UdpSocket};
 
 use crate::support::envoy::backend;
 use crate::support::server::{cluster, endpoints, listener, own_port, tcp, udp};
-use crate::traffic::{Served, banner_from, is_echoed, serve};
+use crate::traffic::{Served, banner_from, eventually, is_echoed, serve};
 
 const OURS: &str = "127.0.0.2";
 const THEIRS: &str = "127.0.0.3";
@@ -40,6 +40,14 @@ async fn now(served: &Served, model: &Listener) {
     served.running.server.fleet("default").apply(Change { upsert: vec![listener.clone()], remove: Vec::new() });
     served.running.record.until_accepted(&listener).await;
     assert_eq!(served.envoy.failures().await, BTreeMap::new());
+    // Envoy acknowledges a listener before its workers have it; what was replaced is drained after that.
+    eventually("all that was replaced is drained", || async {
+        let stats = served.envoy.stats().await;
+        ["total_listeners_draining", "total_filter_chains_draining"]
+            .map(|name| stats[&format!("listener_manager.{name}")])
+            == [0, 0]
+    })
+    .await;
 }
 
 #[tokio::test]
@@ -95,8 +103,6 @@ async fn a_change_of_where_it_answers_leaves_open_connections_alone() {
     for not_on in [&["127.0.0.3/32"][..], &["127.0.0.3/32", "127.0.0.4/32"], &["127.0.0.4/32"], &[]] {
         model.not_on = networks(not_on);
         now(&served, &model).await;
-        // Past the second for which Envoy drains here.
-        tokio::time::sleep(Duration::from_millis(1500)).await;
         for (client, accepted) in &mut open {
             accepted.write_all(b"still here").await.expect("writes");
             let mut heard = [0; 10];

@@ -9,6 +9,10 @@ mod changes;
 #[cfg(test)]
 mod destinations;
 #[cfg(test)]
+mod edits;
+#[cfg(test)]
+mod ejection;
+#[cfg(test)]
 mod identity;
 #[cfg(test)]
 mod refusals;

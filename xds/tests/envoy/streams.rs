@@ -7,7 +7,7 @@ use nave_xds::server::{Settings, TlsSource};
 use tokio::io::{AsyncReadExt, AsyncWriteExt};
 use tokio::net::{TcpListener, TcpStream};
 
-use crate::support::envoy::{Envoy, backend, banner, bootstrap};
+use crate::support::envoy::{Envoy, backend, banner, bootstrap, until_refused};
 use crate::support::server::{LoadBalancer, Running, own_address, removed, tcp};
 
 /// Listens where a server listened a moment ago.
@@ -52,7 +52,7 @@ async fn a_server_that_restarts_sends_nothing_again() {
     let running = restart(address).await;
     running.server.fleet("default").open();
     running.record.until("the cluster is gone", |events| removed(events, &balancer.cluster)).await;
-    assert!(banner((bind.address, bind.port).into()).await.is_err());
+    until_refused((bind.address, bind.port).into(), "here").await;
 }
 
 #[tokio::test]
@@ -107,6 +107,6 @@ async fn an_envoy_that_speaks_state_of_the_world_is_served_as_well() {
     running.record.until_accepted(&other.listener).await;
     store.apply(balancer.removed());
     running.record.until("the cluster is gone", |events| removed(events, &balancer.cluster)).await;
-    assert!(banner((bind.address, bind.port).into()).await.is_err());
+    until_refused((bind.address, bind.port).into(), "here").await;
     assert_eq!(envoy.failures().await, std::collections::BTreeMap::new());
 }

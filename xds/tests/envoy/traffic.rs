@@ -43,7 +43,7 @@ pub(super) async fn banner_from(source: &str, address: SocketAddr) -> std::io::R
 }
 
 /// Repeats a look until it is right.
-async fn eventually<F: Future<Output = bool>>(what: &str, mut is_right: impl FnMut() -> F) {
+pub(super) async fn eventually<F: Future<Output = bool>>(what: &str, mut is_right: impl FnMut() -> F) {
     let looking = async {
         let mut pace = tokio::time::interval(Duration::from_millis(20));
         while !is_right().await {
@@ -100,8 +100,7 @@ async fn only_datagrams_of_source_ranges_are_passed_on() {
 
 #[tokio::test]
 async fn one_client_stays_with_one_endpoint_under_maglev() {
-    let mut model = listener(tcp(&own_address(), 8443), "shop");
-    model.hash_source = true;
+    let model = listener(tcp(&own_address(), 8443), "shop");
     let mut hashed = cluster("shop");
     hashed.balancing = Balancing::Maglev;
     let backends = [backend("a").await, backend("b").await, backend("c").await, backend("d").await];
@@ -181,7 +180,7 @@ async fn an_endpoint_that_fails_its_health_check_leaves_rotation_and_comes_back(
     }
 }
 
-async fn answer_probes(health: TcpListener) {
+pub(super) async fn answer_probes(health: TcpListener) {
     while let Ok((mut stream, _)) = health.accept().await {
         let mut request = [0; 1024];
         let _ = stream.read(&mut request).await;
@@ -236,6 +235,14 @@ async fn connections_above_the_limit_are_refused() {
     let roomy = translate::cluster(&cluster("shop"));
     store.apply(Change { upsert: vec![roomy.clone()], remove: Vec::new() });
     served.running.record.until_accepted(&roomy).await;
-    let _third = TcpStream::connect(served.address).await.expect("connects");
-    upstream.accept().await.expect("accepts");
+    // Envoy acknowledges a cluster before its workers have it.
+    eventually("a connection gets through", || async {
+        let mut third = TcpStream::connect(served.address).await.expect("connects");
+        let mut rest = Vec::new();
+        tokio::select! {
+            accepted = upstream.accept() => accepted.is_ok(),
+            _ = third.read_to_end(&mut rest) => false,
+        }
+    })
+    .await;
 }

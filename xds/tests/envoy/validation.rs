@@ -6,6 +6,7 @@ use envoy_types::pb::envoy::config::bootstrap::v3::Bootstrap as Message;
 use envoy_types::pb::envoy::config::bootstrap::v3::bootstrap::{DynamicResources, StaticResources};
 use envoy_types::pb::envoy::config::cluster::v3::cluster::{ClusterDiscoveryType, DiscoveryType};
 use nave_xds::bootstrap::{Bootstrap, Certificates};
+use nave_xds::files::Files;
 use nave_xds::identity::Peer;
 use nave_xds::model::{Balancing, Ejection, HealthCheck, Probe, ProxyProtocol};
 use nave_xds::resource::{Resource, ResourceType};
@@ -34,7 +35,7 @@ async fn envoy_accepts_the_bootstrap() {
             admin_socket: directory.path().join("admin"),
             metrics_every: Some(Duration::from_secs(5)),
             heap_bytes: Some(2 << 30),
-            max_connections: 100_000,
+            files: Files::of(1 << 20, 4),
         }
         .render();
         for (path, secret) in rendered.secrets {
@@ -96,10 +97,11 @@ async fn envoy_accepts_whatever_the_model_can_say() {
             cluster.ejection = (nth > 0).then_some(Ejection { consecutive_failures: 3, base_time: second });
             let mut endpoints = endpoints(&name, &backends[..nth.min(2)]);
             endpoints.health_port = (nth > 0).then_some(8080);
+            endpoints.fallback = backends.to_vec();
+            endpoints.is_checked = check.is_some();
             resources.extend([translate::cluster(&cluster), translate::endpoints(&endpoints)]);
             for bind in [tcp("127.0.0.1", port), udp("127.0.0.1", port), tcp("::1", port)] {
                 let mut listener = listener(bind, &name);
-                listener.hash_source = balancing == Balancing::Maglev;
                 listener.source_ranges = ranges[..nth].to_vec();
                 listener.not_on = ranges[..(number + nth) % 4].to_vec();
                 listener.idle_timeout = second * u32::try_from(nth).expect("small");

@@ -1,6 +1,7 @@
 //! An authority that issues certificates for peers.
 
 use std::path::Path;
+use std::time::{Duration, SystemTime};
 
 use nave_xds::identity::Peer;
 use rcgen::{
@@ -36,7 +37,13 @@ impl Authority {
     }
 
     pub fn issue_for(&self, uri: &str) -> Issued {
+        self.issue_at(uri, SystemTime::now() - Duration::from_hours(1))
+    }
+
+    /// A certificate that is valid from this moment on.
+    pub fn issue_at(&self, uri: &str, not_before: SystemTime) -> Issued {
         let mut params = CertificateParams::default();
+        params.not_before = not_before.into();
         params.subject_alt_names = vec![
             SanType::URI(uri.try_into().expect("ASCII")),
             // Envoy goes by the URI; other clients want a name.

@@ -48,7 +48,7 @@ impl Dialect for Delta {
     fn hear(&mut self, kind: ResourceType, said: Said, catalog: &Catalog, refused: &mut Quarantine) -> Vec<Event> {
         let Said { subscribe, unsubscribe, names: _, holds, version: _, nonce, error } = said;
         let initial = holds.into_iter().map(|(name, content)| (name, Version::of(content.as_bytes()))).collect();
-        let request = delta::Request { kind, subscribe, unsubscribe, initial, nonce, error };
+        let request = delta::Request { kind, subscribe, unsubscribe, initial, nonce, error, files: None };
         self.0.on_request(request, catalog, refused)
     }
 
@@ -78,7 +78,7 @@ impl Dialect for Sotw {
 
     fn hear(&mut self, kind: ResourceType, said: Said, catalog: &Catalog, refused: &mut Quarantine) -> Vec<Event> {
         let Said { subscribe: _, unsubscribe: _, names, holds: _, version, nonce, error } = said;
-        self.0.on_request(sotw::Request { kind, names, version, nonce, error }, catalog, refused)
+        self.0.on_request(sotw::Request { kind, names, version, nonce, error, files: None }, catalog, refused)
     }
 
     fn change(&mut self, catalog: &Catalog, refused: &mut Quarantine) {
@@ -200,7 +200,9 @@ impl<D: Dialect> Stage<D> {
                 let content = self.content(held.version);
                 vec![format!("    refused {} {}={content}: {}\n", held.kind, held.name, refusal.message)]
             }
-            Event::Connected | Event::Disconnected => unreachable!("the server says that, not the dialect"),
+            Event::Connected | Event::Disconnected | Event::Wants { .. } | Event::Described(_) => {
+                unreachable!("the server says that, not the dialect")
+            }
         };
         lines.concat()
     }

@@ -7,6 +7,7 @@ use std::process::Stdio;
 use std::time::Duration;
 
 use nave_xds::bootstrap::{Bootstrap, Rendered};
+use nave_xds::files::Files;
 use serde_json::Value;
 use tempfile::TempDir;
 use tokio::io::{AsyncReadExt, AsyncWriteExt};
@@ -118,7 +119,7 @@ pub fn bootstrap(directory: &TempDir, servers: &[SocketAddr]) -> Bootstrap {
         admin_socket: directory.path().join("admin"),
         metrics_every: None,
         heap_bytes: None,
-        max_connections: 1000,
+        files: Files::of(20_000, 1).with_connections(1000),
     }
 }
 
@@ -126,12 +127,15 @@ pub fn bootstrap(directory: &TempDir, servers: &[SocketAddr]) -> Bootstrap {
 pub async fn backend(name: &'static str) -> SocketAddr {
     let listener = TcpListener::bind("127.0.0.1:0").await.expect("a free port");
     let address = listener.local_addr().expect("an address");
-    tokio::spawn(async move {
-        while let Ok((mut stream, _)) = listener.accept().await {
-            let _ = stream.write_all(name.as_bytes()).await;
-        }
-    });
+    tokio::spawn(greet(listener, name));
     address
+}
+
+/// Says a name to each connection of a listener, and closes it.
+pub async fn greet(listener: TcpListener, name: &'static str) {
+    while let Ok((mut stream, _)) = listener.accept().await {
+        let _ = stream.write_all(name.as_bytes()).await;
+    }
 }
 
 /// What a connection reads until it is closed.
@@ -157,4 +161,33 @@ impl Drop for Envoy {
             eprintln!("Envoy's log:\n{}", self.log());
         }
     }
+}
+
+/// Opens connections, one after the other, until one is answered by the new backend. Envoy acknowledges endpoints and clusters when its main
+/// thread has them. Its workers get them later: until then they connect to the old backend, and each connection must be answered
+/// all the same. A worker that has connected to the new one does not go back.
+pub async fn until_all_are_answered_by(address: SocketAddr, new: &str, old: &str) {
+    let answers = async {
+        loop {
+            let answer = banner(address).await.expect("each connection is answered");
+            if answer == new {
+                return;
+            }
+            assert_eq!(answer, old);
+        }
+    };
+    let answered = tokio::time::timeout(Duration::from_secs(20), answers).await;
+    assert!(answered.is_ok(), "{new} did not answer within 20 s");
+}
+
+/// Opens connections, one after the other, until one is refused. Envoy acknowledges that a listener is removed before its workers
+/// close it: until then each connection that is served must be served as before.
+pub async fn until_refused(address: SocketAddr, before: &str) {
+    let refusal = async {
+        while let Ok(answer) = banner(address).await {
+            assert_eq!(answer, before);
+        }
+    };
+    let refused = tokio::time::timeout(Duration::from_secs(20), refusal).await;
+    assert!(refused.is_ok(), "{address} still answers after 20 s");
 }

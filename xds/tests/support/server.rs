@@ -60,6 +60,11 @@ impl Record {
         self.0.borrow().clone()
     }
 
+    /// Forgets everything that was reported.
+    pub fn forget(&self) {
+        self.0.send_replace(Vec::new());
+    }
+
     /// Waits until the reports fulfil a condition.
     pub async fn until(&self, what: &str, is_met: impl Fn(&[Event]) -> bool) {
         let mut reports = self.0.subscribe();
@@ -68,7 +73,9 @@ impl Record {
         assert!(met, "{what} did not happen; reported: {:#?}", self.events());
     }
 
-    /// Waits until a resource is acknowledged at its version.
+    /// Waits until a resource is acknowledged at its version. That says that Envoy's main thread has it. A listener accepts connections
+    /// when it is acknowledged for the first time. Of endpoints, of a cluster and of a listener that changed, the workers learn
+    /// only after that: a connection that is opened at once may meet what was before, see `envoy::until_all_are_answered_by`.
     pub async fn until_accepted(&self, resource: &Resource) {
         self.until(&format!("{resource:?} is accepted"), |events| accepted(events, resource)).await;
     }
@@ -79,7 +86,12 @@ pub fn accepted(events: &[Event], resource: &Resource) -> bool {
         Event::Accepted(held) => held.iter().any(|held| {
             held.kind == resource.kind() && held.name == *resource.name() && held.version == resource.version()
         }),
-        Event::Connected | Event::Disconnected | Event::Removed(_) | Event::Refused(_) => false,
+        Event::Connected
+        | Event::Disconnected
+        | Event::Wants { .. }
+        | Event::Described(_)
+        | Event::Removed(_)
+        | Event::Refused(_) => false,
     })
 }
 
@@ -165,12 +177,17 @@ pub fn listener(bind: Bind, cluster: &str) -> Listener {
         idle_timeout: Duration::from_mins(1),
         source_ranges: Vec::new(),
         not_on: Vec::new(),
-        hash_source: false,
     }
 }
 
 pub fn endpoints(cluster: &str, backends: &[SocketAddr]) -> Endpoints {
-    Endpoints { cluster: cluster.to_owned(), addresses: backends.to_vec(), health_port: None }
+    Endpoints {
+        cluster: cluster.to_owned(),
+        addresses: backends.to_vec(),
+        fallback: Vec::new(),
+        is_checked: false,
+        health_port: None,
+    }
 }
 
 pub fn cluster(name: &str) -> Cluster {
@@ -200,6 +217,11 @@ pub fn removed(events: &[Event], resource: &Resource) -> bool {
 pub fn refused(events: &[Event], name: &str) -> bool {
     events.iter().any(|event| match event {
         Event::Refused(refusal) => *refusal.held.name == *name && refusal.held.kind == ResourceType::Listener,
-        Event::Connected | Event::Disconnected | Event::Removed(_) | Event::Accepted(_) => false,
+        Event::Connected
+        | Event::Disconnected
+        | Event::Wants { .. }
+        | Event::Described(_)
+        | Event::Removed(_)
+        | Event::Accepted(_) => false,
     })
 }

@@ -34,6 +34,8 @@ enum Meaning {
     Instead(&'static str),
     /// Nobody knows what it means; these are known.
     Unclear(&'static str),
+    /// A pool whose name cannot be read; so a name is written.
+    NoPool(&'static str),
 }
 
 const TERMINATE: &str = "TLS reaches the backend as the client sent it: give the backend the certificate";
@@ -113,7 +115,12 @@ pub(super) fn read(annotations: &BTreeMap<String, String>, asked: &mut Asked, pr
             Meaning::Instead(instead) => {
                 problems.push(Problem::NotDone { name, value: excerpt(value), instead: instead.to_owned() });
             }
-            Meaning::Unclear(accepted) => {
+            Meaning::NoPool(accepted) if asked.pool.is_none() => {
+                asked.unreadable_request = true;
+                let (value, accepted) = (excerpt(value), accepted.to_owned());
+                problems.push(Problem::UnreadableRequest { name, value, accepted });
+            }
+            Meaning::Unclear(accepted) | Meaning::NoPool(accepted) => {
                 let (value, accepted) = (excerpt(value), accepted.to_owned());
                 problems.push(Problem::InvalidAnnotation { name, value, accepted });
             }
@@ -138,7 +145,7 @@ pub(crate) fn known() -> String {
 }
 
 fn pool(value: &str) -> Meaning {
-    if is_label(value) { Meaning::Pool } else { Meaning::Unclear("the name of an IPPool of the hub") }
+    if is_label(value) { Meaning::Pool } else { Meaning::NoPool("the name of an IPPool of the hub") }
 }
 
 fn flag(value: &str) -> Option<bool> {

@@ -9,17 +9,20 @@ use std::net::IpAddr;
 
 use ipnet::IpNet;
 use nave_api::Duration;
-use nave_api::tcp_load_balancer::{BalancingPolicy, FamilyPolicy, IpFamily, ProxyProtocol};
+use nave_api::limits::NODES;
+use nave_api::tcp_load_balancer::{BalancingPolicy, FamilyPolicy, IpFamily, ProxyProtocol, bounds};
 
 use crate::Problem;
 use crate::backends::Mode;
 pub(crate) use elsewhere::known as known_elsewhere;
 pub use elsewhere::opts_in;
-use values::{addresses, any_duration, count, duration, families, health_check, is_label, named, set, source_ranges};
+pub(crate) use values::plain;
+use values::{
+    Taken, addresses, any_duration, bounded, count, duration, families, health_check, is_label, named, number, set,
+    source_ranges,
+};
 
 const PREFIX: &str = "nave.dev/";
-/// A load balancer has at most so many source ranges.
-pub const RANGES: usize = 200;
 
 /// What the annotations of a Service ask for. `None`: they do not say.
 #[derive(Clone, Debug, Default, PartialEq, Eq)]
@@ -32,8 +35,12 @@ pub struct Asked {
     pub addresses: Option<Vec<IpAddr>>,
     /// The families in order of preference.
     pub families: Option<Vec<IpFamily>>,
+    /// How many nodes are used under the policy Cluster; 0: all.
+    pub node_subset: Option<u32>,
     /// One address or one of each family.
     pub family_policy: Option<FamilyPolicy>,
+    /// One of these four is there and cannot be read.
+    pub unreadable_request: bool,
     /// Who may connect.
     pub source_ranges: Option<Vec<IpNet>>,
     /// Which backend gets a connection.
@@ -85,11 +92,17 @@ pub struct Row {
     pub field: &'static str,
     /// What it accepts, for people.
     pub accepted: &'static str,
-    read: fn(&mut Asked, &str) -> Option<()>,
+    read: fn(&mut Asked, &str) -> Option<Taken>,
 }
 
+/// What says which addresses are wanted: where one of these cannot be read, no other address is good enough.
+const REQUEST: [&str; 4] = ["addresses", "families", "family-policy", "pool"];
+
 const DURATION: &str = "a duration such as 250ms, 5s or 1h, longer than 0s";
-const COUNT: &str = "a whole number from 1 on";
+/// Beyond these a value counts as the nearest one.
+const FROM_A_SECOND: &str = "a duration from 1s to 1h, such as 5s or 1m";
+const UP_TO_A_MINUTE: &str = "a duration from 1ms to 1m, such as 250ms or 5s";
+const CONNECTIONS: &str = "a whole number from 1 to 200000";
 
 /// Every annotation there is, sorted.
 pub const TABLE: &[Row] = &[
@@ -128,8 +141,8 @@ pub const TABLE: &[Row] = &[
     Row { field: "health-check", accepted: "None, TCP, HTTP", read: health_check },
     Row {
         field: "health-check-interval",
-        accepted: DURATION,
-        read: |asked, text| duration(&mut asked.health_check_interval, text),
+        accepted: FROM_A_SECOND,
+        read: |asked, text| bounded(&mut asked.health_check_interval, text, bounds::CHECK_INTERVAL),
     },
     Row {
         field: "health-check-path",
@@ -146,8 +159,8 @@ pub const TABLE: &[Row] = &[
     },
     Row {
         field: "health-check-timeout",
-        accepted: DURATION,
-        read: |asked, text| duration(&mut asked.health_check_timeout, text),
+        accepted: UP_TO_A_MINUTE,
+        read: |asked, text| bounded(&mut asked.health_check_timeout, text, bounds::CHECK_TIMEOUT),
     },
     Row {
         field: "healthy-after",
@@ -161,8 +174,16 @@ pub const TABLE: &[Row] = &[
     },
     Row {
         field: "max-connections",
-        accepted: COUNT,
-        read: |asked, text| count(&mut asked.max_connections, text, u32::MAX),
+        accepted: CONNECTIONS,
+        read: |asked, text| number(&mut asked.max_connections, text, bounds::CONNECTIONS_AT_MOST),
+    },
+    Row {
+        field: "node-subset",
+        accepted: "a whole number up to 5000: so many nodes are used under the policy Cluster; 0: all",
+        read: |asked, text| {
+            let within = |size: &u32| usize::try_from(*size).is_ok_and(|size| size <= NODES);
+            set(&mut asked.node_subset, text.parse().ok().filter(within))
+        },
     },
     Row {
         field: "pool",
@@ -181,8 +202,8 @@ pub const TABLE: &[Row] = &[
     },
     Row {
         field: "udp-session-timeout",
-        accepted: DURATION,
-        read: |asked, text| duration(&mut asked.udp_session_timeout, text),
+        accepted: FROM_A_SECOND,
+        read: |asked, text| bounded(&mut asked.udp_session_timeout, text, bounds::UDP_SESSION),
     },
     Row {
         field: "unhealthy-after",
@@ -197,7 +218,7 @@ pub fn backends(annotations: &BTreeMap<String, String>) -> Option<Mode> {
 }
 
 /// Reads all annotations, those of other systems where ours are silent. What does not parse is a problem, and what holds
-/// without it stays in force.
+/// without it stays in force; not so for what says which addresses are wanted.
 pub fn read(annotations: &BTreeMap<String, String>) -> (Asked, Vec<Problem>) {
     let mut asked = Asked::default();
     let mut problems = Vec::new();
@@ -206,10 +227,17 @@ pub fn read(annotations: &BTreeMap<String, String>) -> (Asked, Vec<Problem>) {
         match TABLE.iter().find(|row| row.field == field) {
             None => problems.push(Problem::UnknownAnnotation { name: name.clone() }),
             Some(row) => {
-                if (row.read)(&mut asked, value.trim()).is_none() {
-                    let (value, accepted) = (excerpt(value), row.accepted.to_owned());
-                    problems.push(Problem::InvalidAnnotation { name: name.clone(), value, accepted });
-                }
+                let (name, short, accepted) = (name.clone(), excerpt(value), row.accepted.to_owned());
+                let of_request = REQUEST.contains(&field);
+                problems.extend(match (row.read)(&mut asked, value.trim()) {
+                    Some(Taken::Whole) => None,
+                    Some(Taken::Nearest(used)) => Some(Problem::BeyondBound { name, value: short, used, accepted }),
+                    None if of_request => {
+                        asked.unreadable_request = true;
+                        Some(Problem::UnreadableRequest { name, value: short, accepted })
+                    }
+                    None => Some(Problem::InvalidAnnotation { name, value: short, accepted }),
+                });
             }
         }
     }
@@ -233,7 +261,7 @@ pub fn known() -> String {
 }
 
 /// Enough of a value to find it again.
-fn excerpt(value: &str) -> String {
+pub(crate) fn excerpt(value: &str) -> String {
     value.chars().take(80).collect()
 }
 
@@ -264,6 +292,7 @@ mod tests {
             ("nave.dev/healthy-after", "2"),
             ("nave.dev/idle-timeout", "0s"),
             ("nave.dev/max-connections", "100"),
+            ("nave.dev/node-subset", "0"),
             ("nave.dev/pool", "public"),
             ("nave.dev/proxy-protocol", "V2"),
             ("nave.dev/source-ranges", "198.51.100.0/24,2001:db8::/32"),
@@ -271,7 +300,7 @@ mod tests {
             ("nave.dev/unhealthy-after", "3"),
             ("example.com/pool", "theirs"),
         ]);
-        assert_eq!(problems, []);
+        assert_eq!((problems, asked.unreadable_request), (vec![], false));
         assert_eq!(asked.families, Some(vec![IpFamily::IPv6, IpFamily::IPv4]));
         assert_eq!((asked.health_check, asked.proxy_protocol), (Some(Check::Http), Some(ProxyProtocol::V2)));
         let unset = format!("{asked:?}").matches("None").count();
@@ -286,23 +315,90 @@ mod tests {
     #[test]
     fn a_bad_value_is_a_problem_that_names_what_is_accepted_and_changes_nothing() {
         let bad = [
-            ("nave.dev/addresses", "203.0.113.7,203.0.113.8"),
             ("nave.dev/backends", "Pods"),
             ("nave.dev/balancing", "roundrobin"),
             ("nave.dev/connect-timeout", "0s"),
-            ("nave.dev/families", "IPv4,IPv4"),
             ("nave.dev/health-check-port", "0"),
             ("nave.dev/health-check-path", "ready"),
             ("nave.dev/healthy-after", "101"),
             ("nave.dev/idle-timeout", "1 hour"),
             ("nave.dev/max-connections", "0"),
-            ("nave.dev/pool", "Public"),
         ];
         for pair in bad {
             let (asked, problems) = asked(&[pair]);
             assert_eq!(asked, Asked::default(), "{pair:?}");
             assert!(problems[0].message().contains("accepted: "), "{problems:?}");
         }
+    }
+
+    #[test]
+    fn kind_m_an_address_a_pool_or_a_family_that_cannot_be_read_is_not_no_request() {
+        let bad = [
+            ("nave.dev/addresses", "203.0.113.7,203.0.113.8"),
+            ("nave.dev/addresses", "203.0.113.7,::ffff:203.0.113.8"),
+            ("nave.dev/addresses", ""),
+            ("nave.dev/families", "IPv4,IPv4"),
+            ("nave.dev/family-policy", "DualStack"),
+            ("nave.dev/pool", "Public"),
+            ("loadbalancer/pool", "a pool"),
+            ("lb.paperlb.com/config-name", "-"),
+        ];
+        for pair in bad {
+            let (asked, problems) = asked(&[pair]);
+            assert_eq!(asked, Asked { unreadable_request: true, ..Asked::default() }, "{pair:?}");
+            assert!(matches!(&problems[..], [Problem::UnreadableRequest { .. }]), "{problems:?}");
+        }
+        let ours = ("nave.dev/pool", "ours");
+        let (first, problems) = asked(&[ours, ("loadbalancer/pool", "a pool")]);
+        assert!(!first.unreadable_request && first.pool.as_deref() == Some("ours"), "{first:?}");
+        assert!(matches!(&problems[..], [Problem::InvalidAnnotation { .. }]), "{problems:?}");
+        let (second, _) = asked(&[("loadbalancer/pool", "a pool"), ("lb.paperlb.com/config-name", "theirs")]);
+        assert!(second.unreadable_request, "the first that is there counts");
+    }
+
+    #[test]
+    fn kind_k_an_ipv4_address_or_network_within_ipv6_is_written_as_the_hub_takes_it() {
+        let (wrapped, problems) = asked(&[
+            ("nave.dev/addresses", "::ffff:203.0.113.7, 2001:db8::7"),
+            ("nave.dev/source-ranges", "::ffff:198.51.100.9/120, ::ffff:198.51.100.9/90, 2001:db8::/32"),
+        ]);
+        assert_eq!(problems, []);
+        let texts: Vec<String> = wrapped.addresses.unwrap().iter().map(ToString::to_string).collect();
+        assert_eq!(texts, ["203.0.113.7", "2001:db8::7"]);
+        let texts: Vec<String> = wrapped.source_ranges.unwrap().iter().map(ToString::to_string).collect();
+        assert_eq!(texts, ["198.51.100.0/24", "::ffc0:0:0/90", "2001:db8::/32"]);
+    }
+
+    #[test]
+    fn g1_a_value_beyond_a_bound_becomes_the_nearest_one_and_the_event_names_it() {
+        let beyond = [
+            ("nave.dev/health-check-interval", "250ms", "1s"),
+            ("nave.dev/health-check-interval", "2h", "3600s"),
+            ("nave.dev/health-check-timeout", "1h", "60s"),
+            ("nave.dev/udp-session-timeout", "8760h", "3600s"),
+            ("nave.dev/udp-session-timeout", "1ms", "1s"),
+            ("nave.dev/max-connections", "200001", "200000"),
+            ("nave.dev/max-connections", "4294967296", "200000"),
+            ("nave.dev/max-connections", "99999999999999999999999999999999", "200000"),
+        ];
+        for (name, value, used) in beyond {
+            let (asked, problems) = asked(&[(name, value)]);
+            assert!(format!("{asked:?}").contains(used), "{name}: {value} became {asked:?}");
+            assert_eq!(problems.len(), 1);
+            assert_eq!(problems[0].reason(), "InvalidAnnotation");
+            assert!(problems[0].message().contains(&format!("{used} is in force")), "{problems:?}");
+        }
+        let within = [
+            ("nave.dev/udp-session-timeout", "1h"),
+            ("nave.dev/health-check-interval", "1s"),
+            ("nave.dev/max-connections", "200000"),
+        ];
+        assert_eq!(asked(&within).1, []);
+        assert_eq!(
+            asked(&[("nave.dev/idle-timeout", "8760h")]).1,
+            [],
+            "connections have a budget, however long they last"
+        );
     }
 
     #[test]

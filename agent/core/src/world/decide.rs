@@ -1,18 +1,40 @@
 //! What is to be done about one Service, and about the nodes. Knows the world as it is; changes only what has been told.
 
-use std::collections::{BTreeMap, BTreeSet};
+use std::collections::BTreeSet;
 
 use k8s_openapi::api::core::v1::Service;
 use kube::ResourceExt;
-use nave_api::{NodeSet, NodeSetSpec, TCPLoadBalancer, names, node_set};
+use nave_api::{NodeSet, NodeSetSpec, TCPLoadBalancer, TCPLoadBalancerStatus, names};
 
 use super::{Decision, Plan, Step, Target, Work, World, hub_key};
 use crate::backends::{self, Mode, Ways};
-use crate::events::Word;
+use crate::events::{Tone, Word};
 use crate::ownership::{self, Claim};
 use crate::places::Places;
 use crate::status::Topic;
+use crate::waiting::{self, Cause, Standing};
 use crate::{Key, Notice, Problem, Tenancy, intent, status};
+
+/// What the hub says where no backend is ready.
+const NO_BACKENDS: &str = "NoBackends";
+/// So many Events tell of new problems of one Service at a time.
+const NOTICES: usize = 16;
+/// Under this name a wait for the hub is remembered.
+const HUB: &str = "the hub";
+
+/// What the hub does not do as asked, and whether it does the rest.
+#[derive(Default)]
+struct Hub {
+    causes: Vec<Cause>,
+    serves: bool,
+}
+
+impl Hub {
+    fn of(answer: &TCPLoadBalancerStatus) -> Self {
+        let (causes, serves) = waiting::verdict(answer);
+        Self { causes, serves }
+    }
+}
 
 impl World {
     /// What is to be done. Nothing before all is listed, and nothing when all is as it should be.
@@ -30,7 +52,8 @@ impl World {
     fn nodes_step(&mut self) -> Option<Step> {
         let key = hub_key(names::DEFAULT_NODE_SET);
         let present = self.node_sets.find(&key);
-        let spec = NodeSetSpec { nodes: self.nodes_wanted(present) };
+        let stored = present.map_or(&[][..], |present| &present.spec.nodes);
+        let spec = NodeSetSpec { nodes: self.nodes.backends(stored).0 };
         let there = self.tenancy == Tenancy::There;
         if self.policy.leaving {
             return present.filter(|_| there).map(|_| Step::DeleteNodes);
@@ -46,15 +69,6 @@ impl World {
         }
         self.asked_nodes.ask(&key, &spec);
         Some(Step::ApplyNodes(Box::new(NodeSet::new(names::DEFAULT_NODE_SET, spec))))
-    }
-
-    /// The nodes that get traffic. What is in the hub of a node that we have never been able to read stays.
-    fn nodes_wanted(&self, present: Option<&NodeSet>) -> Vec<node_set::Node> {
-        let unknown = |name: &String| self.unreadable_nodes.contains(name) && !self.nodes.contains_key(name);
-        let there = present.into_iter().flat_map(|present| &present.spec.nodes);
-        let kept = there.filter(|node| unknown(&node.name)).map(|node| (node.name.clone(), node.clone()));
-        let all: BTreeMap<String, node_set::Node> = self.nodes.clone().into_iter().chain(kept).collect();
-        all.into_values().collect()
     }
 
     fn decide_service(&mut self, key: &Key) -> Decision {
@@ -85,33 +99,74 @@ impl World {
             Claim::Whole(mode) | Claim::Beside(mode) => mode,
         };
         self.want_names(key, service, mode);
-        let (mut intent, mut problems) = intent::intent(service, mode, &self.ways(key));
+        let present = self.intent_of(key).map(|present| &present.spec);
+        let (mut intent, mut problems) = intent::intent(service, mode, &self.ways(key), present);
         self.keep_unknown_backends(key, intent.as_mut());
-        let plan = match intent {
-            Some(_) if self.tenancy == Tenancy::There && self.unreadable_intent(key).is_some() => {
-                problems.extend(self.unreadable_intent(key).map(|why| Problem::UnreadableIntent { why }));
-                Plan::Together(self.verdict(key, service, &problems, true).into_iter().collect())
+        let there = self.tenancy == Tenancy::There;
+        let known = there && self.endpoints.are_known(key);
+        problems.retain(|problem| known || !problem.is_passing());
+        let stays = there && (intent.is_some() || problems.iter().any(Problem::is_unreadable_request));
+        let plan = match (intent, self.unreadable_intent(key).filter(|_| stays)) {
+            (_, Some(why)) => Plan::Together(self.leave(key, service, why, &mut problems)),
+            (Some(intent), None) if there => {
+                problems.extend(self.nodes.problem().filter(|_| mode == Mode::NodePort).cloned());
+                Plan::Together(self.serve(key, service, claim, intent, &mut problems))
             }
-            Some(intent) if self.tenancy == Tenancy::There => {
-                let (mut steps, current) = self.keep(key, service, intent);
-                let cloud = claim == Claim::Whole(mode) && ownership::is_held_by_cloud(service);
-                problems.extend(cloud.then_some(Problem::CloudHolds));
-                steps.extend(self.verdict(key, service, &problems, true));
-                let present = match claim {
-                    Claim::Whole(_) => self.show(key, service, current, &mut problems).into_iter().collect(),
-                    Claim::Beside(_) | Claim::None => self.say(key, service, current),
-                };
-                steps.extend(present);
-                Plan::Together(steps)
-            }
-            None if self.tenancy == Tenancy::There => {
-                let verdict = self.verdict(key, service, &problems, false);
+            (None, None) if there => {
+                let verdict = self.verdict(key, service, &problems, Hub::default());
                 Plan::InTurn(verdict.into_iter().chain(self.let_go(key, service)).collect())
             }
-            Some(_) | None => Plan::InTurn(self.let_go(key, service)),
+            (Some(_) | None, None) => Plan::InTurn(self.let_go(key, service)),
         };
         let uid = service.uid().unwrap_or_default();
         Decision { plan, notices: self.tell(key, &uid, problems) }
+    }
+
+    /// What stands for the Service in the hub cannot be read: it stays as it is.
+    fn leave(&self, key: &Key, service: &Service, why: String, problems: &mut Vec<Problem>) -> Vec<Step> {
+        problems.retain(|problem| !problem.is_passing());
+        problems.push(Problem::UnreadableIntent { why });
+        let hub = Hub { serves: true, ..Hub::default() };
+        self.verdict(key, service, problems, hub).into_iter().collect()
+    }
+
+    /// The Service is ours and there to stay: the hub is asked, and its answer shown. Of the problems those stay that are to be
+    /// told.
+    fn serve(
+        &mut self,
+        key: &Key,
+        service: &Service,
+        claim: Claim,
+        intent: TCPLoadBalancer,
+        problems: &mut Vec<Problem>,
+    ) -> Vec<Step> {
+        let (mut steps, current) = self.keep(key, service, intent);
+        let standing = waiting::standing(self.answer(key), current);
+        let mut hub = self.answer(key).map_or(Hub { serves: true, ..Hub::default() }, Hub::of);
+        // The hub only sees that nothing is ready; here it is known why.
+        let known = problems.iter().any(Problem::is_passing);
+        hub.causes.retain(|cause| !known || cause.reason != NO_BACKENDS);
+        self.wait(key, service, problems, &standing);
+        let is_whole = matches!(claim, Claim::Whole(_));
+        problems.extend((is_whole && ownership::is_held_by_cloud(service)).then_some(Problem::CloudHolds));
+        steps.extend(self.verdict(key, service, problems, hub));
+        steps.extend(self.say(key, service, is_whole, &standing));
+        let shown = if is_whole { self.show(key, service, current, problems) } else { self.clear(key, service) };
+        steps.extend(shown);
+        steps
+    }
+
+    /// Leaves out problems that may end by themselves at once: one that is said already stays, one that is new has to last.
+    fn wait(&mut self, key: &Key, service: &Service, problems: &mut Vec<Problem>, standing: &Standing) {
+        let passing = problems.iter().filter(|problem| problem.is_passing()).map(Problem::reason);
+        let hub = matches!(standing, Standing::Waits(cause) if cause.is_passing()).then_some(HUB);
+        self.patience.only(key, &passing.chain(hub).map(str::to_owned).collect());
+        let said = status::said(service, Topic::Accepted);
+        let is_said = |problem: &Problem| {
+            said.is_some_and(|said| said.reason == problem.reason() || said.message.contains(&problem.message()))
+        };
+        let lasts = |problem: &Problem| self.patience.has_ended(key, problem.reason());
+        problems.retain(|problem| !problem.is_passing() || lasts(problem) || is_said(problem));
     }
 
     /// While a slice of the Service was never read, the hub keeps the backends that it has.
@@ -137,6 +192,7 @@ impl World {
         self.refusals.remove(key);
         self.contests.remove(key);
         self.asked.forget(key);
+        self.patience.forget(key);
         self.names.retain(|_, services| {
             services.remove(key);
             !services.is_empty()
@@ -193,34 +249,51 @@ impl World {
         problems: &mut Vec<Problem>,
     ) -> Option<Step> {
         let shown = status::shown(service);
-        let answer = self.intent_of(key).and_then(|present| present.status.as_ref());
+        let answer = self.answer(key);
         let wish = status::wanted(shown, answer, current);
         let verdict = self.contests.entry(key.clone()).or_default().judge(shown, &wish);
         problems.extend(verdict.contested.then_some(Problem::ContestedStatus));
         verdict.write.then(|| Step::Show(target(key, service), wish))
     }
 
-    /// The hub's answer as a condition of the Service. What we showed while its status was ours goes.
-    fn say(&self, key: &Key, service: &Service, current: Option<i64>) -> Vec<Step> {
-        let answer = self.intent_of(key).and_then(|present| present.status.as_ref());
-        let saying = answer.and_then(|answer| status::saying(service, answer, current));
-        let left = answer.is_some() && self.is_shown_by_us(key, service);
-        let clear = left.then(|| Step::Show(target(key, service), Vec::new()));
-        clear.into_iter().chain(saying.map(|saying| Step::Say(target(key, service), saying))).collect()
+    /// The hub's answer as a condition of the Service: that it waits, and why; that it is served, where no address in its status
+    /// says so.
+    fn say(&self, key: &Key, service: &Service, is_whole: bool, standing: &Standing) -> Option<Step> {
+        let said = status::said(service, Topic::Programmed);
+        let saying = match standing {
+            Standing::Unknown => None,
+            Standing::Served if is_whole => {
+                return said.map(|_| Step::Hush(target(key, service), Topic::Programmed));
+            }
+            Standing::Served => self.answer(key).and_then(|answer| status::served(service, answer)),
+            Standing::Waits(cause) => {
+                let lasts = self.patience.has_ended(key, HUB) || said.is_some_and(|said| said.status != "True");
+                let is_told = !cause.is_passing() || lasts;
+                is_told.then(|| status::waits(service, cause)).flatten()
+            }
+        };
+        saying.map(|saying| Step::Say(target(key, service), saying))
+    }
+
+    /// What we showed while the Service's status was ours goes.
+    fn clear(&self, key: &Key, service: &Service) -> Option<Step> {
+        let left = self.answer(key).is_some() && self.is_shown_by_us(key, service);
+        left.then(|| Step::Show(target(key, service), Vec::new()))
     }
 
     /// What is not done of the Service, as a condition that stays as long. A contest is no part of it: it is seen over time,
     /// and told as an Event.
-    fn verdict(&self, key: &Key, service: &Service, problems: &[Problem], served: bool) -> Option<Step> {
+    fn verdict(&self, key: &Key, service: &Service, problems: &[Problem], hub: Hub) -> Option<Step> {
         let refused = self.refusals.get(key).map(|message| Problem::Refused { message: message.clone() });
+        let Hub { causes, serves } = hub;
         // What the hub took before it refused goes on being served.
-        let served = served && (refused.is_none() || self.intent_of(key).is_some());
+        let served = serves && (refused.is_none() || self.intent_of(key).is_some());
         let problems: BTreeSet<Problem> = problems.iter().cloned().chain(refused).collect();
-        if problems.is_empty() {
+        if problems.is_empty() && causes.is_empty() {
             let said = status::said(service, Topic::Accepted);
             return said.map(|_| Step::Hush(target(key, service), Topic::Accepted));
         }
-        let saying = status::verdict(service, &problems, served)?;
+        let saying = status::verdict(service, &problems, &causes, served)?;
         Some(Step::Say(target(key, service), saying))
     }
 
@@ -265,16 +338,14 @@ impl World {
 
     /// What the hub gave the Service.
     fn given(&self, key: &Key) -> Places {
-        let answer = self.intent_of(key).and_then(|intent| intent.status.as_ref());
-        answer.map(Places::given).unwrap_or_default()
+        self.answer(key).map(Places::given).unwrap_or_default()
     }
 
     /// Whether it is ours to clear what the Service shows: all of it is what the hub gave. When the hub has forgotten, it is
     /// ours unless it may be a cloud's.
     fn is_shown_by_us(&self, key: &Key, service: &Service) -> bool {
         let shown = status::shown(service);
-        let answer = self.intent_of(key).and_then(|intent| intent.status.as_ref());
-        match answer {
+        match self.answer(key) {
             Some(answer) => Places::given(answer).hold(shown),
             None => !ownership::is_foreign(service) && status::may_be_ours(shown),
         }
@@ -287,6 +358,10 @@ impl World {
         !labelled || !same
     }
 
+    fn answer(&self, service: &Key) -> Option<&TCPLoadBalancerStatus> {
+        self.intent_of(service).and_then(|present| present.status.as_ref())
+    }
+
     /// Why the load balancer that stands for a Service cannot be read.
     fn unreadable_intent(&self, service: &Key) -> Option<String> {
         self.intents.unreadable(&hub_key(&intent::name(service))).map(str::to_owned)
@@ -296,14 +371,21 @@ impl World {
         self.intents.find(&hub_key(&intent::name(service)))
     }
 
+    /// Each problem is told once while it lasts. One Service does not take the place of the Events of all others.
     fn tell(&mut self, key: &Key, uid: &str, problems: Vec<Problem>) -> Vec<Notice> {
         let problems: BTreeSet<Problem> = problems.into_iter().collect();
         let known = self.told.remove(key).unwrap_or_default();
-        let notices = problems.difference(&known).map(|problem| Word::from(problem).on(key, uid)).collect();
+        let mut words: Vec<Word> = problems.difference(&known).map(Word::from).collect();
+        if words.len() > NOTICES {
+            let note =
+                format!("{} more problems of this Service have no Event: fix the others first", words.len() - NOTICES);
+            words.truncate(NOTICES);
+            words.push(Word { tone: Tone::Warning, reason: status::SEVERAL.to_owned(), note });
+        }
         if !problems.is_empty() {
             self.told.insert(key.clone(), problems);
         }
-        notices
+        words.into_iter().map(|word| word.on(key, uid)).collect()
     }
 }
 

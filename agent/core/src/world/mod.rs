@@ -4,6 +4,8 @@ mod asked;
 mod contest;
 mod decide;
 mod endpoints;
+mod nodes;
+mod patience;
 mod steps;
 #[cfg(test)]
 mod tests;
@@ -15,15 +17,17 @@ use k8s_openapi::api::core::v1::{Node, Service};
 use k8s_openapi::api::discovery::v1::EndpointSlice;
 use k8s_openapi::apimachinery::pkg::apis::meta::v1::ObjectMeta;
 use kube::ResourceExt;
-use nave_api::{NodeSet, NodeSetSpec, TCPLoadBalancer, TCPLoadBalancerSpec, names, node_set};
+use nave_api::{NodeSet, NodeSetSpec, TCPLoadBalancer, TCPLoadBalancerSpec, names};
 
 use crate::backends::Mode;
 use crate::mirror::Mirror;
 use crate::ownership::{self, Claim};
-use crate::{Change, Key, Notice, Policy, Problem, Tenancy, Unreadable, events, intent, nodes};
+use crate::{Change, Key, Notice, Policy, Problem, Tenancy, Unreadable, events, intent};
 use asked::Asked;
 use contest::Contest;
 use endpoints::Endpoints;
+use nodes::Nodes;
+use patience::Patience;
 pub use steps::{Decision, Plan, Saying, Step, Target, Touched, Work};
 
 /// The agent's whole knowledge, kept by one owner.
@@ -33,10 +37,7 @@ pub struct World {
     services: Mirror<Service>,
     intents: Mirror<TCPLoadBalancer>,
     node_sets: Mirror<NodeSet>,
-    nodes: BTreeMap<String, node_set::Node>,
-    /// Those that cannot be read now.
-    unreadable_nodes: BTreeSet<String>,
-    nodes_listed: bool,
+    nodes: Nodes,
     endpoints: Endpoints,
     /// Names of clouds' load balancers, and the Services that want them resolved.
     names: BTreeMap<String, BTreeSet<Key>>,
@@ -50,6 +51,7 @@ pub struct World {
     asked_nodes: Asked<NodeSetSpec>,
     /// Statuses that we write, and somebody else perhaps, too.
     contests: BTreeMap<Key, Contest>,
+    patience: Patience,
 }
 
 impl World {
@@ -60,9 +62,7 @@ impl World {
             services: Mirror::default(),
             intents: Mirror::default(),
             node_sets: Mirror::default(),
-            nodes: BTreeMap::new(),
-            unreadable_nodes: BTreeSet::new(),
-            nodes_listed: false,
+            nodes: Nodes::default(),
             endpoints: Endpoints::default(),
             names: BTreeMap::new(),
             resolved: BTreeMap::new(),
@@ -72,6 +72,7 @@ impl World {
             asked: Asked::default(),
             asked_nodes: Asked::default(),
             contests: BTreeMap::new(),
+            patience: Patience::default(),
         }
     }
 
@@ -111,30 +112,15 @@ impl World {
         self.touched(listed, ours.then_some(Work::NodeSet).into_iter())
     }
 
-    /// Takes in what was seen of the spoke's nodes.
+    /// Takes in what was seen of the spoke's nodes. What is wrong with all of them is said on every Service.
     pub fn see_node(&mut self, change: Change<Node>) -> Touched {
         let listed = is_list(&change);
-        match change {
-            Change::Seen(node) | Change::Answered(node) => self.put_node(&node),
-            Change::Gone(metadata) => {
-                let name = metadata.name.unwrap_or_default();
-                self.nodes.remove(&name);
-                self.unreadable_nodes.remove(&name);
-            }
-            Change::Unreadable(Unreadable { metadata, why: _ }) => self.unreadable_nodes.extend(metadata.name),
-            Change::Listed { objects, unreadable } => {
-                self.unreadable_nodes = unreadable.into_iter().filter_map(|node| node.metadata.name).collect();
-                self.nodes.retain(|name, _| self.unreadable_nodes.contains(name));
-                self.nodes_listed = true;
-                for node in &objects {
-                    self.put_node(node);
-                }
-            }
-        }
-        self.touched(listed, std::iter::once(Work::NodeSet))
+        let concerns_all = self.nodes.take(change, &self.policy);
+        let services = self.services.keys().filter(|_| concerns_all).cloned().map(Work::Service);
+        self.touched(listed, services.chain([Work::NodeSet]))
     }
 
-    /// Takes in what was seen of the spoke's EndpointSlices: they matter to Services whose traffic stays on its node.
+    /// Takes in what was seen of the spoke's EndpointSlices.
     pub fn see_slice(&mut self, change: Change<EndpointSlice>) -> Touched {
         let listed = is_list(&change);
         let services = self.endpoints.take(change);
@@ -186,7 +172,7 @@ impl World {
     pub fn missing(&self) -> Vec<&'static str> {
         [
             (self.services.is_listed(), "the spoke's Services"),
-            (self.nodes_listed, "the spoke's Nodes"),
+            (self.nodes.is_listed(), "the spoke's Nodes"),
             (self.endpoints.is_listed(), "the spoke's EndpointSlices"),
             (self.intents.is_listed(), "the hub's TCPLoadBalancers"),
             (self.node_sets.is_listed(), "the hub's NodeSets"),
@@ -215,6 +201,11 @@ impl World {
         self.node_sets.settle();
         work.extend(self.all());
         work
+    }
+
+    /// A turn has passed: what is not as it should be, and has lasted for two turns, is said now.
+    pub fn turn(&mut self) -> BTreeSet<Work> {
+        self.patience.turn().into_iter().map(Work::Service).collect()
     }
 
     /// Everything there is to decide.
@@ -246,9 +237,8 @@ impl World {
 
     fn needs_endpoints(&self, service: &Service) -> bool {
         match ownership::claim(service, &self.policy) {
-            Claim::Whole(Mode::PodIp) | Claim::Beside(Mode::PodIp) => true,
-            Claim::Whole(_) | Claim::Beside(_) => intent::is_local(service),
-            Claim::None => false,
+            Claim::Whole(Mode::PodIp | Mode::NodePort) | Claim::Beside(Mode::PodIp | Mode::NodePort) => true,
+            Claim::Whole(Mode::Provider) | Claim::Beside(Mode::Provider) | Claim::None => false,
         }
     }
 
@@ -282,14 +272,6 @@ impl World {
     /// The Service that an intent with these metadata, which was read once, stands for.
     fn subject(&self, metadata: &ObjectMeta) -> Option<Key> {
         self.intents.find(&hub_key(metadata.name.as_deref()?)).and_then(intent::subject)
-    }
-
-    fn put_node(&mut self, node: &Node) {
-        self.unreadable_nodes.remove(&node.name_any());
-        match nodes::backend(node, &self.policy) {
-            Some(backend) => drop(self.nodes.insert(backend.name.clone(), backend)),
-            None => drop(self.nodes.remove(&node.name_any())),
-        }
     }
 }
 

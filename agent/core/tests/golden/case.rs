@@ -29,6 +29,9 @@ pub struct Case {
     resolved: BTreeMap<String, BTreeSet<IpAddr>>,
     #[serde(default)]
     tenancy: String,
+    /// Everything is as it is for a while already.
+    #[serde(default)]
+    lasting: bool,
     #[serde(default)]
     services: Vec<Service>,
     #[serde(default)]
@@ -72,6 +75,13 @@ impl Case {
         }
         for (name, addresses) in &self.resolved {
             world.see_resolved(name, addresses.clone());
+        }
+        if self.lasting {
+            for work in world.all() {
+                world.decide(&work);
+            }
+            world.turn();
+            world.turn();
         }
         for work in world.all() {
             let decision = world.decide(&work);
@@ -163,6 +173,7 @@ impl Case {
             backends: _,
             resolved: _,
             tenancy: _,
+            lasting: _,
             services,
             nodes,
             slices,

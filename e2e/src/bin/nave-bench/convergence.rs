@@ -112,7 +112,7 @@ struct Bench {
 
 impl Bench {
     async fn start() -> anyhow::Result<Self> {
-        let lab = Lab::light().nodes(1).start().await?;
+        let lab = Lab::light().nodes(1).manager_flag("--default-load-balancers=20000").start().await?;
         let IpAddr::V4(pool) = lab.plan().pool().network() else { unreachable_plan()? };
         let [a, b, c, _] = pool.octets();
         lab.hub

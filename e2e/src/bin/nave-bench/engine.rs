@@ -7,6 +7,7 @@ use anyhow::Result;
 use nave_manager_core::{Engine, Key, Role, Seen, Sight, Step, Timestamp};
 use serde::Serialize;
 
+use crate::nodes;
 use crate::start;
 use crate::world::{self, World};
 
@@ -16,6 +17,8 @@ pub(crate) struct Report {
     pub(crate) pools: Vec<Pool>,
     pub(crate) engine: Vec<Present>,
     pub(crate) start: start::Start,
+    pub(crate) nodes: Vec<nodes::Nodes>,
+    pub(crate) worst_write_ms: nodes::WorstWrite,
 }
 
 /// A pool of which much is taken.
@@ -77,12 +80,13 @@ pub(crate) async fn run(say: impl Fn(&str)) -> Result<Report> {
     }
     say("a start with 10000 load balancers");
     let start = start::measure(10_000).await?;
-    Ok(Report { pools, engine, start })
+    let (nodes, worst_write_ms) = (nodes::measure(&say), nodes::worst_write(&say));
+    Ok(Report { pools, engine, start, nodes, worst_write_ms })
 }
 
 fn one_event_among(present: usize) -> Present {
     let before = resident();
-    let mut engine = world::engine(&World { pool: "10.0.0.0/8", balancers: present, strangers: 0 });
+    let mut engine = world::engine(&World { pool: "10.0.0.0/8", balancers: present, ..World::default() });
     let kib = u32::try_from(resident().saturating_sub(before)).unwrap_or(u32::MAX);
     let rss_mb = f64::from(kib) / 1024.0;
     let Life { came, recorded, gone, freed } = lives(&mut engine, present);
@@ -102,7 +106,7 @@ fn pool_edits(engine: &mut Engine) -> Vec<Duration> {
 }
 
 fn of_pool(pool: &'static str, taken: usize) -> Pool {
-    let mut engine = world::engine(&World { pool, balancers: 0, strangers: taken });
+    let mut engine = world::engine(&World { pool, strangers: taken, ..World::default() });
     let Life { came, freed, .. } = lives(&mut engine, taken);
     Pool { pool, taken, allocate_us: Quantiles::of(came).p50, free_us: Quantiles::of(freed).p50 }
 }

@@ -1,12 +1,14 @@
 //! `nave-bench`: how close Nave comes to the physical floor. Figures are ratios to a floor of the same run: machines differ
 //! and are noisy. Knows how to print; the benches measure.
 //!
-//! `cargo xtask bench convergence` and `cargo xtask bench engine` build it for release and run it.
+//! `cargo xtask bench convergence`, `cargo xtask bench engine` and `cargo xtask bench distance` build it for release and run it.
 
 mod convergence;
+mod distance;
 mod engine;
 mod floor;
 mod measure;
+mod nodes;
 mod probe;
 mod replay;
 mod seen;
@@ -14,8 +16,11 @@ mod start;
 mod table;
 mod world;
 
+use std::time::Duration;
+
 use clap::{Args, Parser, Subcommand};
 use mimalloc::MiMalloc;
+use nave_e2e::network::wire;
 
 /// As in the manager: its engine is measured here.
 #[global_allocator]
@@ -32,6 +37,8 @@ struct Options {
 enum Bench {
     /// From a Service's creation to its first byte and its status, with more and more Services present.
     Convergence(Convergence),
+    /// One Service and a burst of them while the hub is far from the agent; needs root.
+    Distance(Distance),
     /// The engine by itself: pools with many taken addresses, one event among many load balancers, a start.
     Engine {
         /// One JSON object instead of a table.
@@ -59,11 +66,40 @@ struct Convergence {
     burst: u32,
 }
 
+#[derive(Args)]
+struct Distance {
+    /// One JSON object instead of a table.
+    #[arg(long)]
+    json: bool,
+    /// The round trip between agent and hub, in milliseconds.
+    #[arg(long, default_value_t = 150)]
+    round_trip: u64,
+    /// Lost packets of a thousand, each way.
+    #[arg(long, default_value_t = 10, value_parser = clap::value_parser!(u16).range(0..1000))]
+    lost: u16,
+    /// Services one after another. The lab's pool has 256 addresses.
+    #[arg(long, default_value_t = 50)]
+    samples: u32,
+    /// Services at once.
+    #[arg(long, default_value_t = 200)]
+    burst: u32,
+}
+
 #[tokio::main]
 async fn main() -> anyhow::Result<()> {
     let Options { bench } = Options::parse();
     match bench {
         Bench::Convergence(options) => converge(options).await,
+        Bench::Distance(Distance { json, round_trip, lost, samples, burst }) => {
+            let distance = wire::Distance { round_trip: Duration::from_millis(round_trip), lost_per_mille: lost };
+            let report = distance::run(&distance::Plan { distance, samples, burst }, |now| eprintln!("{now}")).await?;
+            if json {
+                println!("{}", serde_json::to_string(&report)?);
+            } else {
+                print!("{}", distance::table(&report));
+            }
+            Ok(())
+        }
         Bench::Engine { json } => {
             let report = engine::run(|now| eprintln!("{now}")).await?;
             if json {

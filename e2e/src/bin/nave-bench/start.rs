@@ -31,7 +31,7 @@ pub(crate) struct Start {
 
 /// Starts once, with so many load balancers whose addresses are recorded.
 pub(crate) async fn measure(load_balancers: usize) -> Result<Start> {
-    let lists = world::lists(&World { pool: "10.0.0.0/8", balancers: load_balancers, strangers: 0 });
+    let lists = world::lists(&World { pool: "10.0.0.0/8", balancers: load_balancers, ..World::default() });
     let server = Server::new((), server::Settings::default());
     let listener = TcpListener::bind("127.0.0.1:0").await.context("listen")?;
     let address = listener.local_addr().context("listen")?;

@@ -5,6 +5,7 @@ use std::fmt::Write;
 use crate::convergence::{Report, Row};
 use crate::engine;
 use crate::measure::Percentiles;
+use crate::nodes::{Nodes, WorstWrite};
 
 /// The convergence bench.
 pub(crate) fn convergence(report: &Report) -> String {
@@ -28,7 +29,7 @@ pub(crate) fn convergence(report: &Report) -> String {
 
 /// The engine by itself.
 pub(crate) fn engine(report: &engine::Report) -> String {
-    let engine::Report { pools, engine, start } = report;
+    let engine::Report { pools, engine, start, nodes, worst_write_ms } = report;
     let mut text = String::from("pool                     taken   allocate us    free us\n");
     for engine::Pool { pool, taken, allocate_us, free_us } in pools {
         let _ = writeln!(text, "{pool:<20} {taken:>9} {allocate_us:>13.1} {free_us:>10.1}");
@@ -46,6 +47,16 @@ pub(crate) fn engine(report: &engine::Report) -> String {
         "\na start with {} load balancers: {:.2} s from the lists to the first xDS response, of {} resources",
         start.load_balancers, start.seconds, start.resources
     );
+    text.push_str("\na node that goes: load balancers   nodes   changed  xDS bytes  manager ms\n");
+    for Nodes { load_balancers, nodes, changed_load_balancers, xds_bytes, manager_ms } in nodes {
+        let _ = writeln!(
+            text,
+            "{load_balancers:>32} {nodes:>7} {changed_load_balancers:>9} {xds_bytes:>10} {manager_ms:>11.1}"
+        );
+    }
+    let WorstWrite { node_set, endpoints, ports } = worst_write_ms;
+    let _ =
+        writeln!(text, "\nthe worst write, ms: a NodeSet {node_set:.1}, endpoints {endpoints:.1}, ports {ports:.1}");
     text
 }
 

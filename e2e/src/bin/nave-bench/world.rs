@@ -12,6 +12,7 @@ use serde_json::{Value, json};
 pub(crate) const NAMESPACE: &str = "tenant-shop";
 
 /// How much there is.
+#[derive(Default)]
 pub(crate) struct World {
     /// The network that the pool includes.
     pub(crate) pool: &'static str,
@@ -19,6 +20,8 @@ pub(crate) struct World {
     pub(crate) balancers: usize,
     /// Records of owners that the engine does not look after: they take addresses, and nothing else.
     pub(crate) strangers: usize,
+    /// What the tenant may have; null: what a Tenant without a quota may.
+    pub(crate) quota: Value,
 }
 
 /// An engine that has settled everything in such a world.
@@ -33,11 +36,12 @@ pub(crate) fn engine(world: &World) -> Engine {
 
 /// Everything there is, one list per kind.
 pub(crate) fn lists(world: &World) -> Vec<Seen> {
-    let World { pool, balancers, strangers } = world;
-    let tenant: Tenant = object("Tenant", "", "shop", 1, &json!({"backends": {"allow": ["192.168.0.0/16"]}}));
+    let World { pool, balancers, strangers, quota } = world;
+    let spec = json!({"backends": {"allow": ["192.168.0.0/16"]}, "quota": quota});
+    let tenant: Tenant = object("Tenant", "", "shop", 1, &spec);
     let tenant = Tenant { status: Some(status()), ..tenant };
     let nodes = (1..=10).map(|n| json!({"name": format!("n{n}"), "addresses": [format!("192.168.0.{n}")]}));
-    let nodes: NodeSet = object("NodeSet", NAMESPACE, "default", 1, &json!({"nodes": nodes.collect::<Vec<Value>>()}));
+    let nodes = self::nodes(&nodes.collect::<Vec<Value>>(), 1);
     let pool = self::pool("public", pool, 1);
     let names: Vec<String> = (0..*balancers).map(|n| format!("lb-{n}")).collect();
     let own = names.iter().map(|name| ("TCPLoadBalancer", name.clone()));
@@ -48,6 +52,7 @@ pub(crate) fn lists(world: &World) -> Vec<Seen> {
         Seen::Tenants(Sight::all(vec![tenant])),
         Seen::NodeSets(Sight::all(vec![nodes])),
         Seen::Pools(Sight::all(vec![pool])),
+        Seen::HubNodes(Vec::new()),
         Seen::HubNetworks(Vec::new()),
         Seen::Deliveries { all: Vec::new(), unreadable: BTreeSet::new() },
         Seen::LoadBalancers(Sight::all(names.iter().map(|name| balancer(name, 2)).collect())),
@@ -65,10 +70,20 @@ pub(crate) fn pool(name: &str, include: &str, revision: usize) -> IPPool {
     object("IPPool", "", name, revision, &spec)
 }
 
-/// A load balancer of one port on the tenant's ten nodes.
+/// The tenant's nodes.
+pub(crate) fn nodes(nodes: &[Value], revision: usize) -> NodeSet {
+    object("NodeSet", NAMESPACE, "default", revision, &json!({"nodes": nodes}))
+}
+
+/// A load balancer of one port on the tenant's nodes.
 pub(crate) fn balancer(name: &str, revision: usize) -> TCPLoadBalancer {
     let spec = json!({"ports": [{"port": 80, "backendPort": 30080}], "backends": {"nodes": {"nodeSet": "default"}}});
-    object("TCPLoadBalancer", NAMESPACE, name, revision, &spec)
+    balancer_of(name, revision, &spec)
+}
+
+/// A load balancer.
+pub(crate) fn balancer_of(name: &str, revision: usize, spec: &Value) -> TCPLoadBalancer {
+    object("TCPLoadBalancer", NAMESPACE, name, revision, spec)
 }
 
 /// The record of the pool's n-th address.

@@ -3,54 +3,21 @@
 pub(crate) mod neighbours;
 mod networks;
 pub(crate) mod places;
+mod refused;
 
+use std::collections::BTreeMap;
+use std::collections::btree_map::Entry;
 use std::net::IpAddr;
 
 use ipnet::IpNet;
-use nave_api::Tenant;
 use nave_api::node_set::Node;
+use nave_api::tcp_load_balancer::IpFamily;
 use nave_api::tenant::TenantBackends;
+use nave_api::{Tenant, limits};
 
 use crate::pool::{Pools, Spans};
 use networks::{embedded, forbidden, is_public, plain};
-
-/// Why a backend is left out.
-#[derive(Clone, Debug, PartialEq, Eq, PartialOrd, Ord)]
-pub(crate) enum Refusal {
-    NotAnAddress,
-    Forbidden(&'static str),
-    Loopback,
-    Hub,
-    Pool,
-    OtherTenant,
-    NotAllowed,
-    NotPublic,
-}
-
-impl Refusal {
-    /// The end of the sentence that begins with the backend.
-    pub fn says(&self, tenant: &str) -> String {
-        match self {
-            Self::NotAnAddress => "(no IP address)".to_owned(),
-            Self::Forbidden(what) => format!("({what}, never allowed)"),
-            Self::Loopback => "(a loopback address, never allowed)".to_owned(),
-            Self::Hub => "(in a network of the hub, never allowed)".to_owned(),
-            Self::Pool => "(an address of a pool, never allowed)".to_owned(),
-            Self::OtherTenant => format!(
-                "(in a network that an older Tenant has: both need spec.backends.sharing: Shared, here Tenant {tenant})"
-            ),
-            Self::NotAllowed => format!("(not in spec.backends.allow of Tenant {tenant})"),
-            Self::NotPublic => format!("(not public, and Tenant {tenant} has no spec.backends.allow that names it)"),
-        }
-    }
-}
-
-/// A backend that is left out.
-#[derive(Clone, Debug, PartialEq, Eq, PartialOrd, Ord)]
-pub(crate) struct Refused {
-    pub text: String,
-    pub why: Refusal,
-}
+pub(crate) use refused::{LeftOut, Refusal, Refused};
 
 /// What one tenant's backends may be.
 #[derive(Debug)]
@@ -125,33 +92,74 @@ impl<'a> Policy<'a> {
     }
 }
 
-/// The nodes of a NodeSet as the hub reaches them.
+/// The nodes of a NodeSet as the hub reaches them, by name.
 #[derive(Clone, Debug, Default, PartialEq, Eq)]
 pub(crate) struct Reach {
-    /// Name, and the address to use where there is one.
-    pub nodes: Vec<(String, Option<IpAddr>)>,
-    /// What was left out: the node, and the backend with its address.
-    pub refused: Vec<(String, Refused)>,
+    pub nodes: BTreeMap<String, Reached>,
+}
+
+/// Where one node is reached, at most one address of a family, and what of it was left out.
+#[derive(Clone, Debug, Default, PartialEq, Eq)]
+pub(crate) struct Reached {
+    v4: Option<IpAddr>,
+    v6: Option<IpAddr>,
+    zone: Option<String>,
+    /// Of each family, and of what has none: how many addresses, and the first of them.
+    left_out: BTreeMap<Option<IpFamily>, (u32, Refused)>,
+}
+
+impl Reached {
+    /// The address of the first of these families in which the node has one.
+    pub fn first_of(&self, families: &[IpFamily]) -> Option<IpAddr> {
+        families.iter().find_map(|family| match family {
+            IpFamily::IPv4 => self.v4,
+            IpFamily::IPv6 => self.v6,
+        })
+    }
+
+    pub fn zone(&self) -> Option<&str> {
+        self.zone.as_deref()
+    }
+
+    /// Counts what was left out of these families, or has none.
+    pub fn count_left_out(&self, families: &[IpFamily], into: &mut LeftOut) {
+        for (family, (count, Refused { text, why })) in &self.left_out {
+            if family.is_none_or(|family| families.contains(&family)) {
+                into.add(*count, text, why);
+            }
+        }
+    }
+
+    fn add(&mut self, address: IpAddr) {
+        let place = match IpFamily::of(address) {
+            IpFamily::IPv4 => &mut self.v4,
+            IpFamily::IPv6 => &mut self.v6,
+        };
+        place.get_or_insert(address);
+    }
+
+    fn leave_out(&mut self, name: &str, text: &str, why: Refusal) {
+        let family = text.parse().ok().map(|address| IpFamily::of(plain(address)));
+        let refused = || (0, Refused { text: format!("{name} {text}"), why });
+        self.left_out.entry(family).or_insert_with(refused).0 += 1;
+    }
 }
 
 impl Reach {
-    /// Each node's first usable address, IPv4 before IPv6; sorted by name.
+    /// Each node's first usable address of each family. Of two nodes with one name the first counts; nodes and addresses beyond
+    /// what the schema admits are not looked at.
     pub fn of(nodes: &[Node], policy: &Policy<'_>) -> Self {
         let mut reach = Self::default();
-        for Node { name, addresses, zone: _ } in nodes {
-            let mut usable = Vec::new();
-            for text in addresses {
+        for Node { name, addresses, zone } in nodes.iter().take(limits::NODES) {
+            let Entry::Vacant(node) = reach.nodes.entry(name.clone()) else { continue };
+            let node = node.insert(Reached { zone: zone.clone(), ..Reached::default() });
+            for text in addresses.iter().take(limits::NODE_ADDRESSES) {
                 match policy.admit(text) {
-                    Ok(address) => usable.push(address),
-                    Err(why) => reach.refused.push((name.clone(), Refused { text: format!("{name} {text}"), why })),
+                    Ok(address) => node.add(address),
+                    Err(why) => node.leave_out(name, text, why),
                 }
             }
-            let first = usable.iter().find(|address| address.is_ipv4()).or_else(|| usable.first());
-            reach.nodes.push((name.clone(), first.copied()));
         }
-        reach.nodes.sort();
-        reach.nodes.dedup();
-        reach.refused.sort();
         reach
     }
 }
@@ -202,6 +210,19 @@ mod tests {
             "fec0::1",
             "ff02::1",
             "fd00:ec2::254",
+            "fd00:ec2::253",
+            "fd20:ce::254",
+            "168.63.129.16",
+            "::ffff:168.63.129.16",
+            "::168.63.129.16",
+            "64:ff9b::168.63.129.16",
+            "2002:a83f:8110::1",
+            "2001:db8::5efe:168.63.129.16",
+            "2001:0:a83f:8110::f5fe:fdfc",
+            "::ffff:0:168.63.129.16",
+            "100.100.100.200",
+            "192.0.0.192",
+            "2001:db8::200:5efe:127.0.0.1",
             "::ffff:127.0.0.1",
             "::127.0.0.1",
             "::ffff:169.254.169.254",
@@ -234,6 +255,19 @@ mod tests {
     }
 
     #[test]
+    fn f_azures_host_agent_is_not_public_and_a_network_of_the_administrator_is_the_hubs() {
+        let absent = serde_json::Value::Null;
+        let forbidden = Refusal::Forbidden("Azure's host agent");
+        assert_eq!(judged(&absent, "168.63.129.16"), Err(forbidden.clone()));
+        assert_eq!(judged(&json!({"allow": ["168.63.129.0/24"]}), "168.63.129.16"), Err(forbidden));
+        assert_eq!(judged(&absent, "2606:4700::5efe:10.8.0.1"), Err(Refusal::Hub), "a tunnel into the hub");
+        // The operator's own NAT64: its prefix is in no registry, and the administrator lists it among the hub's networks.
+        let (pools, hub) = (pools(), ["2606:4700:64::/96".parse().unwrap()]);
+        let policy = Policy::of(&tenant(&absent), vec![&hub], false, &pools, None).admit("2606:4700:64::10.0.0.1");
+        assert_eq!(policy, Err(Refusal::Hub));
+    }
+
+    #[test]
     fn what_a_tenant_lists_is_allowed_and_nothing_else() {
         let listed = json!({"allow": ["10.20.0.0/16", "fd00:20::/32"]});
         assert_eq!(judged(&listed, "::ffff:10.20.0.7"), Ok("10.20.0.7".parse().unwrap()));
@@ -251,7 +285,8 @@ mod tests {
     }
 
     #[test]
-    fn a_node_is_reached_at_its_first_usable_address_and_ipv4_comes_first() {
+    fn kind_l_a_node_is_reached_at_its_first_usable_address_of_the_families_that_are_asked_for() {
+        use IpFamily::{IPv4, IPv6};
         let (pools, tenant) = (pools(), tenant(&json!({"allow": ["10.20.0.0/16", "fd00:20::/32"]})));
         let policy = Policy::of(&tenant, Vec::new(), false, &pools, None);
         let node = |name: &str, addresses: &[&str]| Node {
@@ -259,10 +294,21 @@ mod tests {
             addresses: addresses.iter().map(|a| (*a).to_owned()).collect(),
             zone: None,
         };
-        let nodes = [node("b", &["fd00:20::2", "10.20.0.2"]), node("a", &["fd00:20::1"]), node("c", &["8.8.8.8"])];
+        let both = node("both", &["fd00:99::2", "fd00:20::2", "10.20.0.2", "fd00:20::3"]);
+        let nodes =
+            [both, node("mapped", &["::ffff:10.20.0.3"]), node("none", &["8.8.8.8"]), node("both", &["10.20.0.9"])];
         let reach = Reach::of(&nodes, &policy);
-        let addresses: Vec<_> = reach.nodes.iter().map(|(n, a)| (n.as_str(), a.map(|a| a.to_string()))).collect();
-        assert_eq!(addresses, [("a", Some("fd00:20::1".to_owned())), ("b", Some("10.20.0.2".to_owned())), ("c", None)]);
-        assert_eq!(reach.refused.len(), 1);
+        let at = |name: &str, families: &[IpFamily]| reach.nodes[name].first_of(families).map(|a| a.to_string());
+        assert_eq!(at("both", &[IPv4, IPv6]).unwrap(), "10.20.0.2");
+        assert_eq!(at("both", &[IPv6, IPv4]).unwrap(), "fd00:20::2");
+        assert_eq!(at("both", &[IPv6]).unwrap(), "fd00:20::2");
+        assert_eq!((at("mapped", &[IPv6]), at("mapped", &[IPv6, IPv4])), (None, Some("10.20.0.3".to_owned())));
+        assert_eq!(at("none", &[IPv4, IPv6]), None);
+        let left_out = |name: &str, families: &[IpFamily]| {
+            let mut all = LeftOut::default();
+            reach.nodes[name].count_left_out(families, &mut all);
+            all.count
+        };
+        assert_eq!((left_out("both", &[IPv4, IPv6]), left_out("both", &[IPv4]), left_out("none", &[IPv4])), (1, 0, 1));
     }
 }

@@ -46,6 +46,8 @@ pub(super) struct Dirt {
     pub namespaces: BTreeSet<Arc<str>>,
     /// Pools whose status may be another.
     pub pool_statuses: BTreeSet<Arc<str>>,
+    /// Whether fleets may choose other nodes.
+    pub choices: bool,
     /// Fleets whose status may be another.
     pub fleets: BTreeSet<Arc<str>>,
 }

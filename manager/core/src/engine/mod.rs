@@ -3,6 +3,7 @@
 mod allocate;
 mod dirt;
 mod drafts;
+mod fleet;
 mod moves;
 mod observe;
 mod orders;
@@ -10,11 +11,15 @@ mod overview;
 mod owners;
 mod plan;
 mod pools;
+mod programmed;
 mod quota;
 mod request;
 mod serve;
+mod shares;
 mod short;
+mod standing;
 mod status;
+mod turns;
 mod unreadable;
 mod waiting;
 mod world;
@@ -31,10 +36,13 @@ use crate::backends::neighbours::foreign;
 use crate::limits::Line;
 use crate::seen::{Role, Settings};
 use crate::step::{Outcome, Step};
+use crate::waits::Waits;
 use crate::{Key, Timestamp};
 use dirt::Dirt;
 use serve::Entry;
+use shares::Share;
 use short::Short;
+use turns::Turns;
 use unreadable::Kept;
 pub use unreadable::Kind;
 use waiting::Waiting;
@@ -45,10 +53,14 @@ use world::World;
 pub struct Engine {
     world: World,
     dirt: Dirt,
+    /// Load balancers whose nodes changed.
+    turns: Turns,
     /// What was decided of each load balancer.
     entries: BTreeMap<Key, Entry>,
     /// Whose each published resource is, by fleet.
     published: BTreeMap<Arc<str>, BTreeMap<ResourceKey, Key>>,
+    /// What each fleet's Envoys may open, and who has what of it.
+    shares: BTreeMap<Arc<str>, Share>,
     /// What the load balancers of each namespace ask for; addresses are counted apart.
     lines: BTreeMap<Arc<str>, Line>,
     short: Short,
@@ -62,6 +74,8 @@ pub struct Engine {
     /// What Envoys keep, since nobody can say what becomes of it.
     kept: Kept,
     said: Said,
+    /// Which Envoys load balancers wait for.
+    waits: Waits,
     /// As what this was asked to decide last.
     role: Role,
 }
@@ -109,13 +123,20 @@ impl Engine {
         self.refresh_unknown_allocations();
         self.refresh_pools();
         self.refresh_networks();
+        self.refresh_choices();
+        self.refresh_waits(now);
         self.recall_last_owners();
+        self.refresh_shares(now);
+        for key in self.turns.take() {
+            self.dirt.statuses.insert(key.clone());
+            self.dirt.balancers.insert(key);
+        }
         let judged = self.judge();
         match role {
             Role::Leader => self.allocate(now, &mut outcome.steps),
             Role::Follower => {}
         }
-        outcome.publish = self.serve(judged);
+        outcome.publish = self.serve(judged, now);
         outcome.keep = self.kept.news();
         match role {
             Role::Leader => {
@@ -130,11 +151,19 @@ impl Engine {
         outcome
     }
 
+    /// Whether load balancers wait for their turn: [`Engine::settle`] is to be called again at once, after what was observed
+    /// meanwhile.
+    pub fn has_turns(&self) -> bool {
+        !self.turns.is_empty() && self.is_synced()
+    }
+
     /// When something ends by itself, so that a leader calls [`Engine::settle`] then at the latest: an address is kept for
-    /// its last owner no longer, or an owner that was never seen will not be seen any more. Once settled as a leader, it names a later moment.
+    /// its last owner no longer, an owner that was never seen will not be seen any more, or an Envoy is waited for no longer. Once
+    /// settled as a leader, it names a later moment.
     pub fn wakes_at(&self) -> Option<Timestamp> {
         let doubt = self.doubts.first().map(|(until, _)| *until);
-        self.world.records.first_end().into_iter().chain(doubt).min().filter(|_| self.is_synced())
+        let ends = self.world.records.first_end().into_iter().chain(doubt).chain(self.waits.next());
+        ends.min().filter(|_| self.is_synced())
     }
 
     /// Forgets what was said and what was under way, so that the next [`Engine::settle`] decides everything anew: after an
@@ -144,6 +173,7 @@ impl Engine {
             self.abort(address);
         }
         self.world.supply.forget_all();
+        self.waits = Waits::default();
         self.forget_reports();
         self.compare();
     }

@@ -4,25 +4,31 @@ use std::net::IpAddr;
 use std::sync::Arc;
 
 use nave_api::names::tenant_namespace;
-use nave_api::{IPAllocation, IPPool, NodeSet, TCPLoadBalancer, Tenant};
-use nave_xds::report::Report;
+use nave_api::tenant::{Quota, TenantSpec};
+use nave_api::{Fleet, IPAllocation, IPPool, NodeSet, TCPLoadBalancer, Tenant};
 
 use super::Engine;
-use super::serve::{Programmed, has_shown_addresses};
+use super::serve::has_shown_addresses;
 use super::unreadable::Kind;
 use super::world::own_namespace;
 use crate::Key;
 use crate::backends::places::{Namer, ends};
-use crate::ledger::Touched;
 use crate::pool::is_everywhere;
 use crate::seen::{Role, Seen};
 use crate::shelf::Moved;
+
+/// The Tenant with the limits that hold where it sets none.
+fn with_defaults(tenant: Tenant, defaults: &Quota) -> Tenant {
+    let quota = tenant.spec.quota.clone().unwrap_or_default().or(defaults);
+    Tenant { spec: TenantSpec { quota: Some(quota), ..tenant.spec }, ..tenant }
+}
 
 impl Engine {
     /// Takes note, and marks what it touches.
     pub fn observe(&mut self, seen: Seen) {
         match seen {
             Seen::Tenants(sight) => {
+                let sight = sight.map(|tenant| with_defaults(tenant, &self.world.settings.default_quota));
                 for moved in self.world.tenants.look(sight) {
                     self.tenant_moved(&moved);
                     self.legibility_moved(Kind::Tenant, moved.key);
@@ -51,9 +57,11 @@ impl Engine {
                 }
             }
             Seen::Fleets(sight) => {
-                for moved in self.world.fleets.look(sight) {
-                    self.dirt.fleets.insert(Arc::clone(&moved.key.name));
-                    self.legibility_moved(Kind::Fleet, moved.key);
+                for Moved { key, before, after } in self.world.fleets.look(sight) {
+                    let nodes = |fleet: &Option<Arc<Fleet>>| fleet.as_ref().map(|fleet| fleet.spec.nodes.clone());
+                    self.dirt.choices |= nodes(&before) != nodes(&after);
+                    self.dirt.fleets.insert(Arc::clone(&key.name));
+                    self.legibility_moved(Kind::Fleet, key);
                 }
             }
             Seen::Deliveries { all, unreadable } => {
@@ -70,6 +78,10 @@ impl Engine {
             }
             Seen::HubNetworks(networks) => {
                 self.hub_networks_moved(networks);
+            }
+            Seen::HubNodes(nodes) => {
+                self.dirt.choices |= self.world.hub_nodes.as_ref() != Some(&nodes);
+                self.world.hub_nodes = Some(nodes);
             }
             Seen::Envoy(report) => self.envoy_reported(report),
         }
@@ -167,11 +179,14 @@ impl Engine {
         self.dirt.balancers.extend(told);
     }
 
-    /// Whether its status speaks of another number of backends than it has here.
+    /// Whether its status speaks of another number of backends, or of other sessions, than it has here.
     fn is_told_otherwise(&self, key: &Key) -> bool {
         let balancer = self.world.balancers.find(key);
-        let told = balancer.and_then(|balancer| balancer.status.as_ref()?.backends).map(|backends| backends.ready);
-        told.zip(self.entries.get(key)).is_some_and(|(told, entry)| entry.ready != told)
+        let status = balancer.and_then(|balancer| balancer.status.as_ref());
+        let Some((status, entry)) = status.zip(self.entries.get(key)) else { return false };
+        let sessions = || status.sessions.iter().map(|told| (told.port, told.limit));
+        status.backends.is_some_and(|told| told.ready != entry.ready)
+            || !sessions().eq(entry.sessions.iter().map(|(port, has)| (*port, *has)))
     }
 
     fn allocation_moved(&mut self, moved: &Moved<IPAllocation>) {
@@ -211,23 +226,5 @@ impl Engine {
         self.world.pools.give_back(address);
         self.dirt.pool_statuses.extend(self.world.pools.offering(address).map(|(name, _)| Arc::clone(name)));
         self.dirt.freed.insert(address);
-    }
-
-    fn envoy_reported(&mut self, report: Report) {
-        let fleet = Arc::clone(&report.fleet);
-        match self.world.ledger.note(report) {
-            Touched::Resources(keys) => {
-                let published = self.published.get(&fleet);
-                let owners = keys.iter().filter_map(|key| published.and_then(|published| published.get(key)));
-                self.dirt.statuses.extend(owners.cloned());
-            }
-            Touched::Nodes => {
-                // What all acknowledged once stays so, whoever comes or goes.
-                let is_open = |owner: &&Key| self.entries.get(*owner).is_some_and(|e| e.programmed != Programmed::Yes);
-                let owners = self.published.get(&fleet).into_iter().flatten().map(|(_, owner)| owner);
-                self.dirt.statuses.extend(owners.filter(is_open).cloned());
-            }
-        }
-        self.dirt.fleets.insert(fleet);
     }
 }

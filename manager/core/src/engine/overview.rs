@@ -7,11 +7,11 @@ use std::time::Duration;
 use k8s_openapi::apimachinery::pkg::apis::meta::v1::Time;
 use kube::Resource;
 use nave_api::condition::{self, ConditionType, Verdict};
-use nave_api::fleet::{EnvoyStatus, FleetNode};
 use nave_api::names::tenant_of;
-use nave_api::{Condition, Fleet, FleetStatus, IPPool, IPPoolStatus};
+use nave_api::{Condition, FleetStatus, IPPool, IPPoolStatus};
 
-use super::{Engine, last, unreadable};
+use super::shares::Share;
+use super::{Engine, fleet, last, unreadable};
 use crate::key::uid;
 use crate::pool::Pool;
 use crate::step::{Announcement, Step, Tone};
@@ -104,19 +104,27 @@ impl Engine {
             self.said.fleets.remove(name);
             return;
         };
-        let heard: Vec<FleetNode> =
-            self.world.ledger.nodes(name).map(|(name, connected, refused)| node(name, connected, refused)).collect();
+        let heard = self.fleet_nodes(name, &object, now);
         if heard.is_empty() && object.status.is_some() {
             return;
         }
         let uid = uid(&object.metadata);
         let none = FleetStatus::default();
         let before = last(&mut self.said.fleets, name, uid, object.status.as_ref()).unwrap_or(&none);
+        let was = condition::find(&before.conditions, ConditionType::Ready).map(|c| c.reason.as_str());
         let unreadable = self.world.fleets.unreadable(&Key::cluster(Arc::clone(name)));
-        let verdict = unreadable::verdict(unreadable, serves(&object, &heard));
+        let verdict = unreadable::verdict(unreadable, fleet::serves(&object, &heard));
+        fleet::announce(&object, was, &verdict, steps);
+        let mut conditions = before.conditions.clone();
+        let mut verdicts = vec![verdict];
+        if self.shares.get(name).is_some_and(Share::is_short) {
+            verdicts.push(Verdict::holds(ConditionType::FilesShort, "FilesShort", FILES_SHORT));
+        } else {
+            conditions.retain(|condition| condition.type_ != ConditionType::FilesShort.as_str());
+        }
         let status = FleetStatus {
             nodes: heard,
-            conditions: condition::settle(&before.conditions, &[verdict], object.metadata.generation, &Time(now)),
+            conditions: condition::settle(&conditions, &verdicts, object.metadata.generation, &Time(now)),
         };
         if status == *before {
             return;
@@ -140,21 +148,8 @@ fn overlap((address, other): &(IpAddr, String)) -> Verdict {
     Verdict::holds(ConditionType::NetworkOverlap, "NetworkOverlap", message)
 }
 
-fn node(name: &str, connected: bool, refused: usize) -> FleetNode {
-    let refused = u32::try_from(refused).unwrap_or(u32::MAX);
-    FleetNode { name: name.to_owned(), envoy: Some(EnvoyStatus { connected, refused }) }
-}
-
-fn serves(fleet: &Fleet, heard: &[FleetNode]) -> Verdict {
-    let kind = ConditionType::Ready;
-    let connected = heard.iter().filter(|node| node.envoy.is_some_and(|envoy| envoy.connected)).count();
-    let name = fleet.metadata.name.as_deref().unwrap_or("");
-    if connected == 0 {
-        Verdict::fails(kind, "NoEnvoy", format!("no Envoy of fleet {name} is connected: start one on an edge node"))
-    } else {
-        Verdict::holds(kind, "Connected", "Envoys are connected")
-    }
-}
+const FILES_SHORT: &str = "load balancers get fewer UDP sessions than they ask for, or wait: raise the limit of open files of the Envoys \
+     (nave-manager envoy-bootstrap --files), or lower spec.quota.connections of Tenants";
 
 const READY: &str = "Ready";
 const NEARLY_FULL: &str = "NearlyFull";

@@ -11,14 +11,16 @@ use nave_xds::resource::{Key as ResourceKey, Resource, ResourceType};
 use nave_xds::store::Change;
 
 use super::Engine;
+use super::programmed::says_programmed;
 use super::request::needs_both;
 use super::world::node_set_of;
-use crate::Key;
-use crate::compile::{self, Opening, Settled, Targets};
+use crate::compile::{self, Opening, Settled};
 use crate::key::uid;
 use crate::limits::Rank;
 use crate::pool::is_everywhere;
 use crate::problem::{Problem, Shortage};
+use crate::targets::{self, Targets};
+use crate::{Key, Timestamp};
 
 /// What was decided of a load balancer.
 #[derive(Debug, Default)]
@@ -39,6 +41,12 @@ pub(super) struct Entry {
     /// Backends that the spoke names, and those that get traffic.
     pub total: u32,
     pub ready: u32,
+    /// What each of its UDP ports may promise.
+    pub sessions: BTreeMap<u16, u32>,
+    /// That this is less than it asks for.
+    pub shares: Vec<Problem>,
+    /// Whether listeners of it wait until earlier changes of its tenant are worked off.
+    pub waits: bool,
     pub shortage: Option<Shortage>,
     /// An object of which nothing is known: what is served of this load balancer, and what was said of it, stays as it is.
     pub frozen: Option<Problem>,
@@ -72,13 +80,16 @@ impl Entry {
             rank,
             total,
             ready,
+            sessions,
+            shares,
+            waits,
             shortage: _,
             frozen: _,
             programmed: _,
             said: _,
         } = self;
         let uid = uid.to_owned();
-        Self { uid, fleet, fragment, limits, backends, rank, total, ready, ..Self::default() }
+        Self { uid, fleet, fragment, limits, backends, rank, total, ready, sessions, shares, waits, ..Self::default() }
     }
 
     pub fn forget_said(&mut self) {
@@ -87,7 +98,7 @@ impl Entry {
 
     /// Every problem, the fatal ones first.
     pub fn all_problems(&self) -> Vec<&Problem> {
-        let mut all: Vec<&Problem> = self.limits.iter().chain(&self.problems).collect();
+        let mut all: Vec<&Problem> = self.limits.iter().chain(&self.problems).chain(&self.shares).collect();
         all.sort_by_key(|problem| (!problem.is_fatal(), (*problem).clone()));
         all
     }
@@ -136,7 +147,7 @@ impl Engine {
             let name = tenant.metadata.name.clone().unwrap_or_default();
             let node_set = node_set_of(key, &balancer);
             let reach = node_set.as_ref().and_then(|node_set| self.world.reach(node_set, &tenant));
-            targets = compile::targets(&balancer.spec, reach.as_deref(), || self.world.policy(&tenant));
+            targets = targets::targets(key, &balancer.spec, reach.as_deref(), || self.world.policy(&tenant));
             if let Some(unknown) = self.world.unknown_node_set(key, &balancer) {
                 entry.problems.push(unknown);
                 targets = unknown_targets(&balancer);
@@ -163,7 +174,7 @@ impl Engine {
     }
 
     /// Brings what the fleets serve up to what was judged and recorded.
-    pub(super) fn serve(&mut self, mut judged: Judged) -> BTreeMap<String, Change> {
+    pub(super) fn serve(&mut self, mut judged: Judged, now: Timestamp) -> BTreeMap<String, Change> {
         let mut draft = Draft::new();
         for fleet in &self.dirt.fleets {
             if !self.published.contains_key(fleet) {
@@ -171,15 +182,23 @@ impl Engine {
                 draft.entry(Arc::clone(fleet)).or_default();
             }
         }
+        self.remember_sessions();
         for key in std::mem::take(&mut self.dirt.balancers) {
-            self.serve_one(&key, judged.remove(&key), &mut draft);
+            self.serve_one(&key, judged.remove(&key), now, &mut draft);
         }
+        for key in self.hungry() {
+            self.serve_one(&key, None, now, &mut draft);
+            self.dirt.statuses.insert(key);
+        }
+        self.notice_shortages();
         draft.into_iter().map(|(fleet, changes)| (fleet.to_string(), change(changes))).collect()
     }
 
-    fn serve_one(&mut self, key: &Key, judged: Option<(Settled, Targets)>, draft: &mut Draft) {
+    fn serve_one(&mut self, key: &Key, judged: Option<(Settled, Targets)>, now: Timestamp, draft: &mut Draft) {
         let Some(balancer) = self.world.balancers.find(key).cloned() else {
+            self.waits.forget(key);
             if let Some(entry) = self.entries.remove(key) {
+                self.removed(key, &entry.fleet, &entry.fragment, now);
                 self.publish(key, &entry.fleet, &entry.fragment, &[], draft);
             }
             return self.keep(key);
@@ -199,21 +218,26 @@ impl Engine {
             targets.limit(served);
             entry.ready = targets.ready;
         }
-        let openings = if entry.is_stopped() { Vec::new() } else { self.openings(key, &balancer) };
+        let mut openings = if entry.is_stopped() { Vec::new() } else { self.openings(key, &balancer) };
         let fleet =
             self.world.tenant(&key.namespace).map_or_else(|| Arc::clone(&entry.fleet), |t| t.spec.fleet().into());
         let is_everywhere = openings.iter().any(|(address, ..)| address.is_unspecified());
         let elsewhere = if is_everywhere { self.world.pools.inhabited(&fleet) } else { Vec::new() };
-        let fragment = compile::fragment(key, &settled, &targets, &openings, &elsewhere);
+        self.promise(key, &balancer, &mut entry, &fleet, &settled, &mut openings);
+        let fragment = compile::fragment(key, &settled, &targets, &openings, &elsewhere, &entry.sessions);
         let before = std::mem::take(&mut entry.fragment);
+        let serves = before.is_empty() && entry.programmed == Programmed::Unknown && says_programmed(&balancer, false);
+        let fragment = self.paced(key, &mut entry, &fleet, (&before, fragment), serves, now);
         if entry.fleet == fleet {
             self.publish(key, &fleet, &before, &fragment, draft);
         } else {
+            self.removed(key, &entry.fleet, &before, now);
             self.publish(key, &entry.fleet, &before, &[], draft);
             self.publish(key, &fleet, &[], &fragment, draft);
         }
         if !before.is_empty() && (entry.fleet != fleet || stable(&before).ne(stable(&fragment))) {
             entry.programmed = Programmed::No;
+            self.waits.forget(key);
         }
         (entry.fleet, entry.fragment) = (fleet, fragment);
         self.entries.insert(key.clone(), entry);
@@ -255,16 +279,20 @@ impl Engine {
     /// Drafts what differs between two fragments. What another load balancer published meanwhile is not taken from it.
     fn publish(&mut self, key: &Key, fleet: &Arc<str>, before: &[Resource], after: &[Resource], draft: &mut Draft) {
         let published = self.published.entry(Arc::clone(fleet)).or_default();
+        let share = self.shares.entry(Arc::clone(fleet)).or_default();
         let old: BTreeMap<ResourceKey, &Resource> = before.iter().map(|r| (r.key(), r)).collect();
         for resource in after {
             if old.get(&resource.key()) != Some(&resource) || published.get(&resource.key()) != Some(key) {
-                published.insert(resource.key(), key.clone());
+                if published.insert(resource.key(), key.clone()).is_none() {
+                    share.counts(&resource.key(), true);
+                }
                 draft.entry(Arc::clone(fleet)).or_default().insert(resource.key(), Some(resource.clone()));
             }
         }
         for resource in before.iter().filter(|b| !after.iter().any(|a| (a.kind(), a.name()) == (b.kind(), b.name()))) {
             if published.get(&resource.key()) == Some(key) {
                 published.remove(&resource.key());
+                share.counts(&resource.key(), false);
                 draft.entry(Arc::clone(fleet)).or_default().insert(resource.key(), None);
             }
         }
@@ -279,7 +307,7 @@ pub(super) fn has_shown_addresses(balancer: &TCPLoadBalancer) -> bool {
 /// Backends of which nothing is known, as many as the status says.
 fn unknown_targets(balancer: &TCPLoadBalancer) -> Targets {
     let told = balancer.status.as_ref().and_then(|status| status.backends).unwrap_or_default();
-    Targets { total: told.total, ready: told.ready, unknown: true, ..Targets::default() }
+    Targets::unknown(told.total, told.ready)
 }
 
 fn backend_problems(missing: Option<Key>, targets: &Targets, tenant: &str) -> Vec<Problem> {
@@ -287,10 +315,15 @@ fn backend_problems(missing: Option<Key>, targets: &Targets, tenant: &str) -> Ve
         return vec![Problem::NodeSetMissing { name: missing.name.to_string() }];
     }
     let all = targets.ready == 0;
-    if !targets.refused.is_empty() {
-        return vec![Problem::BackendsRefused { refused: targets.refused.clone(), tenant: tenant.to_owned(), all }];
+    if !targets.left_out.is_empty() {
+        return vec![Problem::BackendsRefused { left_out: targets.left_out.clone(), tenant: tenant.to_owned(), all }];
     }
-    if all { vec![Problem::NoBackends] } else { Vec::new() }
+    let families = targets.missing.clone();
+    match targets.beyond {
+        _ if all => vec![Problem::NoBackends { families }],
+        0 => Vec::new(),
+        beyond => vec![Problem::TooManyBackends { beyond }],
+    }
 }
 
 /// What makes up the service, besides where the backends are now.

@@ -6,15 +6,16 @@ use k8s_openapi::api::core::v1::ObjectReference;
 use k8s_openapi::apimachinery::pkg::apis::meta::v1::{Condition, Time};
 use kube::Resource;
 use nave_api::condition::{self, ConditionType, Verdict};
-use nave_api::tcp_load_balancer::{Address, AddressPort, BackendCount, IpFamily};
+use nave_api::tcp_load_balancer::{Address, AddressPort, BackendCount, IpFamily, PortSessions};
 use nave_api::{TCPLoadBalancer, TCPLoadBalancerStatus};
 
 use super::Engine;
 use super::moves::{Fate, Stay};
+use super::programmed::{is_programmed, programmed, says_programmed, unallocated};
 use super::request::needs_both;
 use super::serve::{Entry, Programmed, has_shown_addresses};
+use super::standing::Standing;
 use crate::key::uid;
-use crate::ledger::Standing;
 use crate::pool::is_everywhere;
 use crate::ports::Door;
 use crate::problem::{Problem, Shortage};
@@ -22,7 +23,7 @@ use crate::step::{Announcement, Step, Tone};
 use crate::{Key, Timestamp};
 
 /// How long a status that says "not yet" may wait for the one that says "done".
-const PATIENCE: Duration = Duration::from_millis(200);
+pub(super) const PATIENCE: Duration = Duration::from_millis(200);
 
 impl Engine {
     /// Writes the statuses that differ from what was seen or said.
@@ -33,7 +34,8 @@ impl Engine {
             let said = entry.said.take().filter(|said| Some(said) != balancer.status.as_ref());
             let before = said.as_ref().or(balancer.status.as_ref());
             let none = TCPLoadBalancerStatus::default();
-            let (status, patience) = self.status(&key, &balancer, &mut entry, before.unwrap_or(&none), now);
+            let standing = self.stand(&key, &balancer, &entry, now);
+            let (status, patience) = self.status(&key, &balancer, &mut entry, before.unwrap_or(&none), standing, now);
             if before == Some(&status) {
                 entry.said = said;
             } else {
@@ -63,12 +65,22 @@ impl Engine {
         }
     }
 
+    /// How Envoys take what is served of it.
+    fn stand(&mut self, key: &Key, balancer: &TCPLoadBalancer, entry: &Entry, now: Timestamp) -> Standing {
+        if entry.fragment.is_empty() || entry.frozen.is_some() {
+            self.waits.forget(key);
+            return Standing::NoEnvoy;
+        }
+        self.standing(key, &entry.fleet, &entry.fragment, is_programmed(balancer, entry), now)
+    }
+
     fn status(
         &self,
         key: &Key,
         balancer: &TCPLoadBalancer,
         entry: &mut Entry,
         before: &TCPLoadBalancerStatus,
+        standing: Standing,
         now: Timestamp,
     ) -> (TCPLoadBalancerStatus, Duration) {
         if let Some(frozen) = &entry.frozen {
@@ -88,12 +100,13 @@ impl Engine {
         let stopped = problems.into_iter().find(|problem| problem.stops_service()).cloned();
         let (programmed, patience) = match stopped {
             None if addresses.is_empty() => (Some(unallocated()), Duration::ZERO),
-            stopped => self.programmed(balancer, entry, stopped.as_ref()),
+            stopped => programmed(balancer, entry, stopped.as_ref(), standing),
         };
         let verdicts: Vec<Verdict> = [accepted, allocated].into_iter().chain(programmed).collect();
         let status = TCPLoadBalancerStatus {
             addresses,
             backends: Some(BackendCount { total: entry.total, ready: entry.ready }),
+            sessions: entry.sessions.iter().map(|(port, limit)| PortSessions { port: *port, limit: *limit }).collect(),
             conditions: condition::settle(&before.conditions, &verdicts, balancer.metadata.generation, &Time(now)),
         };
         (status, if is_settled_so_far { patience } else { PATIENCE })
@@ -179,62 +192,6 @@ impl Engine {
         let Some(pool) = self.world.pools.find(&address.pool) else { return self.world.is_unknown_pool(&address.pool) };
         pool.service().is_some() || address.value.parse().is_ok_and(|value| pool.offers(value))
     }
-
-    /// Whether the fleet serves it, and how long saying so may wait. Nothing where nothing new is known.
-    fn programmed(
-        &self,
-        balancer: &TCPLoadBalancer,
-        entry: &mut Entry,
-        stopped: Option<&Problem>,
-    ) -> (Option<Verdict>, Duration) {
-        let kind = ConditionType::Programmed;
-        if let Some(problem) = stopped {
-            return (Some(Verdict::fails(kind, "NotAccepted", problem.to_string())), Duration::ZERO);
-        }
-        if entry.fragment.is_empty() {
-            return (Some(unallocated()), Duration::ZERO);
-        }
-        let fleet = &entry.fleet;
-        let served = || Verdict::holds(kind, "Programmed", format!("the Envoys of fleet {fleet} serve it"));
-        let was_programmed = match entry.programmed {
-            Programmed::Yes => true,
-            Programmed::No => false,
-            Programmed::Unknown => says_programmed(balancer, true),
-        };
-        // Its backends are not known yet: nobody shall be sent to it. What was served once stays as it is.
-        let is_unknown = |problem: &&Problem| {
-            matches!(problem, Problem::NodeSetMissing { .. } | Problem::DependsOnUnreadable { .. })
-        };
-        let unknown = entry.problems.iter().find(is_unknown);
-        if let Some(problem) = unknown.filter(|_| !was_programmed) {
-            return (Some(Verdict::fails(kind, "NotAccepted", problem.to_string())), PATIENCE);
-        }
-        match self.world.ledger.standing(fleet, &entry.fragment) {
-            Standing::Refused { node, message } => {
-                entry.programmed = Programmed::No;
-                let message = format!("the Envoy of {node} refuses it: {message}");
-                (Some(Verdict::fails(kind, "Refused", message)), Duration::ZERO)
-            }
-            Standing::Held => {
-                entry.programmed = Programmed::Yes;
-                (Some(served()), Duration::ZERO)
-            }
-            Standing::Awaited | Standing::NoEnvoy if was_programmed => (Some(served()), Duration::ZERO),
-            Standing::NoEnvoy if entry.programmed == Programmed::Unknown && says_programmed(balancer, false) => {
-                (None, Duration::ZERO)
-            }
-            Standing::Awaited => {
-                let message = format!("waits for the Envoys of fleet {fleet} to acknowledge it");
-                (Some(Verdict::fails(kind, "Pending", message)), PATIENCE)
-            }
-            Standing::NoEnvoy => {
-                let message = format!(
-                    "no Envoy of fleet {fleet} is connected: start one on an edge node, or see why it does not reach the manager"
-                );
-                (Some(Verdict::fails(kind, "NoEnvoy", message)), PATIENCE)
-            }
-        }
-    }
 }
 
 /// Everything as it was but for the word that nothing can be decided.
@@ -253,19 +210,6 @@ fn frozen_status(
     let generation = balancer.metadata.generation;
     let conditions = condition::settle(&before.conditions, &[verdict], generation, &Time(now));
     TCPLoadBalancerStatus { conditions, ..before.clone() }
-}
-
-/// Whether the status that was seen says that it is programmed, as it is specified now or as it ever was.
-fn says_programmed(balancer: &TCPLoadBalancer, as_it_is: bool) -> bool {
-    let conditions = balancer.status.as_ref().map(|status| status.conditions.as_slice()).unwrap_or_default();
-    condition::is_true(conditions, ConditionType::Programmed)
-        && (!as_it_is
-            || condition::find(conditions, ConditionType::Programmed).and_then(|c| c.observed_generation)
-                == balancer.metadata.generation)
-}
-
-fn unallocated() -> Verdict {
-    Verdict::fails(ConditionType::Programmed, "NotAllocated", "waits for its addresses")
 }
 
 fn shown(value: String, family: Option<IpFamily>, pool: &str, mut ports: Vec<AddressPort>) -> Address {
@@ -309,7 +253,10 @@ fn announce(balancer: &TCPLoadBalancer, before: &[Condition], after: &[Condition
 
 /// Reasons that end by themselves or repeat what another condition says.
 fn is_passing(reason: &str) -> bool {
-    matches!(reason, "Pending" | "AwaitsCloud" | "NotAllocated" | "NotAccepted" | "NoEnvoy" | "NodeSetMissing")
+    matches!(
+        reason,
+        "Pending" | "ListenersWait" | "AwaitsCloud" | "NotAllocated" | "NotAccepted" | "NoEnvoy" | "NodeSetMissing"
+    )
 }
 
 fn reference(balancer: &TCPLoadBalancer) -> ObjectReference {

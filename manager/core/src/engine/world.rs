@@ -21,9 +21,10 @@ use crate::order::id;
 use crate::pool::{Pool, Pools, is_everywhere};
 use crate::ports::{Door, Taken, assign, wanted};
 use crate::records::{Records, find_owner, owner_key, place, taken_by_others};
-use crate::seen::Settings;
+use crate::seen::{HubNode, Settings};
 use crate::shelf::Shelf;
 use crate::supply::Supply;
+use crate::waits::Nodes;
 
 /// Everything that was seen.
 #[derive(Debug, Default)]
@@ -36,6 +37,9 @@ pub(super) struct World {
     pub allocations: Shelf<IPAllocation>,
     pub fleets: Shelf<Fleet>,
     pub hub_networks: Option<Vec<IpNet>>,
+    pub hub_nodes: Option<Vec<HubNode>>,
+    /// The nodes that each fleet chooses.
+    pub chosen: BTreeMap<Arc<str>, Nodes>,
     /// What providers deliver.
     pub supply: Supply,
     pub pools: Pools,
@@ -62,6 +66,7 @@ impl World {
             && self.fleets.is_listed()
             && self.supply.is_listed()
             && self.hub_networks.is_some()
+            && self.hub_nodes.is_some()
     }
 
     /// The tenant whose namespace this is: by its name, and because the Tenant says so itself. A namespace that merely has

@@ -104,12 +104,12 @@ impl Delta {
         }
         let names: BTreeSet<_> = sent.iter().map(|sent| Arc::clone(&sent.name)).collect();
         let culprits = if sent.len() == 1 { names } else { blame(message, &names) };
-        let message: Arc<str> = message.into();
+        let message = Refusal::words(message);
         let mut others = Vec::new();
         for Sent { name, version, before } in sent {
             if culprits.contains(&name) {
                 quarantine.refuse((kind, Arc::clone(&name)), version, Arc::clone(&message));
-                self.told.insert(((kind, Arc::clone(&name)), version));
+                self.told.insert((kind, Arc::clone(&name)), version);
                 let held = Held { kind, name: Arc::clone(&name), version };
                 events.push(Event::Refused(Refusal { held, message: Arc::clone(&message) }));
                 self.restore(kind, name, before, Applied::No, quarantine);

@@ -85,7 +85,8 @@ impl Delta {
                 Decision::Nothing => self.parking.forget(&(kind, name)),
                 Decision::Refused(refusal) => {
                     self.parking.forget(&(kind, Arc::clone(&name)));
-                    if self.told.insert(((kind, name), refusal.held.version)) {
+                    let version = refusal.held.version;
+                    if self.told.insert((kind, name), version) != Some(version) {
                         events.push(Event::Refused(refusal));
                     }
                 }

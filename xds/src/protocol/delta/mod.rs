@@ -8,14 +8,15 @@ mod answer;
 mod decide;
 mod subscription;
 
-use std::collections::BTreeSet;
+use std::collections::{BTreeMap, BTreeSet};
 use std::sync::Arc;
 use std::time::Duration;
 
 use super::parking::Parking;
 use super::users::Users;
-use super::{Patience, Quarantine};
+use super::{Excess, NAMES_BESIDES, Patience, Quarantine};
 use crate::catalog::Catalog;
+use crate::files::Files;
 use crate::report::{Event, Held};
 use crate::resource::{Key, Resource, ResourceType, Version};
 use subscription::{Holding, InFlight, Origin, Sent, Subscription};
@@ -35,6 +36,8 @@ pub struct Request {
     pub nonce: String,
     /// The client's words, when it refuses that response.
     pub error: Option<String>,
+    /// What the client says that it may open: at least the first request of a stream says who it is.
+    pub files: Option<Files>,
 }
 
 /// A response to the client.
@@ -57,8 +60,8 @@ pub struct Delta {
     subscriptions: [Option<Subscription>; 4],
     users: Users,
     parking: Parking,
-    /// Refusals that were reported on this stream.
-    told: BTreeSet<(Key, Version)>,
+    /// Refusals that were reported on this stream, the last of each resource.
+    told: BTreeMap<Key, Version>,
     cursor: u64,
     nonces: u64,
 }
@@ -71,15 +74,34 @@ impl Delta {
             subscriptions: [const { None }; 4],
             users: Users::default(),
             parking: Parking::default(),
-            told: BTreeSet::new(),
+            told: BTreeMap::new(),
             cursor: catalog.head(),
             nonces: 0,
         }
     }
 
+    /// Whether the client asks for all listeners and all clusters: only then it serves what its fleet serves.
+    pub fn wants_everything(&self) -> bool {
+        [ResourceType::Cluster, ResourceType::Listener]
+            .into_iter()
+            .all(|kind| self.subscriptions[kind.index()].as_ref().is_some_and(|subscription| subscription.wildcard))
+    }
+
+    /// Whether the stream has room for the names of a request. Call it before [`Delta::on_request`].
+    pub fn room_for(&self, request: &Request, catalog: &Catalog) -> Result<(), Excess> {
+        let Request { kind, subscribe, unsubscribe: _, initial, nonce: _, error: _, files: _ } = request;
+        let begun = self.subscriptions[kind.index()].as_ref();
+        let is_new = |name: &&String| !begun.is_some_and(|begun| begun.names.contains(name.as_str()));
+        let subscribed = subscribe.iter().filter(is_new).count();
+        // A client that comes back names what it holds twice: that it wants it, and that it holds it.
+        let more = if begun.is_some() { subscribed } else { subscribed.max(initial.len()) };
+        let kept: usize = self.subscriptions.iter().flatten().map(Subscription::kept).sum();
+        Excess::unless(more == 0 || kept + more <= catalog.len() + NAMES_BESIDES)
+    }
+
     /// Takes a request in: an answer to a response, changed subscriptions, or both.
     pub fn on_request(&mut self, request: Request, catalog: &Catalog, quarantine: &mut Quarantine) -> Vec<Event> {
-        let Request { kind, subscribe, unsubscribe, initial, nonce, error } = request;
+        let Request { kind, subscribe, unsubscribe, initial, nonce, error, files: _ } = request;
         let mut events = Vec::new();
         let first = self.subscriptions[kind.index()].is_none();
         if first {
@@ -96,7 +118,11 @@ impl Delta {
         match catalog.since(self.cursor) {
             Some(changed) => {
                 for key in changed {
-                    quarantine.forget_unless(key, catalog.find(key.0, &key.1).map(Resource::version));
+                    let current = catalog.find(key.0, &key.1).map(Resource::version);
+                    quarantine.forget_unless(key, current);
+                    if current.is_none() {
+                        self.told.remove(key);
+                    }
                     if let Some(subscription) = &mut self.subscriptions[key.0.index()] {
                         subscription.changed(&key.1);
                     }

@@ -94,6 +94,11 @@ impl Subscription {
         }
     }
 
+    /// How many names it keeps.
+    pub(super) fn kept(&self) -> usize {
+        self.names.len().max(self.held.len())
+    }
+
     pub(super) fn covers(&self, name: &str) -> bool {
         self.wildcard || self.names.contains(name)
     }

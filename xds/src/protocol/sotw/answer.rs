@@ -47,7 +47,7 @@ impl Sotw {
         }
         let names: BTreeSet<_> = new.iter().map(|resource| Arc::clone(resource.name())).collect();
         let culprits = if new.len() == 1 { names } else { blame(message, &names) };
-        let message: Arc<str> = message.into();
+        let message = Refusal::words(message);
         let mut others = Vec::new();
         for resource in new {
             let key = resource.key();
@@ -58,7 +58,7 @@ impl Sotw {
             let version = resource.version();
             quarantine.refuse(key.clone(), version, Arc::clone(&message));
             let held = Held { kind, name: Arc::clone(&key.1), version };
-            self.told.insert((key, version));
+            self.told.insert(key, version);
             events.push(Event::Refused(Refusal { held, message: Arc::clone(&message) }));
         }
         if others.is_empty() {

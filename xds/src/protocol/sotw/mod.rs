@@ -13,8 +13,9 @@ use std::collections::{BTreeMap, BTreeSet, VecDeque};
 use std::sync::Arc;
 use std::time::Duration;
 
-use super::{Patience, Quarantine};
+use super::{Excess, NAMES_BESIDES, Patience, Quarantine};
 use crate::catalog::Catalog;
+use crate::files::Files;
 use crate::report::Event;
 use crate::resource::{Key, Resource, ResourceType, Version};
 
@@ -31,6 +32,8 @@ pub struct Request {
     pub nonce: String,
     /// The client's words, when it refuses that response.
     pub error: Option<String>,
+    /// What the client says that it may open: at least the first request of a stream says who it is.
+    pub files: Option<Files>,
 }
 
 /// A response to the client.
@@ -56,8 +59,8 @@ pub struct Sotw {
     subscriptions: [Option<Subscription>; 4],
     /// What waits for the order of things, and until when.
     waits: BTreeMap<Key, Duration>,
-    /// Refusals that were reported on this stream.
-    told: BTreeSet<(Key, Version)>,
+    /// Refusals that were reported on this stream, the last of each resource.
+    told: BTreeMap<Key, Version>,
     cursor: u64,
     nonces: u64,
 }
@@ -95,15 +98,32 @@ impl Sotw {
             patience,
             subscriptions: [const { None }; 4],
             waits: BTreeMap::new(),
-            told: BTreeSet::new(),
+            told: BTreeMap::new(),
             cursor: catalog.head(),
             nonces: 0,
         }
     }
 
+    /// Whether the client asks for all listeners and all clusters: only then it serves what its fleet serves.
+    pub fn wants_everything(&self) -> bool {
+        [ResourceType::Cluster, ResourceType::Listener]
+            .into_iter()
+            .all(|kind| self.subscriptions[kind.index()].as_ref().is_some_and(|subscription| subscription.wildcard))
+    }
+
+    /// Whether the stream has room for the names of a request. Call it before [`Sotw::on_request`].
+    pub fn room_for(&self, request: &Request, catalog: &Catalog) -> Result<(), Excess> {
+        let Request { kind, names, version: _, nonce: _, error: _, files: _ } = request;
+        // The names of a request replace those of the last one.
+        let others = ResourceType::ALL.into_iter().filter(|other| other != kind);
+        let others = others.filter_map(|other| self.subscriptions[other.index()].as_ref());
+        let kept: usize = others.map(|subscription| subscription.names.len()).sum();
+        Excess::unless(names.is_empty() || kept + names.len() <= catalog.len() + NAMES_BESIDES)
+    }
+
     /// Takes a request in. One that answers an older response than the last is void: the client will say more.
     pub fn on_request(&mut self, request: Request, catalog: &Catalog, quarantine: &mut Quarantine) -> Vec<Event> {
-        let Request { kind, names, version, nonce, error } = request;
+        let Request { kind, names, version, nonce, error, files: _ } = request;
         let mut events = Vec::new();
         let first = self.subscriptions[kind.index()].is_none();
         if first {
@@ -128,7 +148,11 @@ impl Sotw {
         match catalog.since(self.cursor) {
             Some(changed) => {
                 for key in changed {
-                    quarantine.forget_unless(key, catalog.find(key.0, &key.1).map(Resource::version));
+                    let current = catalog.find(key.0, &key.1).map(Resource::version);
+                    quarantine.forget_unless(key, current);
+                    if current.is_none() {
+                        self.told.remove(key);
+                    }
                     self.due(key.0);
                 }
             }

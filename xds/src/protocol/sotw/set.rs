@@ -130,7 +130,7 @@ impl Sotw {
     fn tell(&mut self, resource: &Resource, message: &Arc<str>, events: &mut Vec<Event>) {
         let (kind, name) = resource.key();
         let version = resource.version();
-        if self.told.insert(((kind, Arc::clone(&name)), version)) {
+        if self.told.insert((kind, Arc::clone(&name)), version) != Some(version) {
             let held = Held { kind, name, version };
             events.push(Event::Refused(Refusal { held, message: Arc::clone(message) }));
         }

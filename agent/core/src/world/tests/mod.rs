@@ -27,7 +27,7 @@ fn key() -> Key {
 /// The hub's answer to what the Service asks.
 fn answered(service: &Service) -> TCPLoadBalancer {
     let mode = crate::backends::Mode::NodePort;
-    let mut intent = intent::intent(service, mode, &crate::backends::Ways::default()).0.unwrap();
+    let mut intent = intent::intent(service, mode, &crate::backends::Ways::default(), None).0.unwrap();
     intent.metadata.generation = Some(1);
     intent.metadata.resource_version = Some("5".into());
     intent.status = serde_json::from_value(json!({
@@ -92,6 +92,39 @@ fn a_problem_is_told_once_while_it_lasts() {
     world.see_service(Change::Seen(bad.clone()));
     let mut told = || world.decide(&Work::Service(key())).notices.len();
     assert_eq!((told(), told()), (1, 0));
+}
+
+#[test]
+fn kind_m_many_problems_of_one_service_are_a_few_events() {
+    let mut world = world(service(1, &json!(null)));
+    let mut bad = service(2, &json!(null));
+    let annotations = (0..1000).map(|n| (format!("nave.dev/field-{n}"), String::new())).collect();
+    bad.metadata.annotations = Some(annotations);
+    world.see_service(Change::Seen(bad));
+    let notices = world.decide(&Work::Service(key())).notices;
+    assert_eq!(notices.len(), 17);
+    assert_eq!(notices[16].note, "984 more problems of this Service have no Event: fix the others first");
+    assert!(world.decide(&Work::Service(key())).notices.is_empty());
+}
+
+#[test]
+fn kind_m_what_mostly_ends_by_itself_is_said_once_it_has_lasted_and_stays_said_after_a_restart() {
+    let selecting = |version: u64, said: &Value| {
+        let mut service = service(version, &json!([{"ip": "203.0.113.7", "ipMode": "Proxy"}]));
+        service.spec.as_mut().unwrap().selector = Some([("app".to_owned(), "web".to_owned())].into());
+        service.status.as_mut().unwrap().conditions = serde_json::from_value(said.clone()).unwrap();
+        service
+    };
+    let said =
+        |steps: Vec<Step>| steps.into_iter().filter(|step| matches!(step, Step::Say(..) | Step::Hush(..))).count();
+    let mut world = world(selecting(1, &json!([])));
+    assert_eq!((said(steps(&mut world)), world.turn().len()), (0, 0));
+    assert_eq!((said(steps(&mut world)), world.turn().len()), (0, 1));
+    assert_eq!(said(steps(&mut world)), 1);
+    let condition = json!([{"type": "nave.dev/Accepted", "status": "True", "reason": "NoReadyEndpoints",
+        "message": "none", "lastTransitionTime": "2026-01-01T00:00:00Z"}]);
+    let [Step::Say(_, saying)] = &steps(&mut self::world(selecting(1, &condition)))[..] else { panic!("one saying") };
+    assert_eq!(saying.reason, "NoReadyEndpoints", "it is not taken back, and says what is so now");
 }
 
 #[test]

@@ -121,7 +121,7 @@ fn backends_stay_while_a_slice_was_never_read() {
     let mut local = web();
     local.spec.as_mut().unwrap().external_traffic_policy = Some("Local".to_owned());
     let mut stored = answered(&local);
-    let (wanted, _) = intent::intent(&local, Mode::NodePort, &Ways::default());
+    let (wanted, _) = intent::intent(&local, Mode::NodePort, &Ways::default(), None);
     stored.spec = wanted.unwrap().spec;
     let Backends::Nodes(nodes) = &mut stored.spec.backends else { panic!("node ports") };
     nodes.only = Some(vec!["n1".to_owned()]);

@@ -12,7 +12,9 @@ use std::sync::Arc;
 use k8s_openapi::apimachinery::pkg::apis::meta::v1::{Condition, Time};
 use kube::Resource;
 use nave_api::{Fleet, IPAllocation, IPPool, NodeSet, TCPLoadBalancer, Tenant};
-use nave_manager_core::{Announcement, Engine, Key, Kind, Outcome, Role, Seen, Settings, Sight, Step, Timestamp};
+use nave_manager_core::{
+    Announcement, Engine, HubNode, Key, Kind, Outcome, Role, Seen, Settings, Sight, Step, Timestamp,
+};
 use nave_xds::catalog::Keep;
 use nave_xds::report::{Event, Held, Refusal, Report};
 use nave_xds::resource::{Key as ResourceKey, Resource as XdsResource};
@@ -36,6 +38,8 @@ pub struct Hub {
     pub cloud: Cloud,
     /// What each fleet's Envoys are told to serve.
     pub served: BTreeMap<String, BTreeMap<ResourceKey, XdsResource>>,
+    /// Nodes with the label of a fleet.
+    pub nodes: BTreeMap<String, String>,
     /// Connected Envoys: fleet and node, and the stream.
     pub envoys: BTreeMap<(String, String), u64>,
     pub announced: Vec<Announcement>,
@@ -74,6 +78,7 @@ impl Hub {
             fleets: Objects::new(),
             cloud: Cloud::default(),
             served: BTreeMap::new(),
+            nodes: BTreeMap::new(),
             envoys: BTreeMap::new(),
             announced: Vec::new(),
             status_writes: 0,
@@ -111,6 +116,7 @@ impl Hub {
             Seen::Allocations(self.listed(self.allocations.values().cloned())),
             Seen::Tenants(self.listed(self.tenants.values().cloned())),
             Seen::Deliveries { all: self.cloud.deliveries(), unreadable: BTreeSet::new() },
+            Seen::HubNodes(self.hub_nodes()),
             Seen::HubNetworks(Vec::new()),
         ]
     }
@@ -201,8 +207,30 @@ impl Hub {
         object
     }
 
-    /// An Envoy comes, holding nothing or what it held.
+    /// The nodes of the hub: those that carry a fleet's label.
+    fn hub_nodes(&self) -> Vec<HubNode> {
+        let labels = |fleet: &String| BTreeMap::from([("nave.dev/fleet".to_owned(), fleet.clone())]);
+        self.nodes.iter().map(|(name, fleet)| HubNode { name: name.as_str().into(), labels: labels(fleet) }).collect()
+    }
+
+    /// Labels a node of the hub, or takes its label away.
+    pub fn label(&mut self, node: &str, fleet: Option<&str>) {
+        match fleet {
+            Some(fleet) => drop(self.nodes.insert(node.to_owned(), fleet.to_owned())),
+            None => drop(self.nodes.remove(node)),
+        }
+        self.engine.observe(Seen::HubNodes(self.hub_nodes()));
+    }
+
+    /// An Envoy of one of the fleet's nodes comes, asks for everything, and holds nothing or what it held.
     pub fn connect(&mut self, fleet: &str, node: &str) {
+        self.label(node, Some(fleet));
+        self.open(fleet, node);
+        self.report(fleet, node, Event::Wants { everything: true });
+    }
+
+    /// An Envoy opens a stream, whatever its node is.
+    pub fn open(&mut self, fleet: &str, node: &str) {
         self.streams += 1;
         self.envoys.insert((fleet.to_owned(), node.to_owned()), self.streams);
         self.report(fleet, node, Event::Connected);
@@ -255,7 +283,7 @@ impl Hub {
     pub fn settle(&mut self) {
         for _ in 0..50 {
             let steps = self.decide();
-            let quiet = steps.is_empty();
+            let quiet = steps.is_empty() && !self.engine.has_turns();
             for step in steps {
                 self.perform(&step);
             }

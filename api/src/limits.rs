@@ -1,0 +1,22 @@
+//! Bounds that a schema sets and a writer keeps: one number for both, so that no program of ours writes what the API server
+//! refuses. Knows numbers; knows no kind.
+
+/// Ports of a TCPLoadBalancer.
+pub const PORTS: usize = 100;
+/// Entries of `backends.endpoints`.
+pub const ENDPOINTS: usize = 1000;
+/// Addresses of one entry of `backends.endpoints`.
+pub const ENDPOINT_ADDRESSES: usize = 1000;
+/// Nodes of a NodeSet, and names in `backends.nodes.only` and `backends.nodes.terminating`.
+pub const NODES: usize = 5000;
+/// Nodes that a load balancer uses under the policy Cluster, where it says nothing else.
+pub const SUBSET: u32 = 32;
+/// Pairs of a port and a backend of one load balancer.
+pub const SOCKETS: u32 = 50_000;
+/// Addresses of one node of a NodeSet.
+pub const NODE_ADDRESSES: usize = 8;
+/// Networks in `traffic.sourceRanges`.
+pub const SOURCE_RANGES: usize = 200;
+/// Bytes, as JSON, of what an agent writes into one list of backends or nodes. The API server takes objects of 1.5 MiB
+/// (etcd's `--max-request-bytes`); the other fields, the status and the managed fields need the rest.
+pub const LIST_BYTES: usize = 1024 * 1024;
