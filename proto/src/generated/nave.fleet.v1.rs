@@ -10,7 +10,7 @@ pub struct EnvoyReport {
     /// The Envoy's stream, unique within the calling manager's life.
     #[prost(uint64, tag = "3")]
     pub stream: u64,
-    #[prost(oneof = "envoy_report::Event", tags = "4, 5, 6, 7, 8, 9")]
+    #[prost(oneof = "envoy_report::Event", tags = "4, 5, 6, 7, 8, 9, 10")]
     pub event: ::core::option::Option<envoy_report::Event>,
 }
 /// Nested message and enum types in `EnvoyReport`.
@@ -28,6 +28,8 @@ pub mod envoy_report {
         #[prost(message, tag = "8")]
         Refused(super::Refused),
         #[prost(message, tag = "9")]
+        Wants(super::Wants),
+        #[prost(message, tag = "10")]
         Described(super::Described),
     }
 }
@@ -37,6 +39,12 @@ pub struct Connected {}
 /// The stream has ended.
 #[derive(Clone, Copy, PartialEq, Eq, Hash, ::prost::Message)]
 pub struct Disconnected {}
+/// Whether the Envoy asks for all listeners and all clusters. Until its first word it does not.
+#[derive(Clone, Copy, PartialEq, Eq, Hash, ::prost::Message)]
+pub struct Wants {
+    #[prost(bool, tag = "1")]
+    pub everything: bool,
+}
 /// What the Envoy may open, as it says of itself.
 #[derive(Clone, Copy, PartialEq, Eq, Hash, ::prost::Message)]
 pub struct Described {
