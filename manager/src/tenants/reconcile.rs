@@ -5,6 +5,7 @@ use std::fmt::Debug;
 use std::time::{Duration, Instant};
 
 use k8s_openapi::NamespaceResourceScope;
+use k8s_openapi::api::coordination::v1::Lease;
 use k8s_openapi::api::core::v1::{Namespace, Secret, ServiceAccount};
 use k8s_openapi::api::rbac::v1::{Role, RoleBinding};
 use k8s_openapi::jiff::Timestamp;
@@ -12,7 +13,8 @@ use kube::api::{DeleteParams, Patch, PatchParams, PostParams};
 use kube::runtime::controller::Action;
 use kube::{Api, Resource, ResourceExt};
 use nave_api::Tenant;
-use nave_api::names::{AGENT, MANAGER_MANAGER, TENANT_FINALIZER, tenant_namespace};
+use nave_api::cluster::Mark;
+use nave_api::names::{AGENT, CLUSTER, MANAGER_MANAGER, TENANT_FINALIZER, tenant_namespace};
 use nave_watch::{Decoded, Metadata};
 use serde::Serialize;
 use serde::de::DeserializeOwned;
@@ -100,12 +102,14 @@ async fn furnish(tenant: &Tenant, keeper: &Keeper) -> Result<Action, Error> {
         return Ok(Action::requeue(OFTEN)); // The watch will show the account that was made just now.
     };
     keeper.void(&name, None);
+    give_to_cluster(tenant, &room, keeper).await?;
     // Not before the credential: what was not counted yet is refused, and without one nobody writes anything.
     let quota_in = quota(tenant, &room, keeper).await?;
     let status = Ours::read(tenant);
     let heard = keeper.listen(&name, status.is_connected());
     let (now, wall) = (Instant::now(), Timestamp::now());
     let silent_in = heard.as_ref().and_then(|heard| heard.remaining(now));
+    let alone_in = heard.as_ref().and_then(|heard| heard.other(now)).map(|(_, left)| left);
     let status = status.with_credential(&name, &issued).with(ready(), tenant.metadata.generation, wall).with_agent(
         heard.as_ref(),
         tenant,
@@ -113,7 +117,7 @@ async fn furnish(tenant: &Tenant, keeper: &Keeper) -> Result<Action, Error> {
         wall,
     );
     status.write(&keeper.client, tenant).await?;
-    let next = [Some(SELDOM), Some(renew_in), quota_in, silent_in].into_iter().flatten().min();
+    let next = [Some(SELDOM), Some(renew_in), quota_in, silent_in, alone_in].into_iter().flatten().min();
     Ok(Action::requeue(next.unwrap_or(SELDOM)))
 }
 
@@ -173,6 +177,22 @@ async fn is_void(tenant: &Tenant, room: &Room, keeper: &Keeper) -> Result<bool, 
     let has_secret =
         room.secret.is_some() || call_if_there("look for the credential", secrets.get(AGENT)).await?.is_some();
     Ok(!(has_account && has_secret))
+}
+
+/// An administrator's word to which cluster the tenant belongs is carried to where agents read it. A word that is no mark of a
+/// cluster means nothing.
+async fn give_to_cluster(tenant: &Tenant, room: &Room, keeper: &Keeper) -> Result<(), Error> {
+    let Some(mark) = tenant.annotations().get(CLUSTER).and_then(|text| text.trim().parse::<Mark>().ok()) else {
+        return Ok(());
+    };
+    let present = room.lease.as_ref().and_then(|lease| lease.labels().get(CLUSTER));
+    if present.is_some_and(|present| present == mark.as_str()) {
+        return Ok(());
+    }
+    let mut lease = Lease::default();
+    lease.metadata.name = Some(AGENT.to_owned());
+    lease.labels_mut().insert(CLUSTER.to_owned(), mark.to_string());
+    apply(keeper, &tenant.name_any(), "give the tenant to a cluster", &lease).await
 }
 
 /// Account, role and binding.
