@@ -59,8 +59,14 @@ pub(super) fn delta(message: &[u8]) -> Result<Option<delta::Request>, Status> {
 #[allow(clippy::result_large_err, reason = "tonic's status is what the client gets")]
 pub(super) fn sotw(message: &[u8]) -> Result<Option<sotw::Request>, Status> {
     let Some(kind) = kind(message, 4)? else { return Ok(None) };
-    let mut request =
-        sotw::Request { kind, names: Vec::new(), version: String::new(), nonce: String::new(), error: None, files: None };
+    let mut request = sotw::Request {
+        kind,
+        names: Vec::new(),
+        version: String::new(),
+        nonce: String::new(),
+        error: None,
+        files: None,
+    };
     let mut count = Count::default();
     for field in Fields::of(message) {
         let field = field.map_err(|_| malformed())?;
@@ -186,7 +192,8 @@ mod tests {
         };
         let kind = ResourceType::Listener;
         let (version, nonce) = ("1".into(), "7".into());
-        let read = sotw::Request { kind, names: vec!["a".into()], version, nonce, error: Some(String::new()), files: None };
+        let read =
+            sotw::Request { kind, names: vec!["a".into()], version, nonce, error: Some(String::new()), files: None };
         assert_eq!(sotw(&request.encode_to_vec()).unwrap(), Some(read));
     }
 
