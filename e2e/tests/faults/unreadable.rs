@@ -80,8 +80,7 @@ async fn what_a_tenant_writes_that_cannot_be_read_stops_no_other_tenant() {
     }
     // Managed fields make nothing unreadable, to the agent: this test's own client could not read the Service.
     eventually("the Service with unreadable managed fields has an address", async || {
-        let service =
-            raw(&spoke, Method::GET, "/api/v1/namespaces/default/services/fields", &Value::Null).await?;
+        let service = raw(&spoke, Method::GET, "/api/v1/namespaces/default/services/fields", &Value::Null).await?;
         let ingress = service["status"]["loadBalancer"]["ingress"].as_array().map_or(0, Vec::len);
         if ingress == 1 { Ok(()) } else { Err(service["status"].to_string()) }
     })
