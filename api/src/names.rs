@@ -20,6 +20,12 @@ const TENANT_NAMESPACE_PREFIX: &str = "tenant-";
 
 /// The Secret in a tenant's namespace that holds the agent's kubeconfig, under [`KUBECONFIG_KEY`]; also its service account.
 pub const AGENT: &str = "agent";
+/// The manager's service account in its own namespace, and the RoleBinding of its rights in each tenant's.
+pub const MANAGER: &str = "nave-manager";
+/// The ClusterRole of the manager's rights in a tenant's namespace.
+pub const MANAGER_TENANTS: &str = "nave-manager-tenants";
+/// How the names of the Secrets begin that an agent creates in the hub: copies of certificates, which never change.
+pub const COPY_PREFIX: &str = "copy-";
 /// The key of a kubeconfig in a Secret.
 pub const KUBECONFIG_KEY: &str = "kubeconfig";
 /// The fleet that is meant when nothing is said.
@@ -38,6 +44,9 @@ pub const RELEASE_FINALIZER: &str = "nave.dev/release";
 
 /// Label: which tenant an object of the hub belongs to.
 pub const TENANT_LABEL: &str = "nave.dev/tenant";
+/// Label: the uid of the Tenant for which the manager made an object of the hub. On a namespace, an administrator's word that this very Tenant
+/// takes it over.
+pub const TENANT_UID_LABEL: &str = "nave.dev/tenant-uid";
 /// Label: the uid of the spoke's object that an intent stands for.
 pub const ORIGIN_UID_LABEL: &str = "nave.dev/origin-uid";
 /// Label: the cluster to which an object of a tenant's namespace belongs, by its [`Mark`](crate::cluster::Mark): on the

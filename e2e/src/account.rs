@@ -59,6 +59,10 @@ pub async fn account(plane: &ControlPlane, chart: Chart) -> Result<PathBuf> {
         apply(&plane.client(), object).await?;
     }
     if chart == Chart::Manager {
+        let rules = chart.rules("tenants-rules.yaml")?;
+        let metadata = json!({"name": "nave-manager-tenants"});
+        let role = json!({"apiVersion": version, "kind": "ClusterRole", "metadata": metadata, "rules": rules});
+        apply(&plane.client(), &role).await?;
         guard(plane).await?;
     }
     let kubeconfig = plane.kubeconfig_of_account(NAMESPACE, &name).await?;
@@ -69,7 +73,7 @@ pub async fn account(plane: &ControlPlane, chart: Chart) -> Result<PathBuf> {
 /// What the manager's chart forbids agents, and the manager itself, besides.
 async fn guard(plane: &ControlPlane) -> Result<()> {
     let version = "admissionregistration.k8s.io/v1";
-    for what in ["agents-secrets", "agents-tokens", "managers-secrets"] {
+    for what in ["agents-objects", "agents-secrets", "agents-tokens", "managers-bindings", "managers-secrets"] {
         let name = format!("nave-{what}");
         let policy = Chart::Manager.rules(&format!("{what}-policy.yaml"))?;
         let binding = json!({"policyName": name, "validationActions": ["Deny"]});

@@ -71,6 +71,9 @@ pub(crate) struct Run {
     /// How long the leader may be silent before another manager takes over. It renews several times in that time.
     #[arg(long, env = "NAVE_LEASE_DURATION", default_value = "15s", value_parser = duration, value_name = "DURATION")]
     pub(crate) lease_duration: Duration,
+    /// How long a copy of a certificate stays in a tenant's namespace that no load balancer names.
+    #[arg(long, env = "NAVE_UNNAMED_COPIES_LAST", default_value = "10m", value_parser = duration, value_name = "DURATION")]
+    pub(crate) unnamed_copies_last: Duration,
     #[command(flatten)]
     pub(crate) log: Log,
 }

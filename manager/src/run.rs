@@ -52,6 +52,7 @@ pub(crate) async fn run(options: Run) -> anyhow::Result<()> {
         default_endpoints,
         insecure_allow_loopback_backends: allow_loopback_backends,
         lease_duration,
+        unnamed_copies_last,
         log: _,
     } = options;
     if allow_loopback_backends {
@@ -64,7 +65,10 @@ pub(crate) async fn run(options: Run) -> anyhow::Result<()> {
     let default_quota =
         Quota { load_balancers: Some(default_load_balancers), endpoints: Some(default_endpoints), ..Quota::default() };
     let authority = client::authority_pem(&config)?;
-    let tenant_settings = tenants::Settings::new(hub_api_url, authority, default_quota.clone());
+    let tenant_settings = tenants::Settings {
+        default_quota: default_quota.clone(),
+        ..tenants::Settings::new(hub_api_url, authority, namespace.clone(), unnamed_copies_last)
+    };
     let client = client::connect(config)?;
     // From here on callers wait instead of being refused.
     let listener = TcpListener::bind(xds_address).await.with_context(|| format!("listen on {xds_address}"))?;
@@ -88,7 +92,8 @@ pub(crate) async fn run(options: Run) -> anyhow::Result<()> {
     let (synced, is_synced) = watch::channel(false);
     let events = Events::new(client.clone(), name.clone());
     let providers = Arc::new(Providers::new(&client, &namespace));
-    let performer = Performer::new(client.clone(), Arc::clone(&providers), inbox.clone(), events, metrics.clone());
+    let performer =
+        Performer::new(client.clone(), Arc::clone(&providers), inbox.clone(), events.clone(), metrics.clone());
     let settings = Settings { hub_networks, allow_loopback_backends, default_quota };
     let conductor = Conductor::new(settings, server.clone(), performer, metrics.clone(), synced);
     tokio::spawn(conductor.run(inputs));
@@ -109,7 +114,7 @@ pub(crate) async fn run(options: Run) -> anyhow::Result<()> {
     ));
     let leads = tell_who_leads(who_leads.clone(), inbox.clone(), metrics.clone());
     tokio::spawn(peers::relay(reports, who_leads, serving.issued.clone(), shutdown.clone()));
-    tokio::spawn(tenants::run(hub, leads, tenant_settings, shutdown.clone()));
+    tokio::spawn(tenants::run(hub, leads, tenant_settings, events, shutdown.clone()));
     let web = tokio::spawn(http::serve(http_address, metrics, inbox.clone(), is_synced, shutdown.clone()));
     tokio::spawn(compare(inbox.clone()));
     tracing::info!(address = %xds_address, "serving Envoys");

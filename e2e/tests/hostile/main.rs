@@ -5,6 +5,7 @@
 
 mod attempt;
 mod backends;
+mod canary;
 mod flood;
 mod objects;
 mod rights;
@@ -141,11 +142,9 @@ fn shared_service() -> Value {
     })
 }
 
-/// A certificate that an administrator keeps in the attacker's room.
+/// A certificate that an administrator keeps in the attacker's namespace.
 fn others() -> Value {
-    let mut secret = secrets::secret("others", "kubernetes.io/tls", &["tls.crt", "tls.key"]);
-    secret["metadata"]["labels"] = json!({});
-    secret
+    secrets::secret("others", "kubernetes.io/tls", &["tls.crt", "tls.key"])
 }
 
 /// All that one who had seen everything of the victim could try.

@@ -25,6 +25,7 @@ pub struct Target<'a> {
 /// All of them. The pool `closed` is the victim's alone, the pool `shared` is open to all, with `ByPortAcrossTenants`.
 pub fn attempts(target: &Target<'_>) -> Vec<Attempt> {
     let mut all = forged(target);
+    all.extend(of_metadata_without_bounds());
     all.extend(addresses(target));
     all.extend(refused_by_the_schema());
     all.push(Attempt::balancer(
@@ -37,7 +38,7 @@ pub fn attempts(target: &Target<'_>) -> Vec<Attempt> {
 
 fn forged(target: &Target<'_>) -> Vec<Attempt> {
     let Target { name, uid, address, allocation, shared: _, node } = target;
-    let owner = |kind: &str, name: &str, uid: &str| json!([{"apiVersion": "nave.dev/v1alpha1", "kind": kind, "name": name, "uid": uid, "controller": true, "blockOwnerDeletion": true}]);
+    let owner = |kind: &str, name: &str, uid: &str| json!([{"apiVersion": "nave.dev/v1alpha1", "kind": kind, "name": name, "uid": uid, "controller": true}]);
     let origin = json!({"kind": "Service", "namespace": "default", "name": "web", "uid": uid});
     let status = json!({"addresses": [{"value": address, "pool": "public", "family": "IPv4", "ports": []}]});
     let cases = [
@@ -66,12 +67,6 @@ fn forged(target: &Target<'_>) -> Vec<Attempt> {
             "/metadata/ownerReferences",
             owner("IPAllocation", address, allocation),
         ),
-        (
-            "wear the manager's finalizers",
-            "finalizers",
-            "/metadata/finalizers",
-            json!(["nave.dev/release", "nave.dev/tenant"]),
-        ),
         ("stand for the victim's Service", "origin", "/spec/origin", origin),
         ("bring a status with the victim's address", "status", "/status", status),
         ("bear the name of the victim's load balancer", name, "/spec/ports/0/name", json!("web")),
@@ -80,6 +75,53 @@ fn forged(target: &Target<'_>) -> Vec<Attempt> {
         Attempt::balancer(what, with(balancer(name, node), place, value), Expect::Harmless)
     });
     cases.collect()
+}
+
+/// What the policy nave-agents-objects refuses, on each kind that an agent writes.
+fn of_metadata_without_bounds() -> Vec<Attempt> {
+    let kinds = [
+        ("tcploadbalancers", balancer("meta", "203.0.113.9")),
+        ("httploadbalancers", object("HTTPLoadBalancer", json!({"hostnames": ["a.example.com"], "rules": [{}]}))),
+        ("nodesets", object("NodeSet", json!({"nodes": []}))),
+    ];
+    let own = |count: usize| -> Vec<Value> {
+        (0..count)
+            .map(|at| json!({"apiVersion": "v1", "kind": "Secret", "name": "x", "uid": format!("u{at}")}))
+            .collect()
+    };
+    let mut blocking = own(1);
+    blocking[0]["blockOwnerDeletion"] = json!(true);
+    let entries = |count: usize| -> Value { (0..count).map(|at| (format!("example.com/{at}"), json!("x"))).collect() };
+    let changes = [
+        ("a finalizer of its own", "/metadata/finalizers", json!(["example.com/own"])),
+        ("the manager's finalizers", "/metadata/finalizers", json!(["nave.dev/release", "nave.dev/tenant"])),
+        ("an owner that waits for it", "/metadata/ownerReferences", json!(blocking)),
+        ("nine owners", "/metadata/ownerReferences", json!(own(9))),
+        ("65 annotations", "/metadata/annotations", entries(65)),
+        ("65 labels", "/metadata/labels", entries(65)),
+    ];
+    let mut attempts = Vec::new();
+    for (plural, object) in &kinds {
+        for (what, place, value) in &changes {
+            let object = with(object.clone(), place, value.clone());
+            let path = format!("/apis/nave.dev/v1alpha1/namespaces/{OWN}/{plural}");
+            attempts.push(Attempt::post(&format!("give one of its {plural} {what}"), &path, object));
+        }
+    }
+    let lease = format!("/apis/coordination.k8s.io/v1/namespaces/{OWN}/leases/agent");
+    let held = json!({
+        "apiVersion": "coordination.k8s.io/v1", "kind": "Lease",
+        "metadata": {"name": "agent", "finalizers": ["example.com/own"]},
+    });
+    attempts.push(Attempt::apply("hold its Lease by a finalizer", &lease, held));
+    attempts
+}
+
+fn object(kind: &str, spec: Value) -> Value {
+    let mut object = json!({"apiVersion": "nave.dev/v1alpha1", "metadata": {"name": "meta", "namespace": OWN}});
+    object["kind"] = json!(kind);
+    object["spec"] = spec;
+    object
 }
 
 fn addresses(target: &Target<'_>) -> Vec<Attempt> {

@@ -3,6 +3,7 @@
 use std::cell::Cell;
 
 use k8s_openapi::api::core::v1::{Namespace, Secret, ServiceAccount};
+use k8s_openapi::api::events::v1::Event;
 use k8s_openapi::api::rbac::v1::{Role, RoleBinding};
 use kube::api::{DeleteParams, ListParams, Patch, PatchParams, PostParams};
 use kube::{Api, ResourceExt};
@@ -64,6 +65,74 @@ async fn a_tenant_whose_namespace_lost_its_label_leaves_only_the_namespace() {
     assert!(Api::<Role>::namespaced(room.clone(), NAMESPACE).get_opt("agent").await.unwrap().is_none());
     assert!(Api::<Secret>::namespaced(room, NAMESPACE).get_opt("agent").await.unwrap().is_none());
     refused(&credential).await;
+}
+
+#[tokio::test(flavor = "multi_thread")]
+async fn a_tenants_own_finalizers_delay_no_end_of_the_tenant() {
+    let hub = Hub::start().await;
+    let intents = with_an_address(&hub).await;
+    // As agents could before there was a policy. Another finalizer keeps the Tenant for us to look at.
+    let (held, admin) = (json!({"metadata": {"finalizers": ["example.com/own", "example.com/more"]}}), hub.client());
+    let merge = PatchParams::default();
+    let all: Api<TCPLoadBalancer> = Api::namespaced(admin.clone(), NAMESPACE);
+    all.patch("web", &merge, &Patch::Merge(&held)).await.unwrap();
+    held_besides(&hub).await;
+    let tenants: Api<Tenant> = Api::all(admin.clone());
+    let kept = json!({"metadata": {"finalizers": [names::TENANT_FINALIZER, "example.com/look"]}});
+    tenants.patch("shop", &merge, &Patch::Merge(&kept)).await.unwrap();
+
+    intents.delete("web", &DeleteParams::default()).await.unwrap();
+    assert!(all.get("web").await.unwrap().metadata.deletion_timestamp.is_some(), "its own finalizer holds it");
+    tenants.delete("shop", &DeleteParams::default()).await.unwrap();
+    let ended = eventually("nothing of ours holds the Tenant", async || {
+        let tenant = tenants.get("shop").await.map_err(|error| error.to_string())?;
+        if tenant.finalizers() == ["example.com/look"] { Ok(tenant) } else { Err(format!("{:?}", tenant.status)) }
+    })
+    .await;
+    let said = format!("{:?}", ended.status);
+    for what in ["example.com/own of TCPLoadBalancer web", "example.com/more of TCPLoadBalancer web", "NodeSet default"]
+    {
+        assert!(said.contains(what), "{what} is named: {said}");
+    }
+    let namespaces: Api<Namespace> = Api::all(admin.clone());
+    assert!(namespaces.get_opt(NAMESPACE).await.unwrap().is_none());
+    let allocations: Api<IPAllocation> = Api::all(admin.clone());
+    assert!(allocations.list(&ListParams::default()).await.unwrap().items.is_empty());
+    told_by_an_event(&hub, "example.com/own of TCPLoadBalancer web").await;
+    let free = json!({"metadata": {"finalizers": null}});
+    tenants.patch("shop", &merge, &Patch::Merge(&free)).await.unwrap();
+    assert!(tenants.get_opt("shop").await.unwrap().is_none());
+}
+
+/// Waits until an Event says this.
+async fn told_by_an_event(hub: &Hub, what: &str) {
+    let events: Api<Event> = Api::all(hub.client());
+    eventually("an Event names the finalizers", async || {
+        let all = events.list(&ListParams::default()).await.map_err(|error| error.to_string())?;
+        let notes: Vec<String> = all.into_iter().filter_map(|event| event.note).collect();
+        let is_said = notes.iter().any(|note| note.contains(what));
+        if is_said { Ok(()) } else { Err(format!("{notes:?}")) }
+    })
+    .await;
+}
+
+/// Objects of other kinds that an agent could write, each with a finalizer.
+async fn held_besides(hub: &Hub) {
+    for (version, kind, name) in [
+        ("nave.dev/v1alpha1", "NodeSet", "default"),
+        ("coordination.k8s.io/v1", "Lease", "agent"),
+        ("v1", "Secret", "copy-a"),
+    ] {
+        let metadata = json!({"name": name, "namespace": NAMESPACE, "finalizers": ["example.com/own"]});
+        let mut object = json!({"apiVersion": version, "kind": kind, "metadata": metadata});
+        if kind != "Secret" {
+            object["spec"] = json!({});
+        }
+        if kind == "NodeSet" {
+            object["spec"]["nodes"] = json!([]);
+        }
+        hub.apply(object).await;
+    }
 }
 
 /// A tenant `shop` with a load balancer that has an address; its load balancers, as its agent reaches them.

@@ -28,6 +28,11 @@ pub(crate) struct Hub {
 impl Hub {
     /// Starts a control plane with our kinds, and a manager.
     pub(crate) async fn start() -> Self {
+        Self::with_flags(&[]).await
+    }
+
+    /// The same with more flags for the manager.
+    pub(crate) async fn with_flags(flags: &[&str]) -> Self {
         let supervisor = Supervisor::start().unwrap();
         let options = control_plane::Options { audit: true, ..control_plane::Options::default() };
         let plane = supervisor.judge(ControlPlane::start_in(&supervisor, options).await).unwrap();
@@ -41,7 +46,7 @@ impl Hub {
             address: Ipv4Addr::LOCALHOST.into(),
             hub_networks: vec![plane.services()],
             loopback_backends: false,
-            flags: Vec::new(),
+            flags: flags.iter().map(|flag| (*flag).to_owned()).collect(),
         };
         let manager = Manager::start(&supervisor, 0, &options).unwrap();
         supervisor.judge(manager.ready().await).unwrap();

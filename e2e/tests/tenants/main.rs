@@ -3,8 +3,10 @@
 
 #![allow(clippy::unwrap_used, clippy::expect_used, clippy::panic, reason = "a test that cannot go on has failed")]
 
+mod copies;
 mod ending;
 mod hub;
+mod trust;
 
 use hub::{Hub, can, eventually, kubeconfig};
 use k8s_openapi::api::authentication::v1::TokenRequest;
@@ -38,8 +40,8 @@ const RIGHTS: [(bool, &str, &str, &str, &str, &str); 38] = [
     (false, "get", "", "secrets", "agent", "tenant-shop"),
     (false, "list", "", "secrets", "", "tenant-shop"),
     (true, "create", "", "secrets", "", "tenant-shop"),
-    (true, "patch", "", "secrets", "web", "tenant-shop"),
-    (true, "delete", "", "secrets", "web", "tenant-shop"),
+    (false, "patch", "", "secrets", "copy-web", "tenant-shop"),
+    (false, "delete", "", "secrets", "copy-web", "tenant-shop"),
     (false, "update", "", "secrets", "web", "tenant-shop"),
     (false, "create", "", "secrets", "", "tenant-other"),
     (false, "create", "", "pods", "", "tenant-shop"),

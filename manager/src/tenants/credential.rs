@@ -19,7 +19,7 @@ use serde_json::json;
 
 use super::Settings;
 use super::call::{Error, call, call_if_there};
-use super::children;
+use super::children::{self, Owner};
 
 /// Annotation: when the token in a Secret ends.
 const EXPIRES: &str = "nave.dev/expires-at";
@@ -70,28 +70,36 @@ impl Issued {
 
 /// The mark of a hub in a Secret: where it is and whom to trust.
 pub(super) fn hub_mark(settings: &Settings) -> String {
-    let Settings { hub_api_url, hub_ca, token_life: _, quota_after: _, default_quota: _ } = settings;
+    let Settings {
+        hub_api_url,
+        hub_ca,
+        namespace: _,
+        token_life: _,
+        quota_after: _,
+        copies_after: _,
+        default_quota: _,
+    } = settings;
     // Its hash is short: it only has to differ when these do, and nobody gains by making it not.
     nave_api::names::intent_name("hub", "hub", &format!("{hub_api_url}\n{}", STANDARD.encode(hub_ca)))
 }
 
-/// What the Secret says, asked of the API.
-pub(super) async fn present(client: &Client, tenant: &str) -> Result<Option<Issued>, Error> {
+/// The Secret's metadata, asked of the API. One that is being deleted is there as long as a finalizer holds it.
+pub(super) async fn present(client: &Client, tenant: &str) -> Result<Option<ObjectMeta>, Error> {
     let secrets: Api<Metadata<Secret>> = Api::namespaced(client.clone(), &tenant_namespace(tenant));
     let secret = call_if_there("look for the credential", secrets.get(AGENT)).await?;
-    Ok(secret.and_then(|secret| Issued::read(secret.meta())))
+    Ok(secret.map(|secret| secret.meta().clone()))
 }
 
 /// Makes a credential: the Secret first, so that the token's life is bound to it.
 pub(super) async fn issue(
     client: &Client,
     settings: &Settings,
-    tenant: &str,
+    owner: &Owner,
     account_uid: &str,
 ) -> Result<Issued, Error> {
-    let namespace = tenant_namespace(tenant);
+    let namespace = owner.namespace();
     let secrets: Api<Metadata<Secret>> = Api::namespaced(client.clone(), &namespace);
-    let uid = secret_uid(&secrets, tenant).await?;
+    let uid = secret_uid(&secrets, owner).await?;
     let accounts: Api<ServiceAccount> = Api::namespaced(client.clone(), &namespace);
     let (token, expires) = token(&accounts, &uid, settings.token_life).await?;
     let issued = Issued {
@@ -101,21 +109,21 @@ pub(super) async fn issue(
         hub: hub_mark(settings),
     };
     let kubeconfig = kubeconfig(settings, &namespace, &token)?;
-    let secret = secret(tenant, uid, &issued, kubeconfig);
+    let secret = secret(owner, uid, &issued, kubeconfig);
     let apply = PatchParams::apply(MANAGER_MANAGER).force();
     call("write the credential", secrets.patch(AGENT, &apply, &Patch::Apply(&secret))).await?;
-    tracing::info!(tenant, expires = %issued.expires, "issued a credential");
+    tracing::info!(tenant = owner.name, expires = %issued.expires, "issued a credential");
     Ok(issued)
 }
 
 /// The Secret's uid; an empty Secret is made where there is none.
-async fn secret_uid(secrets: &Api<Metadata<Secret>>, tenant: &str) -> Result<String, Error> {
+async fn secret_uid(secrets: &Api<Metadata<Secret>>, owner: &Owner) -> Result<String, Error> {
     let present = call_if_there("look for the credential", secrets.get(AGENT)).await?;
     let secret = if let Some(secret) = present {
         secret
     } else {
         // Applied, not posted: only so may the right to create name the object.
-        let empty = Secret { metadata: children::metadata(tenant), ..Secret::default() };
+        let empty = Secret { metadata: children::metadata(owner), ..Secret::default() };
         let apply = PatchParams::apply(MANAGER_MANAGER).force();
         call("make room for the credential", secrets.patch(AGENT, &apply, &Patch::Apply(&empty))).await?
     };
@@ -143,7 +151,7 @@ async fn token(accounts: &Api<ServiceAccount>, secret: &str, life: Duration) -> 
     Ok((status.token, status.expiration_timestamp.0))
 }
 
-fn secret(tenant: &str, uid: String, issued: &Issued, kubeconfig: String) -> Secret {
+fn secret(owner: &Owner, uid: String, issued: &Issued, kubeconfig: String) -> Secret {
     let Issued { at, expires, account, hub } = issued;
     let annotations =
         [(ISSUED, at.to_string()), (EXPIRES, expires.to_string()), (ACCOUNT, account.clone()), (HUB, hub.clone())];
@@ -151,7 +159,7 @@ fn secret(tenant: &str, uid: String, issued: &Issued, kubeconfig: String) -> Sec
     let metadata = ObjectMeta {
         uid: Some(uid),
         annotations: Some(annotations.map(|(key, value)| (key.to_owned(), value)).into()),
-        ..children::metadata(tenant)
+        ..children::metadata(owner)
     };
     let data = BTreeMap::from([(KUBECONFIG_KEY.to_owned(), ByteString(kubeconfig.into_bytes()))]);
     Secret { metadata, data: Some(data), ..Secret::default() }
@@ -159,7 +167,15 @@ fn secret(tenant: &str, uid: String, issued: &Issued, kubeconfig: String) -> Sec
 
 /// A kubeconfig that needs nothing beside it: certificates and token are in it.
 fn kubeconfig(settings: &Settings, namespace: &str, token: &str) -> Result<String, Error> {
-    let Settings { hub_api_url, hub_ca, token_life: _, quota_after: _, default_quota: _ } = settings;
+    let Settings {
+        hub_api_url,
+        hub_ca,
+        namespace: _,
+        token_life: _,
+        quota_after: _,
+        copies_after: _,
+        default_quota: _,
+    } = settings;
     let mut cluster = json!({"server": hub_api_url});
     if !hub_ca.is_empty() {
         cluster["certificate-authority-data"] = STANDARD.encode(hub_ca).into();
@@ -191,8 +207,12 @@ mod tests {
         issued().remaining(account, hub, Timestamp::from_second(now).unwrap()).map(|left| left.as_secs())
     }
 
+    fn settings_of(url: &str, ca: &[u8]) -> Settings {
+        Settings::new(url.into(), ca.to_vec(), "nave-system".into(), Duration::from_mins(10))
+    }
+
     fn settings() -> Settings {
-        Settings::new("https://hub.example.com:6443".into(), b"PEM".to_vec(), nave_api::tenant::Quota::default())
+        settings_of("https://hub.example.com:6443", b"PEM")
     }
 
     #[test]
@@ -203,15 +223,16 @@ mod tests {
     #[test]
     fn another_account_or_another_hub_makes_a_new_credential_due() {
         assert_eq!((remaining("b", "h", 1000), remaining("a", "i", 1000)), (None, None));
-        let moved = Settings::new("https://other.example.com".into(), b"PEM".to_vec());
-        let trusts_another = Settings::new("https://hub.example.com:6443".into(), b"OTHER".to_vec());
+        let moved = settings_of("https://other.example.com", b"PEM");
+        let trusts_another = settings_of("https://hub.example.com:6443", b"OTHER");
         assert_ne!(hub_mark(&settings()), hub_mark(&moved));
         assert_ne!(hub_mark(&settings()), hub_mark(&trusts_another));
     }
 
     #[test]
     fn what_a_secret_is_told_is_read_from_it_again() {
-        let secret = secret("shop", "u".into(), &issued(), "text".into());
+        let shop = Owner { name: "shop".into(), uid: "t".into(), since: None };
+        let secret = secret(&shop, "u".into(), &issued(), "text".into());
         assert_eq!(Issued::read(&secret.metadata), Some(issued()));
         assert_eq!(Issued::read(&ObjectMeta::default()), None);
     }

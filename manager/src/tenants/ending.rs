@@ -13,93 +13,141 @@ use k8s_openapi::jiff::Timestamp;
 use kube::api::{DeleteParams, ListParams, Patch, PatchParams, Preconditions};
 use kube::runtime::controller::Action;
 use kube::{Api, Client, Resource, ResourceExt};
-use nave_api::names::{AGENT, TENANT_FINALIZER, tenant_namespace};
+use nave_api::names::{AGENT, TENANT_FINALIZER};
 use nave_api::{HTTPLoadBalancer, IPAllocation, NodeSet, TCPLoadBalancer, Tenant};
+use nave_manager_core::{Announcement, Tone};
 use nave_watch::{Decoded, Metadata};
 use serde::de::DeserializeOwned;
 use serde_json::json;
 
 use super::call::{Error, call, call_if_same, call_if_there};
-use super::children;
+use super::children::{self, Owner};
 use super::keep::Keeper;
 use super::reconcile::apply_role;
 use super::status::{Ours, unready};
 use super::view::Room;
+use super::{credential, release, trust};
 
-/// Goes as far towards the end as it may now.
+/// Goes as far towards the end as it may now. The room is taken apart as long as the Tenant is there, whatever finalizer holds it.
 pub(super) async fn end(tenant: &Tenant, keeper: &Keeper) -> Result<Action, Error> {
-    if !tenant.finalizers().iter().any(|finalizer| finalizer == TENANT_FINALIZER) {
-        return Ok(Action::await_change());
-    }
-    if let Some(waits) = clear(tenant, keeper).await? {
-        let status = Ours::read(tenant).with(unready("Deleting", waits), tenant.metadata.generation, Timestamp::now());
+    let owner = Owner::of(tenant);
+    let Progress { waits, taken_off } = clear(&owner, keeper).await?;
+    let taken_off = tell(tenant, taken_off, keeper);
+    if let Some(waits) = waits {
+        let message = taken_off.map_or_else(|| waits.to_owned(), |taken_off| format!("{waits}; {taken_off}"));
+        let status =
+            Ours::read(tenant).with(unready("Deleting", message), tenant.metadata.generation, Timestamp::now());
         status.write(&keeper.client, tenant).await?;
-        return Ok(Action::requeue(keeper.waits(&tenant.name_any(), waits, Instant::now())));
+        return Ok(Action::requeue(keeper.waits(&owner.name, waits, Instant::now())));
     }
-    if finish(&keeper.client, tenant).await? {
-        keeper.forget(&tenant.name_any());
-        tracing::info!(tenant = tenant.name_any(), "a tenant has ended");
+    let is_held = tenant.finalizers().iter().any(|finalizer| finalizer == TENANT_FINALIZER);
+    if is_held && finish(&keeper.client, tenant).await? {
+        keeper.forget(&owner.name);
+        tracing::info!(tenant = owner.name, "a tenant has ended");
     }
     Ok(Action::await_change())
 }
 
-/// Takes the room apart; answers what has to be waited for before it can go on.
-async fn clear(tenant: &Tenant, keeper: &Keeper) -> Result<Option<&'static str>, Error> {
-    let name = tenant.name_any();
-    let namespace = tenant_namespace(&name);
+/// What one visit to a tenant that ends came to.
+#[derive(Default)]
+struct Progress {
+    /// What has to be waited for before it can go on.
+    waits: Option<&'static str>,
+    /// The foreign finalizers that were taken off.
+    taken_off: Vec<String>,
+}
+
+impl Progress {
+    fn waits(waits: Option<&'static str>) -> Self {
+        Self { waits, taken_off: Vec::new() }
+    }
+}
+
+/// Tells of finalizers that were taken off, in an Event; all that were so far, for the condition.
+fn tell(tenant: &Tenant, taken_off: Vec<String>, keeper: &Keeper) -> Option<String> {
+    let is_news = !taken_off.is_empty();
+    let text = keeper.took(&tenant.name_any(), taken_off);
+    if is_news && let Some(message) = text.clone() {
+        let (about, reason) = (tenant.object_ref(&()), "FinalizersTakenOff".to_owned());
+        keeper.events.publish(Announcement { about, tone: Tone::Warning, reason, message });
+    }
+    text
+}
+
+/// Takes the room apart.
+async fn clear(owner: &Owner, keeper: &Keeper) -> Result<Progress, Error> {
+    const DELETING: Option<&str> = Some("the namespace is being deleted by the API's own controllers");
+    let namespace = owner.namespace();
     let namespaces: Api<Metadata<Namespace>> = Api::all(keeper.client.clone());
     let Some(present) = call_if_there("look for the namespace", namespaces.get(&namespace)).await? else {
-        return addresses(&keeper.client, &namespace).await;
+        return addresses(&keeper.client, &namespace).await.map(Progress::waits);
     };
-    if !children::is_ours(present.meta(), &name) {
-        return vacate(&name, keeper).await;
+    if !owner.has(present.meta()) {
+        return vacate(owner, keeper).await;
     }
     if present.meta().deletion_timestamp.is_some() {
-        return Ok(Some("the namespace is being deleted by the API's own controllers"));
+        keeper.view.looks.forget(&owner.name);
+        let taken_off = release(&keeper.client, &namespace).await?;
+        return Ok(Progress { waits: DELETING, taken_off });
     }
-    apply_role(keeper, &name, &children::role_at_the_end(&name)).await?;
-    if let Some(waits) = possessions(&keeper.client, &namespace).await? {
-        return Ok(Some(waits));
+    apply_role(keeper, owner, &children::role_at_the_end(owner)).await?;
+    let Progress { waits, mut taken_off } = possessions(&keeper.client, &namespace).await?;
+    if waits.is_some() {
+        return Ok(Progress { waits, taken_off });
     }
+    if !trust::entrust(owner, &keeper.view.room(&owner.name), keeper).await? {
+        return Ok(Progress { waits: Some("the manager gets its rights in the namespace"), taken_off });
+    }
+    taken_off.extend(release::others(&keeper.client, &namespace).await?);
+    keeper.view.looks.forget(&owner.name);
     let gone = DeleteParams::default();
     let bindings: Api<Metadata<RoleBinding>> = Api::namespaced(keeper.client.clone(), &namespace);
     call_if_there("delete the agent's binding", bindings.delete(AGENT, &gone)).await?;
     let accounts: Api<Metadata<ServiceAccount>> = Api::namespaced(keeper.client.clone(), &namespace);
     call_if_there("delete the agent's account", accounts.delete(AGENT, &gone)).await?;
     call_if_same("delete the namespace", namespaces.delete(&namespace, &exactly(present.meta()))).await?;
-    Ok(Some("the namespace is being deleted by the API's own controllers"))
+    Ok(Progress { waits: DELETING, taken_off })
 }
 
 /// Takes what is ours out of a namespace that is somebody else's, and was ours before it lost its label. Where nothing of
 /// ours is in it, it never was: then nothing is deleted at all.
-async fn vacate(tenant: &str, keeper: &Keeper) -> Result<Option<&'static str>, Error> {
-    let Room { namespace: _, account, role, binding, quota, secret, lease: _ } = keeper.view.room(tenant);
-    let (account, role, binding) = (ours(account, tenant), ours(role, tenant), ours(binding, tenant));
-    let (quota, secret) = (ours(quota, tenant), ours(secret, tenant));
-    if [&account, &role, &binding, &quota, &secret].into_iter().all(Option::is_none) {
-        return addresses(&keeper.client, &tenant_namespace(tenant)).await;
+async fn vacate(owner: &Owner, keeper: &Keeper) -> Result<Progress, Error> {
+    let (client, namespace) = (&keeper.client, owner.namespace());
+    let Room { namespace: _, account, role, binding, managers, quota, secret: _, lease: _ } =
+        keeper.view.room(&owner.name);
+    let (account, role, binding) = (ours(account, owner), ours(role, owner), ours(binding, owner));
+    let (quota, managers) = (ours(quota, owner), ours(managers, owner));
+    // Without its binding the manager sees no Secret there.
+    let secret = match &managers {
+        Some(_) => credential::present(client, &owner.name).await?.filter(|secret| owner.has(secret)),
+        None => None,
+    };
+    if [&account, &role, &binding, &quota, &managers, &secret].into_iter().all(Option::is_none) {
+        return Ok(Progress::default());
     }
     if role.is_some() {
-        apply_role(keeper, tenant, &children::role_at_the_end(tenant)).await?;
+        apply_role(keeper, owner, &children::role_at_the_end(owner)).await?;
     }
-    let (client, namespace) = (&keeper.client, tenant_namespace(tenant));
-    if let Some(waits) = possessions(client, &namespace).await? {
-        return Ok(Some(waits));
+    let progress = possessions(client, &namespace).await?;
+    if progress.waits.is_some() {
+        return Ok(progress);
     }
+    keeper.view.looks.forget(&owner.name);
     let gone = [
         remove::<RoleBinding>(client, &namespace, "delete the agent's binding", binding).await?,
         remove::<ServiceAccount>(client, &namespace, "delete the agent's account", account).await?,
         remove::<Secret>(client, &namespace, "delete the agent's credential", secret).await?,
         remove::<ResourceQuota>(client, &namespace, "delete the quota of objects", quota).await?,
         remove::<Role>(client, &namespace, "delete the agent's role", role).await?,
+        remove::<RoleBinding>(client, &namespace, "delete the manager's binding", managers).await?,
     ];
-    Ok((!gone.into_iter().all(|gone| gone)).then_some("what is ours in its namespace was changed just now"))
+    let waits = (!gone.into_iter().all(|gone| gone)).then_some("what is ours in its namespace was changed just now");
+    Ok(Progress { waits, ..progress })
 }
 
 /// The metadata of an object that we made for this tenant.
-fn ours<K: Resource>(object: Option<Arc<K>>, tenant: &str) -> Option<ObjectMeta> {
-    let wanted = children::metadata(tenant);
-    object.map(|object| object.meta().clone()).filter(|present| children::same_label(present, &wanted))
+fn ours<K: Resource>(object: Option<Arc<K>>, owner: &Owner) -> Option<ObjectMeta> {
+    object.map(|object| object.meta().clone()).filter(|present| owner.has(present))
 }
 
 /// Deletes the object that was seen; whether nothing is left of it, as far as was seen.
@@ -109,7 +157,8 @@ where
 {
     let Some(seen) = seen else { return Ok(true) };
     let objects: Api<Metadata<K>> = Api::namespaced(client.clone(), namespace);
-    call_if_same(act, objects.delete(AGENT, &exactly(&seen))).await.map(|answer| answer.is_some())
+    let name = seen.name.as_deref().unwrap_or_default();
+    call_if_same(act, objects.delete(name, &exactly(&seen))).await.map(|answer| answer.is_some())
 }
 
 /// Deletes this very object: if somebody has replaced it meanwhile, it is looked at again.
@@ -119,24 +168,39 @@ fn exactly(seen: &ObjectMeta) -> DeleteParams {
 }
 
 /// Deletes the intents and waits for their addresses.
-async fn possessions(client: &Client, namespace: &str) -> Result<Option<&'static str>, Error> {
-    if intents(client, namespace).await? {
-        return Ok(Some("its load balancers are being deleted"));
+async fn possessions(client: &Client, namespace: &str) -> Result<Progress, Error> {
+    let Found { any, taken_off } = intents(client, namespace).await?;
+    if any {
+        return Ok(Progress { waits: Some("its load balancers are being deleted"), taken_off });
     }
-    addresses(client, namespace).await
+    Ok(Progress { waits: addresses(client, namespace).await?, taken_off })
+}
+
+/// What of a tenant's intents is left.
+#[derive(Default)]
+struct Found {
+    any: bool,
+    taken_off: Vec<String>,
+}
+
+impl Found {
+    fn and(mut self, other: Self) -> Self {
+        self.taken_off.extend(other.taken_off);
+        Self { any: self.any || other.any, taken_off: self.taken_off }
+    }
 }
 
 /// Deletes the intents; whether any are left.
-async fn intents(client: &Client, namespace: &str) -> Result<bool, Error> {
+async fn intents(client: &Client, namespace: &str) -> Result<Found, Error> {
     let balancers = sweep::<TCPLoadBalancer>(client, namespace).await?;
-    let sites = sweep::<HTTPLoadBalancer>(client, namespace).await?;
-    if balancers || sites {
-        return Ok(true);
+    let found = balancers.and(sweep::<HTTPLoadBalancer>(client, namespace).await?);
+    if found.any {
+        return Ok(found);
     }
-    sweep::<NodeSet>(client, namespace).await
+    Ok(found.and(sweep::<NodeSet>(client, namespace).await?))
 }
 
-async fn sweep<K>(client: &Client, namespace: &str) -> Result<bool, Error>
+async fn sweep<K>(client: &Client, namespace: &str) -> Result<Found, Error>
 where
     K: Resource<DynamicType = (), Scope = NamespaceResourceScope> + Clone + DeserializeOwned + Debug,
 {
@@ -144,10 +208,19 @@ where
     let any = |list: &kube::api::ObjectList<Metadata<K>>| !list.items.is_empty();
     let one = ListParams::default().limit(1);
     if !any(&call("look for intents", objects.list(&one)).await?) {
-        return Ok(false);
+        return Ok(Found::default());
     }
     call("delete the intents", objects.delete_collection(&DeleteParams::default(), &ListParams::default())).await?;
-    Ok(any(&call("look for intents", objects.list(&one)).await?))
+    let taken_off = release::intents::<K>(client, namespace).await?;
+    Ok(Found { any: any(&call("look for intents", objects.list(&one)).await?), taken_off })
+}
+
+/// Takes finalizers off the intents of a namespace that somebody deletes. The API's controllers delete the intents.
+async fn release(client: &Client, namespace: &str) -> Result<Vec<String>, Error> {
+    let mut taken_off = release::intents::<TCPLoadBalancer>(client, namespace).await?;
+    taken_off.extend(release::intents::<HTTPLoadBalancer>(client, namespace).await?);
+    taken_off.extend(release::intents::<NodeSet>(client, namespace).await?);
+    Ok(taken_off)
 }
 
 /// Waits for the manager's other rooms to release the addresses. Who has which address is a long list: as long as some are

@@ -16,9 +16,11 @@ use tokio::sync::OnceCell;
 use super::Settings;
 use super::call::{Error, call};
 use super::children::INTENTS;
+use super::copies;
 use super::heartbeat::Heard;
 use super::reconcile;
 use super::view::View;
+use crate::events::Events;
 use crate::watch::Watches;
 
 /// Tenants that are seen to at once; one tenant is never seen to twice at once.
@@ -30,6 +32,8 @@ const LATE: Duration = Duration::from_secs(15);
 /// So long an API server may believe a token that is void, and a little more: it remembers tokens that it found good for ten
 /// seconds. Whoever has one could get one of the account or for the Secret that is made anew.
 const VOID: Duration = Duration::from_secs(15);
+/// So many finalizers are named that were taken off at a tenant's end.
+const NAMED: usize = 5;
 /// A failing tenant is tried again after a second, then two, and so on until this.
 const LONGEST: Duration = Duration::from_mins(5);
 
@@ -38,6 +42,7 @@ pub(super) struct Keeper {
     pub(super) client: Client,
     pub(super) settings: Settings,
     pub(super) view: View,
+    pub(super) events: Events,
     // A store wakes only the last of several who wait for it: one waits, the others wait for that one.
     synced: OnceCell<bool>,
     /// When the youngest of the kinds that a quota counts was installed.
@@ -54,6 +59,8 @@ struct Memory {
     ending: Option<(&'static str, Instant)>,
     /// Since when its credential is void, where no new one was made yet.
     void: Option<Instant>,
+    /// The first foreign finalizers that were taken off at its end, and how many there were.
+    taken_off: (Vec<String>, usize),
 }
 
 impl Memory {
@@ -67,6 +74,17 @@ impl Memory {
         let before = self.ending.filter(|(before, _)| *before == what);
         let (_, since) = *self.ending.insert(before.unwrap_or((what, now)));
         now.duration_since(since).clamp(SOON, LATE)
+    }
+
+    /// Which finalizers were taken off, with these; `None`: none.
+    fn took(&mut self, more: Vec<String>) -> Option<String> {
+        let (first, count) = &mut self.taken_off;
+        *count = count.saturating_add(more.len());
+        first.extend(more);
+        first.truncate(NAMED);
+        let rest = *count - first.len();
+        let others = if rest > 0 { format!(" and {rest} more") } else { String::new() };
+        (*count > 0).then(|| format!("finalizers that were taken off: {}{others}", first.join(", ")))
     }
 
     fn rests(&mut self, is_void: bool, now: Instant) -> Option<Duration> {
@@ -102,6 +120,7 @@ impl Keeper {
 
     /// Forgets a tenant that has ended.
     pub(super) fn forget(&self, tenant: &str) {
+        self.view.looks.forget(tenant);
         self.memory.lock().unwrap_or_else(PoisonError::into_inner).remove(tenant);
     }
 
@@ -109,6 +128,12 @@ impl Keeper {
     pub(super) fn waits(&self, tenant: &str, what: &'static str, now: Instant) -> Duration {
         let mut memory = self.memory.lock().unwrap_or_else(PoisonError::into_inner);
         memory.entry(tenant.to_owned()).or_default().waits(what, now)
+    }
+
+    /// Which finalizers were taken off at a tenant's end, with these; `None`: none.
+    pub(super) fn took(&self, tenant: &str, more: Vec<String>) -> Option<String> {
+        let mut memory = self.memory.lock().unwrap_or_else(PoisonError::into_inner);
+        memory.entry(tenant.to_owned()).or_default().took(more)
     }
 
     /// How long no new credential may be made yet, where the last one is void now or was a moment ago.
@@ -137,20 +162,22 @@ impl Keeper {
 }
 
 /// Sees to every tenant for as long as it is polled.
-pub(super) async fn keep(watches: &Watches, settings: &Settings) {
+pub(super) async fn keep(watches: &Watches, settings: &Settings, events: &Events) {
     let (view, controller) = View::open(watches);
     let memory = Mutex::new(BTreeMap::new());
     let keeper = Arc::new(Keeper {
         client: watches.client().clone(),
         settings: settings.clone(),
         view,
+        events: events.clone(),
         synced: OnceCell::new(),
         kinds_born: OnceCell::new(),
         memory,
     });
     let config = Config::default().concurrency(CONCURRENCY);
+    let tidy = copies::tidy(keeper.client.clone(), keeper.view.looks.clone(), settings.copies_after);
     let visits = controller.with_config(config).run(visit, later, keeper);
-    visits
+    let visits = visits
         .for_each(|visit| async move {
             match visit {
                 // A namespace may be named like a tenant's, and the tenant be gone or never have been.
@@ -160,8 +187,11 @@ pub(super) async fn keep(watches: &Watches, settings: &Settings) {
                 }
                 Err(error) => tracing::warn!(error = &error as &dyn std::error::Error, "watching tenants"),
             }
-        })
-        .await;
+        });
+    tokio::select! {
+        () = visits => {}
+        () = tidy => {}
+    }
 }
 
 async fn visit(tenant: Arc<Tenant>, keeper: Arc<Keeper>) -> Result<Action, Error> {
@@ -199,6 +229,15 @@ mod tests {
         let waits: Vec<u64> = (0..20).map(|_| memory.fails().as_secs()).collect();
         assert_eq!(waits[..10], [1, 2, 4, 8, 16, 32, 64, 128, 256, 300]);
         assert_eq!(waits[19], 300);
+    }
+
+    #[test]
+    fn the_first_finalizers_that_were_taken_off_are_named_and_the_others_counted() {
+        let mut memory = Memory::default();
+        assert_eq!(memory.took(Vec::new()), None);
+        assert_eq!(memory.took(vec!["a".into()]).unwrap(), "finalizers that were taken off: a");
+        let many = (0..100_000).map(|number| number.to_string()).collect();
+        assert_eq!(memory.took(many).unwrap(), "finalizers that were taken off: a, 0, 1, 2, 3 and 99996 more");
     }
 
     #[test]

@@ -2,7 +2,8 @@
 //! knows nothing of addresses and load balancers but that they go before the namespace does.
 //!
 //! The leader alone writes here. All that is wanted is compared with what the watches show, so that a steady state writes
-//! nothing; the Secrets are watched without their contents.
+//! nothing. Secrets are looked at without their contents, tenant by tenant: the manager may see them nowhere but in the namespaces where it
+//! has bound its own rights.
 //!
 //! The credential is a token bound to the Secret that carries it, and so are the tokens that the agent gets for itself in
 //! time: the admission policy `nave-agents-tokens` of our chart lets it have no others, and none that live longer. Taking the
@@ -12,12 +13,16 @@
 
 mod call;
 mod children;
+mod copies;
 mod credential;
 mod ending;
 mod heartbeat;
 mod keep;
+mod looks;
 mod reconcile;
+mod release;
 mod status;
+mod trust;
 mod view;
 
 use std::time::Duration;
@@ -26,6 +31,7 @@ use nave_api::tenant::Quota;
 use tokio::sync::watch;
 use tokio_util::sync::CancellationToken;
 
+use crate::events::Events;
 use crate::watch::Watches;
 
 /// How long a credential lives: long enough for an agent that was off over a weekend. `nave-agents-tokens` says it, too.
@@ -41,18 +47,30 @@ pub(crate) struct Settings {
     pub(crate) hub_api_url: String,
     /// The certificates that vouch for it, PEM; empty when those of the agents' systems do.
     pub(crate) hub_ca: Vec<u8>,
+    /// The manager's own namespace, where its service account is.
+    pub(crate) namespace: String,
     /// How long a credential lives; a new one is issued when two thirds are over. The API gives 10 minutes or more.
     pub(crate) token_life: Duration,
     /// The age of our kinds from which on namespaces get a quota of objects.
     pub(crate) quota_after: Duration,
+    /// How long a copy of a certificate stays that no load balancer names.
+    pub(crate) copies_after: Duration,
     /// The limits of a Tenant that does not set them.
     pub(crate) default_quota: Quota,
 }
 
 impl Settings {
     /// The usual settings.
-    pub(crate) fn new(hub_api_url: String, hub_ca: Vec<u8>, default_quota: Quota) -> Self {
-        Self { hub_api_url, hub_ca, token_life: TOKEN_LIFE, quota_after: QUOTA_AFTER, default_quota }
+    pub(crate) fn new(hub_api_url: String, hub_ca: Vec<u8>, namespace: String, copies_after: Duration) -> Self {
+        Self {
+            hub_api_url,
+            hub_ca,
+            namespace,
+            token_life: TOKEN_LIFE,
+            quota_after: QUOTA_AFTER,
+            copies_after,
+            default_quota: Quota::default(),
+        }
     }
 }
 
@@ -61,6 +79,7 @@ pub(crate) async fn run(
     watches: Watches,
     mut leader: watch::Receiver<bool>,
     settings: Settings,
+    events: Events,
     shutdown: CancellationToken,
 ) {
     loop {
@@ -75,7 +94,7 @@ pub(crate) async fn run(
         tokio::select! {
             () = shutdown.cancelled() => return,
             _ = async { leader.wait_for(|leads| !*leads).await.map(drop) } => {}
-            () = keep::keep(&watches, &settings) => {}
+            () = keep::keep(&watches, &settings, &events) => {}
         }
     }
 }

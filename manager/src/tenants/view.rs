@@ -5,19 +5,19 @@ use std::sync::Arc;
 
 use futures::{Stream, StreamExt, stream};
 use k8s_openapi::api::coordination::v1::Lease;
-use k8s_openapi::api::core::v1::{Namespace, ResourceQuota, Secret, ServiceAccount};
+use k8s_openapi::api::core::v1::{Namespace, ResourceQuota, ServiceAccount};
 use k8s_openapi::api::rbac::v1::{Role, RoleBinding};
-use kube::api::PartialObjectMeta;
 use kube::core::ObjectMeta;
 use kube::runtime::reflector::{ObjectRef, Store, store};
 use kube::runtime::watcher::{self, Config, Event};
 use kube::runtime::{WatchStreamExt, controller::Controller};
 use kube::{Api, Resource, ResourceExt};
-use nave_api::names::{AGENT, TENANT_LABEL, tenant_namespace, tenant_of};
+use nave_api::names::{AGENT, MANAGER, TENANT_LABEL, tenant_namespace, tenant_of};
 use nave_api::{Tenant, TenantSpec};
 use nave_watch::{Decoded, Unreadable};
 use serde::de::DeserializeOwned;
 
+use super::looks::Looks;
 use crate::watch::Watches;
 
 /// The latest of everything that the tenants' rooms are made of.
@@ -26,8 +26,9 @@ pub(super) struct View {
     pub(super) accounts: Store<ServiceAccount>,
     pub(super) roles: Store<Role>,
     pub(super) bindings: Store<RoleBinding>,
+    pub(super) managers: Store<RoleBinding>,
     pub(super) quotas: Store<ResourceQuota>,
-    pub(super) secrets: Store<PartialObjectMeta<Secret>>,
+    pub(super) looks: Looks,
     pub(super) leases: Store<Lease>,
 }
 
@@ -37,8 +38,11 @@ pub(super) struct Room {
     pub(super) account: Option<Arc<ServiceAccount>>,
     pub(super) role: Option<Arc<Role>>,
     pub(super) binding: Option<Arc<RoleBinding>>,
+    /// The binding of the manager's own rights.
+    pub(super) managers: Option<Arc<RoleBinding>>,
     pub(super) quota: Option<Arc<ResourceQuota>>,
-    pub(super) secret: Option<Arc<PartialObjectMeta<Secret>>>,
+    /// The credential's Secret as it was looked at last.
+    pub(super) secret: Option<ObjectMeta>,
     pub(super) lease: Option<Arc<Lease>>,
 }
 
@@ -48,33 +52,37 @@ impl View {
         let (tenants, stream) = follow::<Tenant>(watches, Config::default(), ending);
         let controller = Controller::for_stream(stream, tenants);
         let labelled = || Config::default().labels(TENANT_LABEL);
-        let named = || Config::default().fields(&format!("metadata.name={AGENT}"));
+        let called = |name: &str| Config::default().fields(&format!("metadata.name={name}"));
+        let named = || called(AGENT);
         let (namespaces, stream) = follow(watches, labelled(), |unreadable| Some(named_only(unreadable)));
         let controller = controller.watches_stream(stream, |namespace: Namespace| tenant(&namespace.name_any()));
         let (accounts, controller) = watch(watches, named(), controller);
         let (roles, controller) = watch(watches, named(), controller);
         let (bindings, controller) = watch(watches, named(), controller);
         let (quotas, controller) = watch(watches, named(), controller);
-        let (secrets, controller) = watch(watches, named(), controller);
+        let (managers, controller) = watch(watches, called(MANAGER), controller);
         let (leases, controller) = watch(watches, named(), controller);
-        (Self { namespaces, accounts, roles, bindings, quotas, secrets, leases }, controller)
+        let looks = Looks::default();
+        let changes = looks.changes(watches.client().clone());
+        let controller = controller.watches_stream(changes, |namespace: Namespace| tenant(&namespace.name_any()));
+        (Self { namespaces, accounts, roles, bindings, managers, quotas, looks, leases }, controller)
     }
 
     /// Waits until every kind was listed once. An error means that the watches have ended, and we with them.
     pub(super) async fn ready(&self) -> bool {
-        let Self { namespaces, accounts, roles, bindings, quotas, secrets, leases } = self;
+        let Self { namespaces, accounts, roles, bindings, managers, quotas, looks: _, leases } = self;
         namespaces.wait_until_ready().await.is_ok()
             && accounts.wait_until_ready().await.is_ok()
             && roles.wait_until_ready().await.is_ok()
             && bindings.wait_until_ready().await.is_ok()
             && quotas.wait_until_ready().await.is_ok()
-            && secrets.wait_until_ready().await.is_ok()
+            && managers.wait_until_ready().await.is_ok()
             && leases.wait_until_ready().await.is_ok()
     }
 
     /// What is there of a tenant.
     pub(super) fn room(&self, tenant: &str) -> Room {
-        let Self { namespaces, accounts, roles, bindings, quotas, secrets, leases } = self;
+        let Self { namespaces, accounts, roles, bindings, managers, quotas, looks, leases } = self;
         let home = tenant_namespace(tenant);
         Room {
             namespace: namespaces.get(&ObjectRef::new(&home)),
@@ -82,7 +90,8 @@ impl View {
             role: roles.get(&agent(&home)),
             binding: bindings.get(&agent(&home)),
             quota: quotas.get(&agent(&home)),
-            secret: secrets.get(&agent(&home)),
+            secret: looks.secret(tenant),
+            managers: managers.get(&ObjectRef::new(MANAGER).within(&home)),
             lease: leases.get(&agent(&home)),
         }
     }
