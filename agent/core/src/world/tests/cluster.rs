@@ -106,8 +106,10 @@ fn h_a_moved_namespace_gives_the_new_cluster_the_load_balancer_with_its_address_
     steps(&mut world);
     assert!(world.see_cluster(moved()).work.contains(&Work::NodeSet));
     assert!(!steps(&mut world).iter().any(|step| matches!(step, Step::Adopt(_) | Step::Delete(_))), "nodes come first");
-    let [Step::ApplyNodes(nodes)] = world.decide(&Work::NodeSet).plan.steps() else { panic!("our nodes") };
-    let nodes = (**nodes).clone();
+    let decision = world.decide(&Work::NodeSet);
+    let [Step::ApplyNodes(nodes)] = decision.plan.steps() else { panic!("our nodes") };
+    let mut nodes = (**nodes).clone();
+    nodes.metadata.resource_version = Some("9".into());
     let name = nodes.metadata.name.clone().unwrap();
     assert!(name.starts_with("default-c2-"), "the NodeSet of the first cluster stays: {name}");
     assert!(world.see_node_set(Change::Answered(nodes)).work.contains(&Work::Service(key())));
