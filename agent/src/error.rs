@@ -56,7 +56,7 @@ impl Error {
     /// Whether somebody else has changed the object since we read it.
     pub fn is_conflict(&self) -> bool {
         match self {
-            Self::Call { source, .. } => matches!(&**source, kube::Error::Api(status) if status.is_conflict()),
+            Self::Call { source, .. } => matches!(&**source, kube::Error::Api(status) if status.code == 409),
             Self::Silence { .. } | Self::NoHub { .. } | Self::OtherSpoke { .. } => false,
         }
     }
