@@ -130,6 +130,7 @@ impl Agent {
             Sight::NodeSet(change) => self.world.see_node_set(*change),
             Sight::Resolved(name, addresses) => self.world.see_resolved(&name, addresses),
             Sight::Tenancy(tenancy) => self.world.see_tenancy(tenancy),
+            Sight::Cluster(cluster) => self.world.see_cluster(cluster),
             Sight::OtherHub => {
                 self.era += 1;
                 self.world.forget_hub();

@@ -21,6 +21,12 @@ pub enum Error {
         /// How long we waited.
         patience: Duration,
     },
+    /// The API server of the spoke is not the one that we began with: what we have seen says nothing of it.
+    #[error("{act}: the spoke is another cluster now")]
+    OtherSpoke {
+        /// What we wanted.
+        act: &'static str,
+    },
     /// There is no hub to ask yet.
     #[error("{act}: there is no credential of the hub yet")]
     NoHub {
@@ -41,7 +47,17 @@ impl Error {
                 kube::Error::Api(status) if [400, 403, 413, 422].contains(&status.code) => Some(&status.message),
                 _ => None,
             },
-            Self::Call { .. } | Self::Silence { .. } | Self::NoHub { .. } => None,
+            Self::Call { .. } | Self::Silence { .. } | Self::NoHub { .. } | Self::OtherSpoke { .. } => None,
+        }
+    }
+}
+
+impl Error {
+    /// Whether somebody else has changed the object since we read it.
+    pub fn is_conflict(&self) -> bool {
+        match self {
+            Self::Call { source, .. } => matches!(&**source, kube::Error::Api(status) if status.code == 409),
+            Self::Silence { .. } | Self::NoHub { .. } | Self::OtherSpoke { .. } => false,
         }
     }
 }

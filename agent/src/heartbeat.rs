@@ -1,4 +1,9 @@
-//! Tells the hub that we live: a Lease in the tenant's namespace. Knows who we are; decides nothing by it.
+//! Tells the hub that we live, and learns to which cluster the tenant's namespace there belongs: a Lease in that namespace. Knows the
+//! Lease; what an agent may touch by it is the core's matter.
+//!
+//! The first cluster that renews the Lease puts its mark on it. What decides is the version of the Lease that was read before: of two
+//! agents that begin at the same moment, the API server takes the write of one, and the other reads again. An agent of another
+//! cluster writes one annotation, so that the hub can name it, and leaves the rest alone.
 
 use std::time::Duration;
 
@@ -6,14 +11,21 @@ use jiff::Timestamp;
 use k8s_openapi::api::coordination::v1::{Lease, LeaseSpec};
 use k8s_openapi::apimachinery::pkg::apis::meta::v1::MicroTime;
 use kube::api::{ObjectMeta, Patch, PatchParams};
+use kube::{Api, Resource as _};
+use nave_agent_core::Cluster;
+use nave_agent_core::cluster::{self, Standing};
+use nave_api::cluster::Mark;
 use nave_api::names;
 use nave_watch::Metadata;
-use tokio::sync::watch;
+use serde_json::json;
+use tokio::sync::{mpsc, watch};
 use tokio::time::{Instant, sleep_until};
 
 use crate::connect::limited;
 use crate::error::{Error, line};
 use crate::hub::{Hub, Session};
+use crate::identity::Identity;
+use crate::watch::Sight;
 
 /// The least time between two heartbeats of one session.
 #[derive(Clone, Copy)]
@@ -24,22 +36,49 @@ struct Pace {
     soon: Duration,
 }
 
-const PACE: Pace = Pace { every: Duration::from_secs(30), soon: Duration::from_secs(2) };
+/// Between two heartbeats.
+const EVERY: Duration = Duration::from_secs(30);
+/// Between two looks at the Lease of another cluster: a namespace that is moved to us is found.
+const ELSEWHERE: Duration = Duration::from_secs(10);
+/// While the hub refuses us, or has not been heard yet.
+const SOON: Duration = Duration::from_secs(2);
+/// Until the first answer.
+const FIRST: Pace = Pace { every: SOON, soon: SOON };
 /// After so long without a word we are taken for gone.
 const PATIENCE_SECONDS: i32 = 90;
 
+/// So often one heartbeat is tried where somebody else writes the Lease at the same time.
+const ATTEMPTS: u32 = 3;
+
+/// What every heartbeat needs.
+pub struct Heart {
+    hub: Hub,
+    identity: Identity,
+    sights: mpsc::Sender<Sight>,
+    /// A name for this life of ours.
+    life: String,
+    /// Whether the Lease is only read: by an agent that leaves.
+    looks_only: bool,
+}
+
 /// Beats for ever, and at once with each new session.
-pub async fn run(hub: Hub) {
-    let identity = format!("{}/{}", env!("CARGO_PKG_VERSION"), life().await);
-    let (mut sessions, mut suspicious) = (hub.sessions(), hub.suspicious());
+pub async fn run(hub: Hub, identity: Identity, sights: mpsc::Sender<Sight>, looks_only: bool) {
+    let life = format!("{}/{}", env!("CARGO_PKG_VERSION"), life().await);
+    let heart = Heart { hub, identity, sights, life, looks_only };
+    let (mut sessions, mut suspicious) = (heart.hub.sessions(), heart.hub.suspicious());
+    let mut pace = FIRST;
     loop {
         let session = sessions.borrow_and_update().clone();
-        if let Some(session) = session
-            && let Err(error) = beat(&hub, &session, &identity).await
-        {
-            tracing::warn!(error = line(&error), "the hub did not hear our heartbeat");
+        if let Some(session) = session {
+            pace = match heart.beat(&session).await {
+                Ok(elsewhere) => Pace { every: if elsewhere { ELSEWHERE } else { EVERY }, ..pace },
+                Err(error) => {
+                    tracing::warn!(error = line(&error), "the hub did not hear our heartbeat");
+                    Pace { every: pace.every.min(ELSEWHERE), ..pace }
+                }
+            };
         }
-        if !PACE.rest(Instant::now(), &mut sessions, &mut suspicious).await {
+        if !pace.rest(Instant::now(), &mut sessions, &mut suspicious).await {
             return;
         }
     }
@@ -67,25 +106,106 @@ impl Pace {
     }
 }
 
-async fn beat(hub: &Hub, session: &Session, identity: &str) -> Result<(), Error> {
-    let lease = Lease {
-        metadata: ObjectMeta { name: Some(names::AGENT.to_owned()), ..ObjectMeta::default() },
-        spec: Some(LeaseSpec {
-            holder_identity: Some(identity.to_owned()),
-            lease_duration_seconds: Some(PATIENCE_SECONDS),
-            renew_time: Some(MicroTime(Timestamp::now())),
-            ..LeaseSpec::default()
-        }),
-    };
-    let (leases, params) = (session.api::<Metadata<Lease>>(), PatchParams::apply(names::AGENT_MANAGER).force());
-    let patch = Patch::Apply(&lease);
-    let answer = limited("renew our Lease in the hub", leases.patch(names::AGENT, &params, &patch)).await;
-    match &answer {
-        Ok(_) => hub.heard_ok(),
-        Err(Error::Call { source, .. }) => hub.heard(source),
-        Err(Error::Silence { .. } | Error::NoHub { .. }) => {}
+impl Heart {
+    /// One heartbeat, again where somebody else has written the Lease meanwhile. Whether the namespace is another cluster's.
+    async fn beat(&self, session: &Session) -> Result<bool, Error> {
+        let own = self.identity.mark().await?;
+        let mut attempts = ATTEMPTS;
+        let owner = loop {
+            attempts -= 1;
+            match self.renew(session, &own).await {
+                Err(error) if attempts > 0 && error.is_conflict() => {}
+                outcome => break outcome?,
+            }
+        };
+        let cluster = Cluster { own, owner };
+        let elsewhere = !cluster.is_owner();
+        self.tell(session, cluster).await;
+        Ok(elsewhere)
     }
-    answer.map(drop)
+
+    /// Reads the Lease, and renews it where it is free or ours. The owner of the namespace.
+    async fn renew(&self, session: &Session, own: &Mark) -> Result<String, Error> {
+        let leases = session.api::<Metadata<Lease>>();
+        let present = self.heard(limited("read our Lease in the hub", leases.get_opt(names::AGENT)).await)?;
+        let present = match present {
+            Some(present) => present,
+            None if self.looks_only => return Ok(own.to_string()),
+            None => self.make(&leases).await?,
+        };
+        match cluster::judge(own, present.meta()) {
+            Standing::Free | Standing::Ours if self.looks_only => {}
+            Standing::Free | Standing::Ours => self.write(&leases, present.meta(), own).await?,
+            Standing::Other(owner) => {
+                self.appear(&leases, own).await;
+                return Ok(owner);
+            }
+        }
+        Ok(own.to_string())
+    }
+
+    /// An empty Lease: whoever makes it has not claimed it yet. Only server-side apply may make it, by our rights, and it may find one.
+    async fn make(&self, leases: &Api<Metadata<Lease>>) -> Result<Metadata<Lease>, Error> {
+        let metadata = ObjectMeta { name: Some(names::AGENT.to_owned()), ..ObjectMeta::default() };
+        let lease = Patch::Apply(Lease { metadata, spec: None });
+        let params = PatchParams::apply(names::AGENT_MANAGER);
+        self.heard(limited("make our Lease in the hub", leases.patch(names::AGENT, &params, &lease)).await)
+    }
+
+    /// Invariant: with the version that was read, so that this is refused when somebody else has written since.
+    async fn write(&self, leases: &Api<Metadata<Lease>>, read: &ObjectMeta, own: &Mark) -> Result<(), Error> {
+        let lease = Lease {
+            metadata: ObjectMeta {
+                name: Some(names::AGENT.to_owned()),
+                uid: read.uid.clone(),
+                resource_version: read.resource_version.clone(),
+                labels: Some([(names::CLUSTER.to_owned(), own.to_string())].into()),
+                ..ObjectMeta::default()
+            },
+            spec: Some(LeaseSpec {
+                holder_identity: Some(self.life.clone()),
+                lease_duration_seconds: Some(PATIENCE_SECONDS),
+                renew_time: Some(MicroTime(Timestamp::now())),
+                ..LeaseSpec::default()
+            }),
+        };
+        let params = PatchParams::apply(names::AGENT_MANAGER).force();
+        let patch = Patch::Apply(&lease);
+        self.heard(limited("renew our Lease in the hub", leases.patch(names::AGENT, &params, &patch)).await).map(drop)
+    }
+
+    /// Lets the hub name this cluster beside the owner. There is one place for all others: the latest is named.
+    async fn appear(&self, leases: &Api<Metadata<Lease>>, own: &Mark) {
+        if self.looks_only {
+            return;
+        }
+        let word = format!("{own} {}", Timestamp::now().strftime("%FT%TZ"));
+        let patch = Patch::Merge(json!({"metadata": {"annotations": {names::OTHER_CLUSTER_ANNOTATION: word}}}));
+        let params = PatchParams { field_manager: Some(names::AGENT_MANAGER.to_owned()), ..PatchParams::default() };
+        let call = limited("name this cluster in the Lease of another", leases.patch(names::AGENT, &params, &patch));
+        if let Err(error) = self.heard(call.await) {
+            tracing::warn!(error = line(&error), "the hub cannot name this cluster");
+        }
+    }
+
+    /// What an old session said is not told of a new one.
+    async fn tell(&self, session: &Session, cluster: Cluster) {
+        // The receiver ends last: an agent that ends need not know.
+        let Ok(room) = self.sights.reserve().await else { return };
+        if self.hub.session().is_some_and(|now| now.place() == session.place()) {
+            room.send(Sight::Cluster(cluster));
+        }
+    }
+
+    /// Every answer of the hub says whether it knows us, too.
+    fn heard<T>(&self, answer: Result<T, Error>) -> Result<T, Error> {
+        match &answer {
+            Ok(_) => self.hub.heard_ok(),
+            Err(Error::Call { source, .. }) => self.hub.heard(source),
+            Err(Error::Silence { .. } | Error::NoHub { .. } | Error::OtherSpoke { .. }) => {}
+        }
+        answer
+    }
 }
 
 /// A name for this life of ours; two of them in the Lease say that two agents share one credential.
@@ -96,6 +216,12 @@ async fn life() -> String {
 
 #[cfg(test)]
 mod tests {
+    use std::sync::Arc;
+    use std::sync::atomic::{AtomicUsize, Ordering};
+
+    use nave_watch::stub;
+    use serde_json::Value;
+
     use super::*;
 
     const PACE: Pace = Pace { every: Duration::from_hours(1), soon: Duration::from_millis(20) };
@@ -140,5 +266,78 @@ mod tests {
         assert!(PACE.rest(since, &mut session, &mut suspected).await);
         drop(sessions);
         assert!(!PACE.rest(since, &mut session, &mut suspected).await);
+    }
+
+    fn namespace(uid: &str) -> (u16, Value) {
+        (200, json!({"apiVersion": "v1", "kind": "Namespace", "metadata": {"name": "kube-system", "uid": uid}}))
+    }
+
+    fn lease(mark: Option<&str>) -> (u16, Value) {
+        let labels = mark.map(|mark| json!({names::CLUSTER: mark}));
+        let metadata = json!({"name": "agent", "uid": "u", "resourceVersion": "7", "labels": labels});
+        (200, json!({"apiVersion": "coordination.k8s.io/v1", "kind": "Lease", "metadata": metadata}))
+    }
+
+    /// One heartbeat of cluster c2, at a hub whose Lease is read so and whose answers to writes are these, in turn: what came of it, how
+    /// many calls it took, and what the core is told.
+    async fn beat(read: (u16, Value), written: &[u16]) -> (Result<bool, Error>, usize, Option<Cluster>) {
+        let (calls, writes) = (Arc::new(AtomicUsize::new(0)), AtomicUsize::new(0));
+        let (counted, written) = (Arc::clone(&calls), written.to_vec());
+        let client = stub::client(move |path| {
+            counted.fetch_add(1, Ordering::SeqCst);
+            if !path.contains("fieldManager") {
+                return read.clone();
+            }
+            match written[writes.fetch_add(1, Ordering::SeqCst) % written.len()] {
+                200 => lease(Some("c2")),
+                code => stub::refusal(code),
+            }
+        });
+        let (hub, _ends) = Hub::of(client);
+        let identity = Identity::new(stub::client(|_| namespace("c2")));
+        let (sights, mut seen) = mpsc::channel(8);
+        let heart = Heart { hub: hub.clone(), identity, sights, life: "0.1.0/test".into(), looks_only: false };
+        let outcome = heart.beat(&hub.session().unwrap()).await;
+        let told = seen.try_recv().ok().map(|sight| match sight {
+            Sight::Cluster(cluster) => cluster,
+            other => panic!("{other:?}"),
+        });
+        (outcome, calls.load(Ordering::SeqCst), told)
+    }
+
+    #[tokio::test]
+    async fn h_a_lease_that_is_free_or_ours_is_renewed_and_the_core_is_told_so() {
+        for mark in [None, Some("c2")] {
+            let (outcome, calls, told) = beat(lease(mark), &[200]).await;
+            assert!(matches!(outcome, Ok(false)), "{outcome:?}");
+            assert_eq!((calls, told), (2, Some(Cluster::owner("c2".parse().unwrap()))));
+        }
+    }
+
+    #[tokio::test]
+    async fn h_the_lease_of_another_cluster_is_not_renewed_and_the_core_is_told_whose_it_is() {
+        let (outcome, calls, told) = beat(lease(Some("c1")), &[200]).await;
+        assert!(matches!(outcome, Ok(true)), "{outcome:?}");
+        let owner = Cluster { own: "c2".parse().unwrap(), owner: "c1".into() };
+        assert_eq!((calls, told), (2, Some(owner)), "one look, and one word that this cluster is there");
+    }
+
+    #[tokio::test]
+    async fn d_h_a_lease_that_others_write_all_the_time_is_tried_three_times_and_claimed_by_none() {
+        let (outcome, calls, told) = beat(lease(None), &[409]).await;
+        assert!(outcome.is_err_and(|error| error.is_conflict()));
+        assert_eq!((calls, told), (6, None));
+        let (outcome, calls, _) = beat(lease(None), &[409, 200]).await;
+        assert!(outcome.is_ok());
+        assert_eq!(calls, 4);
+    }
+
+    #[tokio::test]
+    async fn h_a_hub_that_does_not_say_whose_the_namespace_is_makes_nobody_the_owner() {
+        for code in [401, 403, 500] {
+            let (outcome, calls, told) = beat(stub::refusal(code), &[200]).await;
+            assert!(outcome.is_err());
+            assert_eq!((calls, told), (1, None), "{code}");
+        }
     }
 }

@@ -6,6 +6,7 @@ mod error;
 mod events;
 mod heartbeat;
 mod hub;
+mod identity;
 mod metrics;
 mod options;
 mod page;
@@ -46,14 +47,14 @@ async fn run(options: Options) -> anyhow::Result<()> {
     watch::spoke(&tracker, &stop, &spoke, &sights, &metrics);
     let names =
         resolve::start(&tracker, &stop, &options.name_servers(), sights.clone()).context("set up the resolver")?;
+    let identity = identity::Identity::new(spoke.clone());
+    let beats = heartbeat::run(hub.clone(), identity.clone(), sights.clone(), options.cleanup);
     let watches = watch::hub(hub.sessions(), sights, hub.clone(), metrics.clone());
     tracker.spawn(stop.clone().run_until_cancelled_owned(watches));
     tracker.spawn(stop.clone().run_until_cancelled_owned(keeper.run()));
-    if !options.cleanup {
-        tracker.spawn(stop.clone().run_until_cancelled_owned(heartbeat::run(hub.clone())));
-    }
+    tracker.spawn(stop.clone().run_until_cancelled_owned(beats));
     let notices = events::start(&tracker, &stop, spoke.clone());
-    let performer = perform::Performer { spoke, hub, metrics };
+    let performer = perform::Performer { spoke, hub, identity, metrics };
     let agent = agent::Agent::new(options.policy(), performer, notices, names, health);
     tracker.spawn(agent.run(seen, stop.clone()));
     wait_for_signal(&stop).await?;

@@ -7,11 +7,12 @@ use k8s_openapi::NamespaceResourceScope;
 use k8s_openapi::api::coordination::v1::Lease;
 use k8s_openapi::api::core::v1::{LoadBalancerIngress, Service};
 use k8s_openapi::apimachinery::pkg::apis::meta::v1::{Condition, Time};
-use kube::api::{DeleteParams, Patch, PatchParams};
+use kube::api::{DeleteParams, Patch, PatchParams, Preconditions};
 use kube::core::response::Status;
 use kube::{Api, Client, Resource};
+use nave_agent_core::cluster::{self, Standing};
 use nave_agent_core::status::Topic;
-use nave_agent_core::{Change, Plan, Saying, Step, Target};
+use nave_agent_core::{Change, Doomed, Plan, Saying, Step, Target};
 use nave_api::{NodeSet, TCPLoadBalancer, names};
 use nave_watch::{Decoded, Metadata};
 use serde::de::DeserializeOwned;
@@ -20,6 +21,7 @@ use serde_json::{Value, json};
 use crate::connect::limited;
 use crate::error::{APPLY, Error, line};
 use crate::hub::{Hub, Session};
+use crate::identity::Identity;
 use crate::metrics::{Metrics, Outcome, StepLabels};
 use crate::watch::{Sight, seen, strip};
 
@@ -47,6 +49,8 @@ pub struct Performer {
     pub spoke: Client,
     /// The hub.
     pub hub: Hub,
+    /// Which cluster the spoke is.
+    pub identity: Identity,
     /// Counts.
     pub metrics: Metrics,
 }
@@ -82,9 +86,10 @@ impl Performer {
             Step::Hush(target, topic) => self.hush(&target, topic).await,
             Step::Confirm(key) => self.confirm(&Target { key, uid: String::new() }).await,
             Step::Apply(intent) => self.apply(&intent).await,
+            Step::Adopt(intent) => self.adopt(&intent).await,
             Step::ApplyNodes(nodes) => self.apply_nodes(&nodes).await,
-            Step::Delete(name) => self.delete::<TCPLoadBalancer>(&name).await,
-            Step::DeleteNodes => self.delete::<NodeSet>(names::DEFAULT_NODE_SET).await,
+            Step::Delete(doomed) => self.delete::<TCPLoadBalancer>(&doomed).await,
+            Step::DeleteNodes(name) => self.delete::<NodeSet>(&Doomed { name, seen: None }).await,
         };
         let outcome_label = match &outcome {
             Ok(Done::Done(_)) => Outcome::Done,
@@ -146,6 +151,7 @@ impl Performer {
 
     /// Goes on only when there is no such Service; one that is there will be seen.
     async fn confirm(&self, target: &Target) -> Result<Done, Error> {
+        self.identity.confirm().await?;
         let services: Api<Metadata<Service>> = Api::namespaced(self.spoke.clone(), &target.key.namespace);
         let answer = limited("look for a Service", services.get_opt(&target.key.name)).await?;
         Ok(answer.map_or(Done::Done(None), |_| Done::Waits))
@@ -161,6 +167,17 @@ impl Performer {
         Ok(Done::Done(Some(Sight::Intent(Box::new(seen(answer, Change::Answered))))))
     }
 
+    /// Takes over what another cluster made, when the hub says that the namespace is ours.
+    async fn adopt(&self, intent: &TCPLoadBalancer) -> Result<Done, Error> {
+        let session = self.session(APPLY)?;
+        let leases = session.api::<Metadata<Lease>>();
+        let lease = self.heard(limited("read our Lease in the hub", leases.get(names::AGENT)).await)?;
+        match cluster::judge(&self.identity.mark().await?, lease.meta()) {
+            Standing::Ours => self.apply(intent).await,
+            Standing::Free | Standing::Other(_) => Ok(Done::Waits), // the next heartbeat tells the core
+        }
+    }
+
     async fn apply_nodes(&self, nodes: &NodeSet) -> Result<Done, Error> {
         let session = self.session("apply the nodes in the hub")?;
         let name = nodes.metadata.name.as_deref().unwrap_or_default();
@@ -173,8 +190,8 @@ impl Performer {
     /// The last thing that an agent does which leaves for good: nobody shall wait for its heartbeat. Whether there is no more
     /// to do; a hub that refuses keeps the Lease.
     pub async fn farewell(&self) -> bool {
-        match self.delete::<Lease>(names::AGENT).await {
-            Ok(_) => true,
+        match self.let_lease_go().await {
+            Ok(()) => true,
             Err(error) => {
                 tracing::warn!(error = line(&error), "our Lease is still in the hub");
                 matches!(error, Error::Call { source, .. } if matches!(*source, kube::Error::Api(_)))
@@ -182,14 +199,34 @@ impl Performer {
         }
     }
 
-    /// Done when the hub says that it is gone; while it is going, we wait for its end.
-    async fn delete<K>(&self, name: &str) -> Result<Done, Error>
+    /// The Lease of another cluster stays.
+    async fn let_lease_go(&self) -> Result<(), Error> {
+        let leases = self.session("delete our Lease in the hub")?.api::<Metadata<Lease>>();
+        let lease = self.heard(limited("read our Lease in the hub", leases.get_opt(names::AGENT)).await)?;
+        let Some(lease) = lease else { return Ok(()) };
+        let metadata = lease.meta();
+        match cluster::judge(&self.identity.mark().await?, metadata) {
+            Standing::Other(_) => return Ok(()),
+            Standing::Free | Standing::Ours => {}
+        }
+        let seen = metadata.uid.clone().zip(metadata.resource_version.clone());
+        self.delete::<Lease>(&Doomed { name: names::AGENT.to_owned(), seen }).await.map(drop)
+    }
+
+    /// Done when the hub says that it is gone; while it is going, or is not what was seen last, we wait.
+    async fn delete<K>(&self, doomed: &Doomed) -> Result<Done, Error>
     where
         K: Resource<Scope = NamespaceResourceScope, DynamicType = ()> + Clone + DeserializeOwned + Debug,
     {
         let session = self.session("delete an object in the hub")?;
-        let (objects, params) = (session.api::<Decoded<K>>(), DeleteParams::default());
-        let answer = limited("delete an object in the hub", objects.delete(name, &params)).await;
+        let preconditions =
+            doomed.seen.clone().map(|(uid, version)| Preconditions { uid: Some(uid), resource_version: Some(version) });
+        let (objects, params) =
+            (session.api::<Decoded<K>>(), DeleteParams { preconditions, ..DeleteParams::default() });
+        let answer = limited("delete an object in the hub", objects.delete(&doomed.name, &params)).await;
+        if answer.as_ref().is_err_and(Error::is_conflict) {
+            return Ok(Done::Waits); // the watch brings what it is now
+        }
         Ok(match self.heard(answer.map(Some).or_else(absent))? {
             None => Done::Done(None),
             Some(answer) => answer.either(|_| Done::Waits, |_: Status| Done::Done(None)),
@@ -209,7 +246,7 @@ impl Performer {
         match &answer {
             Ok(_) => self.hub.heard_ok(),
             Err(Error::Call { source, .. }) => self.hub.heard(source),
-            Err(Error::Silence { .. } | Error::NoHub { .. }) => {}
+            Err(Error::Silence { .. } | Error::NoHub { .. } | Error::OtherSpoke { .. }) => {}
         }
         answer
     }
@@ -240,8 +277,9 @@ fn name(step: &Step) -> &'static str {
         Step::Say(..) => "say",
         Step::Hush(..) => "hush",
         Step::Apply(_) => "apply",
+        Step::Adopt(_) => "adopt",
         Step::ApplyNodes(_) => "apply_nodes",
-        Step::DeleteNodes => "delete_nodes",
+        Step::DeleteNodes(_) => "delete_nodes",
         Step::Confirm(_) => "confirm",
         Step::Delete(_) => "delete",
     }
@@ -260,7 +298,7 @@ fn answered(answer: Result<Decoded<Service>, Error>) -> Result<Done, Error> {
 fn present<T>(answer: Result<T, Error>) -> Result<Option<T>, Error> {
     answer.map(Some).or_else(|error| match &error {
         Error::Call { source, .. } if matches!(&**source, kube::Error::Api(status) if status.is_conflict()) => Ok(None),
-        Error::Call { .. } | Error::Silence { .. } | Error::NoHub { .. } => absent(error),
+        Error::Call { .. } | Error::Silence { .. } | Error::NoHub { .. } | Error::OtherSpoke { .. } => absent(error),
     })
 }
 
@@ -270,6 +308,6 @@ fn absent<T>(error: Error) -> Result<Option<T>, Error> {
         Error::Call { source, .. } if matches!(&**source, kube::Error::Api(status) if status.is_not_found()) => {
             Ok(None)
         }
-        Error::Call { .. } | Error::Silence { .. } | Error::NoHub { .. } => Err(error),
+        Error::Call { .. } | Error::Silence { .. } | Error::NoHub { .. } | Error::OtherSpoke { .. } => Err(error),
     }
 }

@@ -13,7 +13,7 @@ use k8s_openapi::api::discovery::v1::EndpointSlice;
 use kube::runtime::WatchStreamExt as _;
 use kube::runtime::watcher::{self, Event};
 use kube::{Api, Client, Resource, ResourceExt as _};
-use nave_agent_core::{Change, Tenancy};
+use nave_agent_core::{Change, Cluster, Tenancy};
 use nave_api::{NodeSet, TCPLoadBalancer};
 use nave_watch::{Decoded, Unreadable, Unreadables, anew};
 use serde::de::DeserializeOwned;
@@ -47,6 +47,8 @@ pub enum Sight {
     Resolved(String, BTreeSet<IpAddr>),
     /// Whether the hub knows us.
     Tenancy(Tenancy),
+    /// Which cluster we are, and to which the tenant's namespace belongs.
+    Cluster(Cluster),
     /// From now on it is another hub, or another tenant of it.
     OtherHub,
 }

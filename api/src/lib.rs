@@ -7,6 +7,7 @@
 #![allow(clippy::duplicated_attributes, reason = "kube's printcolumn(…) repeats its keys once per column")]
 
 pub mod address_group;
+pub mod cluster;
 pub mod condition;
 pub mod duration;
 pub mod fleet;

@@ -4,6 +4,8 @@ use std::net::IpAddr;
 
 use sha2::{Digest, Sha256};
 
+use crate::cluster::Mark;
+
 /// The namespace of the hub in which a tenant lives: `tenant-` and the tenant's name.
 pub fn tenant_namespace(tenant: &str) -> String {
     format!("{TENANT_NAMESPACE_PREFIX}{tenant}")
@@ -47,6 +49,11 @@ pub const TENANT_LABEL: &str = "nave.dev/tenant";
 pub const TENANT_UID_LABEL: &str = "nave.dev/tenant-uid";
 /// Label: the uid of the spoke's object that an intent stands for.
 pub const ORIGIN_UID_LABEL: &str = "nave.dev/origin-uid";
+/// Label: the cluster to which an object of a tenant's namespace belongs, by its [`Mark`](crate::cluster::Mark): on the
+/// agent's Lease, on NodeSets and on load balancers. Annotation of a Tenant: the cluster to which an administrator gives it.
+pub const CLUSTER: &str = "nave.dev/cluster";
+/// Annotation of the agent's Lease: another cluster whose agent has the same credential, and when it looked last.
+pub const OTHER_CLUSTER_ANNOTATION: &str = "nave.dev/other-cluster";
 /// Label: on nodes, the fleet they are edge nodes of; on an IPAllocation, nothing.
 pub const FLEET_LABEL: &str = "nave.dev/fleet";
 /// Label: the pool of an IPAllocation, or of a Service by which the hub's cloud gives an address.
@@ -83,6 +90,11 @@ pub fn intent_name(kind: &str, namespace: &str, name: &str) -> String {
     let digits: String = hash.finalize().iter().map(|byte| format!("{byte:02x}")).take(HASH_DIGITS / 2).collect();
     // A DNS label of the intents' kind begins with a letter or digit, as every namespace does.
     format!("{}-{digits}", readable.trim_end_matches('-'))
+}
+
+/// The NodeSet of a cluster in a namespace where another cluster's is called [`DEFAULT_NODE_SET`].
+pub fn node_set_of(cluster: &Mark) -> String {
+    intent_name("NodeSet", DEFAULT_NODE_SET, cluster.as_str())
 }
 
 const MAX_LABEL: usize = 63;

@@ -199,4 +199,9 @@ pub struct AgentStatus {
     /// When it was last heard.
     #[serde(default, skip_serializing_if = "Option::is_none")]
     pub seen_at: Option<Time>,
+    /// The cluster to which the tenant's namespace belongs: the uid of that cluster's namespace `kube-system`. An agent of another
+    /// cluster changes nothing here.
+    #[serde(default, skip_serializing_if = "Option::is_none")]
+    #[schemars(length(max = 63))]
+    pub cluster: Option<String>,
 }

@@ -12,6 +12,7 @@
 
 pub mod annotations;
 pub mod backends;
+pub mod cluster;
 pub mod credential;
 pub mod events;
 pub mod intent;
@@ -29,11 +30,12 @@ pub mod tenancy;
 pub mod waiting;
 pub mod world;
 
+pub use cluster::Cluster;
 pub use events::{Notice, Tone};
 pub use mirror::{Change, Key, Unreadable};
 pub use problem::Problem;
 pub use tenancy::Tenancy;
-pub use world::{Decision, Plan, Saying, Step, Target, Touched, Work, World};
+pub use world::{Decision, Doomed, Plan, Saying, Step, Target, Touched, Work, World};
 
 /// What an agent is told when it starts.
 #[derive(Clone, Debug, PartialEq, Eq)]

@@ -129,6 +129,13 @@ pub enum Problem {
         /// The field and what is wrong with it.
         why: String,
     },
+    /// The tenant's namespace in the hub belongs to another cluster.
+    OtherCluster {
+        /// The mark of this cluster.
+        own: String,
+        /// The mark of the other one.
+        owner: String,
+    },
     /// A source range that is no network. It is left out; when none remains, nobody may connect.
     InvalidSourceRange {
         /// What it says.
@@ -182,6 +189,7 @@ impl Problem {
             | Self::NoCloud
             | Self::Refused { .. }
             | Self::UnreadableIntent { .. }
+            | Self::OtherCluster { .. }
             | Self::InvalidSourceRange { .. }
             | Self::TooManySourceRanges { .. } => false,
         }
@@ -215,6 +223,7 @@ impl Problem {
             Self::NoCloud => "NoCloud",
             Self::Refused { .. } => "RefusedByHub",
             Self::UnreadableIntent { .. } => "Unreadable",
+            Self::OtherCluster { .. } => "OtherCluster",
             Self::InvalidSourceRange { .. } => "InvalidSourceRange",
             Self::TooManySourceRanges { .. } => "TooManySourceRanges",
         }
@@ -275,6 +284,11 @@ impl Problem {
             Self::Refused { message } => format!("The hub does not take it: {message}"),
             Self::UnreadableIntent { why } => format!(
                 "Its TCPLoadBalancer in the hub cannot be read ({why}). It stays as it is until somebody mends or deletes it there"
+            ),
+            Self::OtherCluster { own, owner } => format!(
+                "The credential of the hub belongs to cluster {owner}, and this is cluster {own}: nothing of this Service reaches the hub. \
+                Give this cluster a Tenant of its own. If it replaces the other one, an administrator of the hub annotates the Tenant: \
+                nave.dev/cluster={own}"
             ),
             Self::InvalidSourceRange { value } => format!(
                 "source range \"{value}\" is no network in CIDR notation and is left out; when none remains, no client may connect"

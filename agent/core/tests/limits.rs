@@ -5,7 +5,7 @@
 
 use std::collections::BTreeSet;
 
-use nave_agent_core::{Change, Decision, Policy, Step, Work, World};
+use nave_agent_core::{Change, Cluster, Decision, Policy, Step, Work, World};
 use serde_json::{Value, json};
 
 /// What etcd takes, less what the API server and the manager add.
@@ -31,6 +31,7 @@ impl Spoke {
             service["spec"][field] = value.clone();
         }
         let mut world = World::new(Policy::default());
+        world.see_cluster(Cluster::owner("c1".parse().unwrap()));
         world.see_intent(Change::listed(Vec::new()));
         world.see_node_set(Change::listed(Vec::new()));
         world.see_service(Change::listed(vec![serde_json::from_value(service).unwrap()]));

@@ -368,4 +368,25 @@ users: [{name: other, user: {token: theirs}}, {name: agent, user: {token: old}}]
             assert!(!format!("{error:?} {}", line(&error)).contains("secret"), "{error:?}");
         }
     }
+
+    #[tokio::test]
+    async fn d_refusals_of_the_hub_read_the_source_again_every_two_seconds_at_most() {
+        let reads = Arc::new(std::sync::atomic::AtomicU32::new(0));
+        let counted = Arc::clone(&reads);
+        let spoke = nave_watch::stub::client(move |_| {
+            counted.fetch_add(1, std::sync::atomic::Ordering::SeqCst);
+            nave_watch::stub::refusal(500)
+        });
+        let key = nave_agent_core::Key { namespace: "nave-system".into(), name: "nave-hub".into() };
+        let (sights, _seen) = mpsc::channel(8);
+        let (mut keeper, _hub) = Keeper::new(Source::Secret { spoke, key }, None, sights, Metrics::new());
+        let begun = Instant::now();
+        for _ in 0..1000 {
+            keeper.hear(Heard::Answer(nave_agent_core::tenancy::Answer::Refused)).await;
+            keeper.hear(Heard::Expired).await;
+        }
+        let most = 1 + begun.elapsed().as_secs() / READ_SOON.as_secs();
+        let reads = reads.load(std::sync::atomic::Ordering::SeqCst);
+        assert!(reads >= 1 && u64::from(reads) <= most, "{reads} reads in {:?}", begun.elapsed());
+    }
 }

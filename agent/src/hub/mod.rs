@@ -111,3 +111,16 @@ impl Hub {
         let _ = self.heard.try_send(heard);
     }
 }
+
+#[cfg(test)]
+impl Hub {
+    /// A hub that is asked by this client, and what hears of its answers.
+    pub fn of(client: Client) -> (Self, impl Sized) {
+        let session = Session { client, namespace: "tenant-shop".into(), server: "https://hub".into(), claims: None };
+        let (sessions, session) = watch::channel(Some(Arc::new(session)));
+        let (answers, heard) = mpsc::channel(1);
+        let ((trouble, troubled), (suspicious, suspected)) = (watch::channel(String::new()), watch::channel(false));
+        let hub = Self { sessions: session, heard: answers, trouble: troubled, suspicious: suspected };
+        (hub, (sessions, heard, trouble, suspicious))
+    }
+}

@@ -28,6 +28,9 @@ const AT_ONCE: usize = 32;
 const NEWS: Duration = Duration::from_secs(1);
 /// How long to wait before an order is given again as it was: whoever writes over it is not raced.
 const AGAIN: Duration = Duration::from_secs(10);
+/// The first pause after an attempt that failed; each is twice as long as the last, up to the longest.
+const FIRST_PAUSE: Duration = Duration::from_millis(50);
+const LONGEST_PAUSE: Duration = Duration::from_secs(5);
 /// How long one call may take.
 const CALL: Duration = Duration::from_secs(15);
 
@@ -43,6 +46,8 @@ struct Shared {
     events: Events,
     metrics: Metrics,
     leads: watch::Sender<bool>,
+    /// Between one attempt and the next of a step that the API does not take.
+    pauses: ExponentialBuilder,
     at_once: Semaphore,
     queues: Mutex<BTreeMap<Target, Arc<Queue>>>,
     orders: Mutex<Orders>,
@@ -91,6 +96,7 @@ impl Performer {
                 events,
                 metrics,
                 leads: watch::Sender::new(false),
+                pauses: pauses(FIRST_PAUSE, LONGEST_PAUSE),
                 at_once: Semaphore::new(AT_ONCE),
                 queues: Mutex::default(),
                 orders: Mutex::default(),
@@ -193,6 +199,10 @@ fn is_whole(step: &Step) -> bool {
     }
 }
 
+fn pauses(first: Duration, longest: Duration) -> ExponentialBuilder {
+    ExponentialBuilder::default().with_min_delay(first).with_max_delay(longest).with_jitter().without_max_times()
+}
+
 impl Shared {
     /// Works off one target's queue, which ends with it.
     async fn work_off(self: Arc<Self>, target: Target, queue: Arc<Queue>) {
@@ -219,12 +229,7 @@ impl Shared {
     /// Tries until it is done, impossible, replaced by a later one, or another leads.
     async fn carry_out(&self, step: Step, queue: &Queue) {
         let mut leads = self.leads.subscribe();
-        let mut pauses = ExponentialBuilder::default()
-            .with_min_delay(Duration::from_millis(50))
-            .with_max_delay(Duration::from_secs(5))
-            .with_jitter()
-            .without_max_times()
-            .build();
+        let mut pauses = self.pauses.build();
         while *leads.borrow_and_update() {
             let pause = match self.attempt(&step).await {
                 Written::Done => return,
@@ -279,6 +284,33 @@ mod tests {
     fn status(used: u32) -> Step {
         let status = IPPoolStatus { used, ..IPPoolStatus::default() };
         Step::WritePoolStatus { name: "public".into(), uid: "1".into(), status, patience: Duration::ZERO }
+    }
+
+    #[tokio::test]
+    async fn d_a_write_that_the_api_never_takes_is_tried_at_most_once_a_second_in_the_first_minute() {
+        /// A minute of the real pauses is so much of the test's.
+        const MINUTE: Duration = Duration::from_millis(600);
+        let calls = Arc::new(std::sync::atomic::AtomicU32::new(0));
+        let counted = Arc::clone(&calls);
+        let client = nave_watch::stub::client(move |_| {
+            counted.fetch_add(1, std::sync::atomic::Ordering::SeqCst);
+            nave_watch::stub::refusal(503)
+        });
+        let shared = Shared {
+            writer: Writer::new(client.clone(), Arc::new(Providers::new(&client, "nave-system"))),
+            inbox: Inbox::new().0,
+            events: Events::new(client.clone(), "test".into()),
+            metrics: Metrics::new(),
+            leads: watch::Sender::new(true),
+            pauses: pauses(FIRST_PAUSE / 100, LONGEST_PAUSE / 100),
+            at_once: Semaphore::new(AT_ONCE),
+            queues: Mutex::default(),
+            orders: Mutex::default(),
+        };
+        let tried = tokio::time::timeout(MINUTE, shared.carry_out(status(1), &Queue::default())).await;
+        assert!(tried.is_err(), "it is never given up");
+        let calls = calls.load(std::sync::atomic::Ordering::SeqCst);
+        assert!((3..=60).contains(&calls), "{calls} calls");
     }
 
     fn release() -> Step {

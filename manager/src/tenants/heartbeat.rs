@@ -7,9 +7,13 @@ use std::time::{Duration, Instant};
 
 use k8s_openapi::api::coordination::v1::Lease;
 use k8s_openapi::jiff::Timestamp;
+use nave_api::cluster::Mark;
+use nave_api::names::{CLUSTER, OTHER_CLUSTER_ANNOTATION};
 
 /// An agent that was silent for so long is not connected; it renews its Lease every 30 s.
 pub(super) const PATIENCE: Duration = Duration::from_secs(90);
+/// So much is kept of what another cluster's agent writes, in characters.
+const LONGEST: usize = 128;
 
 /// What the Lease said when we last saw it change.
 #[derive(Clone, Debug, PartialEq, Eq)]
@@ -17,6 +21,31 @@ pub(super) struct Heard {
     holder: String,
     renewed: Option<Timestamp>,
     at: Option<Instant>,
+    /// The cluster to which the namespace belongs.
+    owner: Option<Mark>,
+    other: Option<Other>,
+}
+
+/// Another cluster whose agent has the same credential.
+#[derive(Clone, Debug, PartialEq, Eq)]
+struct Other {
+    mark: Mark,
+    /// When it looked last, in its own words: what counts is when we saw them change.
+    word: String,
+    at: Option<Instant>,
+}
+
+impl Other {
+    fn listen(before: Option<&Heard>, lease: &Lease, now: Instant, wall: Timestamp) -> Option<Self> {
+        let word = lease.metadata.annotations.as_ref()?.get(OTHER_CLUSTER_ANNOTATION)?;
+        let (mark, time) = word.split_once(' ')?;
+        let mark = mark.parse().ok()?;
+        let word: String = word.chars().take(LONGEST).collect();
+        let known = before.and_then(|before| before.other.as_ref()).filter(|known| known.word == word);
+        let fresh = || before.is_some() || time.parse().is_ok_and(|time| is_fresh(time, wall));
+        let at = known.map_or_else(|| fresh().then_some(now), |known| known.at);
+        Some(Self { mark, word, at })
+    }
 }
 
 impl Heard {
@@ -38,13 +67,27 @@ impl Heard {
             (Some(_), Some(_)) => Some(now),
             (None, Some(renewed)) => (was_connected || is_fresh(renewed, wall)).then_some(now),
         };
-        Self { holder, renewed, at }
+        let label = lease.metadata.labels.as_ref().and_then(|labels| labels.get(CLUSTER));
+        let owner = label.and_then(|mark| mark.parse().ok());
+        let other = Other::listen(before, lease, now, wall);
+        Self { holder, renewed, at, owner, other }
+    }
+
+    /// The cluster to which the tenant's namespace belongs.
+    pub(super) fn owner(&self) -> Option<&Mark> {
+        self.owner.as_ref()
+    }
+
+    /// Another cluster whose agent has the same credential and was heard a moment ago; and how long that counts.
+    pub(super) fn other(&self, now: Instant) -> Option<(&Mark, Duration)> {
+        let Other { mark, word: _, at } =
+            self.other.as_ref().filter(|other| self.owner.as_ref() != Some(&other.mark))?;
+        Some((mark, left(*at, now)?))
     }
 
     /// How long the agent still counts as connected.
     pub(super) fn remaining(&self, now: Instant) -> Option<Duration> {
-        let silent = now.saturating_duration_since(self.at?);
-        PATIENCE.checked_sub(silent).filter(|left| !left.is_zero())
+        left(self.at, now)
     }
 
     /// The version that the agent says it is: its identity is `<version>/<random>`.
@@ -57,6 +100,12 @@ impl Heard {
     pub(super) fn renewed(&self) -> Option<Timestamp> {
         self.renewed
     }
+}
+
+/// What is left of the patience that began at `at`.
+fn left(at: Option<Instant>, now: Instant) -> Option<Duration> {
+    let silent = now.saturating_duration_since(at?);
+    PATIENCE.checked_sub(silent).filter(|left| !left.is_zero())
 }
 
 fn is_fresh(renewed: Timestamp, wall: Timestamp) -> bool {
@@ -118,6 +167,42 @@ mod tests {
         let start = Instant::now();
         let heard = Heard::listen(None, &Lease::default(), true, start, second(1));
         assert_eq!((heard.remaining(start), heard.version(), heard.renewed()), (None, None, None));
+    }
+
+    /// A Lease of cluster c1, in which an agent of another cluster has written.
+    fn with_other(word: &str) -> Lease {
+        let mut lease = lease(1000);
+        lease.metadata.labels = Some([(CLUSTER.to_owned(), "c1".to_owned())].into());
+        lease.metadata.annotations = Some([(OTHER_CLUSTER_ANNOTATION.to_owned(), word.to_owned())].into());
+        lease
+    }
+
+    #[test]
+    fn h_another_cluster_is_named_for_ninety_seconds_after_it_was_heard() {
+        let (start, wall) = (Instant::now(), second(1010));
+        let other = |heard: &Heard, seconds| {
+            heard.other(start + Duration::from_secs(seconds)).map(|(mark, left)| (mark.to_string(), left.as_secs()))
+        };
+        let first = Heard::listen(None, &with_other("c2 1970-01-01T00:16:45Z"), true, start, wall);
+        assert_eq!(other(&first, 60), Some(("c2".into(), 30)));
+        assert_eq!(other(&first, 90), None);
+        let again = Heard::listen(Some(&first), &with_other("c2 1970-01-01T00:16:45Z"), true, start, wall);
+        assert_eq!(other(&again, 90), None, "the same word is no news");
+        let later = start + Duration::from_secs(90);
+        let third = Heard::listen(Some(&again), &with_other("c3 any time"), true, later, wall);
+        assert_eq!(other(&third, 91), Some(("c3".into(), 89)), "the latest is named");
+        let old = Heard::listen(None, &with_other("c2 1970-01-01T00:00:01Z"), true, start, wall);
+        assert_eq!(other(&old, 0), None, "it was left behind");
+    }
+
+    #[test]
+    fn h_a_word_that_is_no_cluster_and_one_of_the_owner_name_nobody() {
+        let long = format!("{} x", "a".repeat(64));
+        for word in ["", "c2", " c2", "c/2 x", "c1 1970-01-01T00:16:45Z", &long] {
+            let heard = Heard::listen(None, &with_other(word), true, Instant::now(), second(1010));
+            assert_eq!(heard.other(Instant::now()), None, "{word:?}");
+            assert_eq!(heard.owner().map(Mark::as_str), Some("c1"));
+        }
     }
 
     #[test]

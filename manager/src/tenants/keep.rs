@@ -64,6 +64,12 @@ struct Memory {
 }
 
 impl Memory {
+    fn fails(&mut self) -> Duration {
+        let wait = Duration::from_secs(1 << self.failures.min(16)).min(LONGEST);
+        self.failures = self.failures.saturating_add(1);
+        wait
+    }
+
     fn waits(&mut self, what: &'static str, now: Instant) -> Duration {
         let before = self.ending.filter(|(before, _)| *before == what);
         let (_, since) = *self.ending.insert(before.unwrap_or((what, now)));
@@ -151,10 +157,7 @@ impl Keeper {
     /// How long to wait after one more failure.
     fn failed(&self, tenant: &str) -> Duration {
         let mut memory = self.memory.lock().unwrap_or_else(PoisonError::into_inner);
-        let memory = memory.entry(tenant.to_owned()).or_default();
-        let wait = Duration::from_secs(1 << memory.failures.min(16)).min(LONGEST);
-        memory.failures = memory.failures.saturating_add(1);
-        wait
+        memory.entry(tenant.to_owned()).or_default().fails()
     }
 }
 
@@ -218,6 +221,14 @@ mod tests {
         };
         assert_eq!(looks("addresses", &[0, 1, 2, 4, 8, 16, 31]), [1, 1, 2, 4, 8, 15, 15]);
         assert_eq!(looks("namespace", &[46, 46, 48]), [1, 1, 2]);
+    }
+
+    #[test]
+    fn d_a_tenant_that_fails_is_visited_less_and_less_often() {
+        let mut memory = Memory::default();
+        let waits: Vec<u64> = (0..20).map(|_| memory.fails().as_secs()).collect();
+        assert_eq!(waits[..10], [1, 2, 4, 8, 16, 32, 64, 128, 256, 300]);
+        assert_eq!(waits[19], 300);
     }
 
     #[test]

@@ -5,6 +5,7 @@ use std::fmt::Debug;
 use std::time::{Duration, Instant};
 
 use k8s_openapi::NamespaceResourceScope;
+use k8s_openapi::api::coordination::v1::Lease;
 use k8s_openapi::api::core::v1::{Namespace, Secret, ServiceAccount};
 use k8s_openapi::api::rbac::v1::Role;
 use k8s_openapi::apimachinery::pkg::apis::meta::v1::ObjectMeta;
@@ -13,7 +14,10 @@ use kube::api::{Patch, PatchParams, PostParams};
 use kube::runtime::controller::Action;
 use kube::{Api, Resource, ResourceExt};
 use nave_api::Tenant;
-use nave_api::names::{AGENT, MANAGER_MANAGER, TENANT_FINALIZER, TENANT_LABEL, TENANT_UID_LABEL, tenant_namespace};
+use nave_api::cluster::Mark;
+use nave_api::names::{
+    AGENT, CLUSTER, MANAGER_MANAGER, TENANT_FINALIZER, TENANT_LABEL, TENANT_UID_LABEL, tenant_namespace,
+};
 use nave_watch::{Decoded, Metadata};
 use serde::Serialize;
 use serde::de::DeserializeOwned;
@@ -131,12 +135,14 @@ async fn settle(tenant: &Tenant, owner: &Owner, room: &Room, keeper: &Keeper) ->
         return Ok(Action::requeue(OFTEN)); // The watch will show the account that was made just now.
     };
     keeper.void(name, None);
+    give_to_cluster(tenant, owner, room, keeper).await?;
     // Not before the credential: what was not counted yet is refused, and without one nobody writes anything.
     let quota_in = quota(tenant, owner, room, keeper).await?;
     let status = Ours::read(tenant);
     let heard = keeper.listen(name, status.is_connected());
     let (now, wall) = (Instant::now(), Timestamp::now());
     let silent_in = heard.as_ref().and_then(|heard| heard.remaining(now));
+    let alone_in = heard.as_ref().and_then(|heard| heard.other(now)).map(|(_, left)| left);
     let status = status.with_credential(name, &issued).with(ready(), tenant.metadata.generation, wall).with_agent(
         heard.as_ref(),
         tenant,
@@ -144,7 +150,7 @@ async fn settle(tenant: &Tenant, owner: &Owner, room: &Room, keeper: &Keeper) ->
         wall,
     );
     status.write(&keeper.client, tenant).await?;
-    let next = [Some(SELDOM), Some(renew_in), quota_in, silent_in].into_iter().flatten().min();
+    let next = [Some(SELDOM), Some(renew_in), quota_in, silent_in, alone_in].into_iter().flatten().min();
     Ok(Action::requeue(next.unwrap_or(SELDOM)))
 }
 
@@ -210,6 +216,22 @@ async fn is_void(tenant: &Tenant, room: &Room, keeper: &Keeper) -> Result<bool, 
             .await?
             .is_some_and(|secret| stays(secret.meta()));
     Ok(!(has_account && has_secret))
+}
+
+/// An administrator's word to which cluster the tenant belongs is carried to where agents read it. A word that is no mark of a
+/// cluster means nothing.
+async fn give_to_cluster(tenant: &Tenant, owner: &Owner, room: &Room, keeper: &Keeper) -> Result<(), Error> {
+    let Some(mark) = tenant.annotations().get(CLUSTER).and_then(|text| text.trim().parse::<Mark>().ok()) else {
+        return Ok(());
+    };
+    let present = room.lease.as_ref().and_then(|lease| lease.labels().get(CLUSTER));
+    if present.is_some_and(|present| present == mark.as_str()) {
+        return Ok(());
+    }
+    let mut lease = Lease::default();
+    lease.metadata.name = Some(AGENT.to_owned());
+    lease.labels_mut().insert(CLUSTER.to_owned(), mark.to_string());
+    apply(keeper, owner, "give the tenant to a cluster", &lease).await
 }
 
 /// Account, role and binding.

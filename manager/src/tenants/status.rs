@@ -6,8 +6,9 @@ use k8s_openapi::apimachinery::pkg::apis::meta::v1::Time;
 use k8s_openapi::jiff::Timestamp;
 use kube::api::{Patch, PatchParams};
 use kube::{Api, Client, ResourceExt};
+use nave_api::cluster::Mark;
 use nave_api::condition::{self, ConditionType, Verdict};
-use nave_api::names::{AGENT, KUBECONFIG_KEY, tenant_namespace};
+use nave_api::names::{AGENT, CLUSTER, KUBECONFIG_KEY, tenant_namespace};
 use nave_api::tenant::{AgentStatus, Credential};
 use nave_api::{Condition, Tenant, TenantStatus};
 use nave_watch::Metadata;
@@ -68,14 +69,16 @@ impl Ours {
     pub(super) fn with_agent(self, heard: Option<&Heard>, tenant: &Tenant, now: Instant, wall: Timestamp) -> Self {
         let version = heard.and_then(Heard::version);
         let connected = heard.is_some_and(|heard| heard.remaining(now).is_some());
-        let verdict = hearing(connected, heard, &tenant.name_any());
-        let known = self.agent.as_ref().and_then(|agent| agent.version.as_ref());
-        let news = connected != self.is_connected() || (connected && known != version.as_ref());
+        let verdict = hearing(connected, heard, &tenant.name_any(), now);
+        let cluster = heard.and_then(Heard::owner).map(Mark::to_string);
+        let known = self.agent.as_ref().map(|agent| (agent.version.as_ref(), agent.cluster.as_ref()));
+        let changed = known.unwrap_or_default() != (version.as_ref(), cluster.as_ref());
+        let news = connected != self.is_connected() || (connected && changed);
         let agent = match (news, heard) {
             (true, Some(heard)) => {
                 let seen = if connected { Some(wall) } else { heard.renewed() };
                 let seen_at = seen.and_then(|time| Timestamp::from_second(time.as_second()).ok()).map(Time);
-                Some(AgentStatus { version, seen_at })
+                Some(AgentStatus { version, seen_at, cluster })
             }
             (true | false, _) => self.agent.clone(),
         };
@@ -121,8 +124,17 @@ pub(super) fn unready(reason: &str, message: impl Into<String>) -> Verdict {
     Verdict::fails(ConditionType::Ready, reason, message)
 }
 
-fn hearing(connected: bool, heard: Option<&Heard>, tenant: &str) -> Verdict {
+fn hearing(connected: bool, heard: Option<&Heard>, tenant: &str, now: Instant) -> Verdict {
     let kind = ConditionType::AgentConnected;
+    if let Some((owner, (other, _))) = heard.and_then(|heard| heard.owner().zip(heard.other(now))) {
+        let message = format!(
+            "the agents of two clusters have the credential of this Tenant: it belongs to cluster {owner}, and the agent of cluster \
+            {other} changes nothing. Give cluster {other} a Tenant of its own, or move this one to it: \
+            kubectl annotate tenant {tenant} --overwrite {CLUSTER}={other}"
+        );
+        let verdict = if connected { Verdict::holds } else { Verdict::fails };
+        return verdict(kind, "OtherCluster", &message);
+    }
     let renewed = heard.and_then(Heard::renewed);
     match (connected, renewed) {
         (true, _) => Verdict::holds(kind, "Heard", "the agent renews its Lease"),
@@ -205,6 +217,33 @@ mod tests {
         assert_eq!(silent.agent.clone().unwrap().seen_at, Some(Time(clock(400))));
         let later = silent.clone().with_agent(Some(&heard), &tenant, start + 2 * PATIENCE, clock(581));
         assert_eq!(later, silent);
+    }
+
+    #[test]
+    fn h_the_condition_names_both_clusters_and_goes_with_the_other_one() {
+        let (tenant, start) = (Tenant::new("shop", nave_api::TenantSpec::default()), Instant::now());
+        let mut lease = lease("0.1.0", 400);
+        lease.metadata.labels = Some([("nave.dev/cluster".to_owned(), "c1".to_owned())].into());
+        let word = format!("c2 {}", clock(400));
+        lease.metadata.annotations = Some([("nave.dev/other-cluster".to_owned(), word)].into());
+        let heard = Heard::listen(None, &lease, false, start, clock(401));
+        let said = |status: &Ours| {
+            let condition = condition::find(&status.conditions, ConditionType::AgentConnected).unwrap().clone();
+            (condition.status, condition.reason, condition.message)
+        };
+        let first = Ours::default().with_agent(Some(&heard), &tenant, start, clock(401));
+        let (status, reason, message) = said(&first);
+        assert_eq!((&*status, &*reason), ("True", "OtherCluster"));
+        assert!(message.contains("belongs to cluster c1") && message.contains("cluster c2"), "{message}");
+        assert!(message.ends_with("kubectl annotate tenant shop --overwrite nave.dev/cluster=c2"), "{message}");
+        assert_eq!(first.agent.clone().unwrap().cluster.as_deref(), Some("c1"));
+        let later = start + PATIENCE;
+        let silent = first.with_agent(Some(&heard), &tenant, later, clock(491));
+        assert_eq!(said(&silent).1, "Silent", "neither of them is heard any more");
+        lease.spec = None;
+        let owner_is_gone = Heard::listen(None, &lease, false, start, clock(401));
+        let waiting = Ours::default().with_agent(Some(&owner_is_gone), &tenant, start, clock(401));
+        assert_eq!((&*said(&waiting).0, &*said(&waiting).1), ("False", "OtherCluster"));
     }
 
     #[test]

@@ -35,6 +35,9 @@ const GRACE: Duration = Duration::from_secs(5);
 /// Connections whose handshake is done and that wait to be served.
 const BACKLOG: usize = 16;
 const KEEPALIVE: Duration = Duration::from_secs(30);
+/// Between one failure to accept and the next try, at first; each rest is twice as long as the last, up to the longest.
+const REST: Duration = Duration::from_millis(100);
+const LONGEST_REST: Duration = Duration::from_secs(2);
 /// What a client may send before it is read: a client that comes back lists all that it holds.
 const WINDOW: u32 = 1024 * 1024;
 /// Bytes of headers that a request may have: gRPC needs a few hundred.
@@ -116,6 +119,11 @@ impl Server {
     }
 }
 
+/// The rest after a failure to accept, by how many failures came before it in a row.
+fn rest(failures: u32) -> Duration {
+    REST.saturating_mul(2_u32.saturating_pow(failures)).min(LONGEST_REST)
+}
+
 /// Accepts for ever. Each handshake is a task of its own: who dawdles keeps nobody waiting.
 async fn accept(
     listener: TcpListener,
@@ -125,15 +133,18 @@ async fn accept(
 ) {
     let mut incoming = TcpIncoming::from(listener).with_nodelay(Some(true)).with_keepalive(Some(KEEPALIVE));
     let lobby = Lobby::new(*register.limits());
+    let mut failures = 0;
     while let Some(accepted) = incoming.next().await {
         let stream = match accepted {
             Ok(stream) => stream,
             Err(error) => {
                 info!(%error, "cannot accept a connection");
-                sleep(Duration::from_millis(100)).await; // out of descriptors, likely: trying at once cannot help
+                sleep(rest(failures)).await; // out of descriptors, likely: trying at once cannot help
+                failures += 1;
                 continue;
             }
         };
+        failures = 0;
         let Ok(from) = stream.peer_addr() else { continue }; // it has gone already
         let (tls, register, connections) = (tls.clone(), Arc::clone(&register), connections.clone());
         let mut visit = lobby.enter(from.ip());
@@ -237,5 +248,16 @@ impl AsyncWrite for Connection {
 
     fn poll_shutdown(mut self: Pin<&mut Self>, context: &mut Context<'_>) -> Poll<io::Result<()>> {
         self.io.as_mut().poll_shutdown(context)
+    }
+}
+
+#[cfg(test)]
+mod tests {
+    use super::*;
+
+    #[test]
+    fn d_a_port_that_cannot_accept_is_tried_less_and_less_often() {
+        let rests = [0, 1, 2, 3, 4, 5, u32::MAX].map(|failures| rest(failures).as_millis());
+        assert_eq!(rests, [100, 200, 400, 800, 1600, 2000, 2000]);
     }
 }

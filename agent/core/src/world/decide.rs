@@ -4,9 +4,9 @@ use std::collections::BTreeSet;
 
 use k8s_openapi::api::core::v1::Service;
 use kube::ResourceExt;
-use nave_api::{NodeSet, NodeSetSpec, TCPLoadBalancer, TCPLoadBalancerStatus, names};
+use nave_api::{TCPLoadBalancer, TCPLoadBalancerStatus};
 
-use super::{Decision, Plan, Step, Target, Work, World, hub_key};
+use super::{Decision, Doomed, Plan, Step, Target, Work, World, hub_key};
 use crate::backends::{self, Mode, Ways};
 use crate::events::{Tone, Word};
 use crate::ownership::{self, Claim};
@@ -24,7 +24,7 @@ const HUB: &str = "the hub";
 
 /// What the hub does not do as asked, and whether it does the rest.
 #[derive(Default)]
-struct Hub {
+pub(super) struct Hub {
     causes: Vec<Cause>,
     serves: bool,
 }
@@ -44,31 +44,9 @@ impl World {
             return nothing;
         }
         match work {
-            Work::NodeSet => Decision { plan: Plan::Together(self.nodes_step().into_iter().collect()), ..nothing },
+            Work::NodeSet => Decision { plan: Plan::Together(self.nodes_steps()), ..nothing },
             Work::Service(key) => self.decide_service(key),
         }
-    }
-
-    fn nodes_step(&mut self) -> Option<Step> {
-        let key = hub_key(names::DEFAULT_NODE_SET);
-        let present = self.node_sets.find(&key);
-        let stored = present.map_or(&[][..], |present| &present.spec.nodes);
-        let spec = NodeSetSpec { nodes: self.nodes.backends(stored).0 };
-        let there = self.tenancy == Tenancy::There;
-        if self.policy.leaving {
-            return present.filter(|_| there).map(|_| Step::DeleteNodes);
-        }
-        if self.node_sets.unreadable(&key).is_some() {
-            return None;
-        }
-        let same = present.is_some_and(|present| {
-            present.spec == spec || self.asked_nodes.is_done(&key, &spec, present.metadata.generation)
-        });
-        if same || !there {
-            return None;
-        }
-        self.asked_nodes.ask(&key, &spec);
-        Some(Step::ApplyNodes(Box::new(NodeSet::new(names::DEFAULT_NODE_SET, spec))))
     }
 
     fn decide_service(&mut self, key: &Key) -> Decision {
@@ -98,10 +76,14 @@ impl World {
             }
             Claim::Whole(mode) | Claim::Beside(mode) => mode,
         };
+        if let Some(elsewhere) = self.elsewhere() {
+            return self.decide_elsewhere(key, service, elsewhere);
+        }
         self.want_names(key, service, mode);
         let present = self.intent_of(key).map(|present| &present.spec);
         let (mut intent, mut problems) = intent::intent(service, mode, &self.ways(key), present);
         self.keep_unknown_backends(key, intent.as_mut());
+        self.mark(intent.as_mut());
         let there = self.tenancy == Tenancy::There;
         let known = there && self.endpoints.are_known(key);
         problems.retain(|problem| known || !problem.is_passing());
@@ -232,9 +214,11 @@ impl World {
         let ending = present.is_some_and(|present| present.metadata.deletion_timestamp.is_some());
         let current = present.is_some_and(|present| !self.differs(key, present, &wanted));
         let generation = present.filter(|_| current).and_then(|present| present.metadata.generation);
-        if !ending && !current {
+        let adopts = present.is_some_and(|present| self.is_marked_otherwise(&present.metadata));
+        if !ending && !current && self.knows_nodes_of(&wanted) {
             self.asked.ask(key, &wanted.spec);
-            steps.push(Step::Apply(Box::new(wanted)));
+            let wanted = Box::new(wanted);
+            steps.push(if adopts { Step::Adopt(wanted) } else { Step::Apply(wanted) });
         }
         (steps, generation)
     }
@@ -283,7 +267,7 @@ impl World {
 
     /// What is not done of the Service, as a condition that stays as long. A contest is no part of it: it is seen over time,
     /// and told as an Event.
-    fn verdict(&self, key: &Key, service: &Service, problems: &[Problem], hub: Hub) -> Option<Step> {
+    pub(super) fn verdict(&self, key: &Key, service: &Service, problems: &[Problem], hub: Hub) -> Option<Step> {
         let refused = self.refusals.get(key).map(|message| Problem::Refused { message: message.clone() });
         let Hub { causes, serves } = hub;
         // What the hub took before it refused goes on being served.
@@ -304,11 +288,14 @@ impl World {
         let held = ownership::is_held(service);
         let mut steps = Vec::new();
         match (self.tenancy, self.intent_of(key)) {
+            (Tenancy::There, Some(present)) if !self.made(&present.metadata) => {}
             (Tenancy::There, Some(present)) if present.metadata.deletion_timestamp.is_some() => {
                 return steps; // its end will bring us back
             }
-            (Tenancy::There, Some(_)) => steps.push(Step::Delete(intent::name(key))),
-            (Tenancy::There, None) if held => steps.push(Step::Delete(intent::name(key))),
+            (Tenancy::There, Some(present)) => steps.push(Step::Delete(doomed(present))),
+            (Tenancy::There, None) if held && self.elsewhere().is_none() => {
+                steps.push(Step::Delete(Doomed { name: intent::name(key), seen: None }));
+            }
             (Tenancy::There | Tenancy::Refused | Tenancy::Ended, _) => {}
         }
         // A hub that merely refuses us may still serve the address.
@@ -328,9 +315,10 @@ impl World {
     /// There is no such Service. That what stands for it goes is final, so the spoke is asked once more.
     fn clean_up(&self, key: &Key) -> Plan {
         let stale = self.intent_of(key).filter(|present| present.metadata.deletion_timestamp.is_none());
+        let stale = stale.filter(|present| self.made(&present.metadata));
         match stale {
             Some(intent) if self.tenancy == Tenancy::There => {
-                Plan::InTurn(vec![Step::Confirm(key.clone()), Step::Delete(intent.name_any())])
+                Plan::InTurn(vec![Step::Confirm(key.clone()), Step::Delete(doomed(intent))])
             }
             Some(_) | None => Plan::InTurn(Vec::new()),
         }
@@ -345,7 +333,7 @@ impl World {
     /// ours unless it may be a cloud's.
     fn is_shown_by_us(&self, key: &Key, service: &Service) -> bool {
         let shown = status::shown(service);
-        match self.answer(key) {
+        match self.answer(key).filter(|_| self.intent_of(key).is_some_and(|intent| self.made(&intent.metadata))) {
             Some(answer) => Places::given(answer).hold(shown),
             None => !ownership::is_foreign(service) && status::may_be_ours(shown),
         }
@@ -372,7 +360,7 @@ impl World {
     }
 
     /// Each problem is told once while it lasts. One Service does not take the place of the Events of all others.
-    fn tell(&mut self, key: &Key, uid: &str, problems: Vec<Problem>) -> Vec<Notice> {
+    pub(super) fn tell(&mut self, key: &Key, uid: &str, problems: Vec<Problem>) -> Vec<Notice> {
         let problems: BTreeSet<Problem> = problems.into_iter().collect();
         let known = self.told.remove(key).unwrap_or_default();
         let mut words: Vec<Word> = problems.difference(&known).map(Word::from).collect();
@@ -387,6 +375,10 @@ impl World {
         }
         words.into_iter().map(|word| word.on(key, uid)).collect()
     }
+}
+
+fn doomed(present: &TCPLoadBalancer) -> Doomed {
+    Doomed { name: present.name_any(), seen: present.uid().zip(present.resource_version()) }
 }
 
 fn target(key: &Key, service: &Service) -> Target {

@@ -1,6 +1,7 @@
 //! All that the agent knows, and what it makes of it. Fed with changes, asked for decisions; performs nothing.
 
 mod asked;
+mod cluster;
 mod contest;
 mod decide;
 mod endpoints;
@@ -17,18 +18,18 @@ use k8s_openapi::api::core::v1::{Node, Service};
 use k8s_openapi::api::discovery::v1::EndpointSlice;
 use k8s_openapi::apimachinery::pkg::apis::meta::v1::ObjectMeta;
 use kube::ResourceExt;
-use nave_api::{NodeSet, NodeSetSpec, TCPLoadBalancer, TCPLoadBalancerSpec, names};
+use nave_api::{NodeSet, NodeSetSpec, TCPLoadBalancer, TCPLoadBalancerSpec};
 
 use crate::backends::Mode;
 use crate::mirror::Mirror;
 use crate::ownership::{self, Claim};
-use crate::{Change, Key, Notice, Policy, Problem, Tenancy, Unreadable, events, intent};
+use crate::{Change, Cluster, Key, Notice, Policy, Problem, Tenancy, Unreadable, events, intent};
 use asked::Asked;
 use contest::Contest;
 use endpoints::Endpoints;
 use nodes::Nodes;
 use patience::Patience;
-pub use steps::{Decision, Plan, Saying, Step, Target, Touched, Work};
+pub use steps::{Decision, Doomed, Plan, Saying, Step, Target, Touched, Work};
 
 /// The agent's whole knowledge, kept by one owner.
 #[derive(Debug)]
@@ -43,6 +44,8 @@ pub struct World {
     names: BTreeMap<String, BTreeSet<Key>>,
     resolved: BTreeMap<String, BTreeSet<IpAddr>>,
     tenancy: Tenancy,
+    /// Which cluster we are, and to which the tenant's namespace belongs; `None`: nothing in the hub is ours to touch yet.
+    cluster: Option<Cluster>,
     /// What the user has been told already, so that he is told once.
     told: BTreeMap<Key, BTreeSet<Problem>>,
     /// What the hub said when it took an intent last not, so that it is told once.
@@ -67,6 +70,7 @@ impl World {
             names: BTreeMap::new(),
             resolved: BTreeMap::new(),
             tenancy: Tenancy::There,
+            cluster: None,
             told: BTreeMap::new(),
             refusals: BTreeMap::new(),
             asked: Asked::default(),
@@ -107,9 +111,10 @@ impl World {
         if let Change::Answered(nodes) = &change {
             self.asked_nodes.answered(&hub_key(&nodes.name_any()), &nodes.spec, nodes.metadata.generation);
         }
-        let keys = self.node_sets.take(change.without_namespace());
-        let ours = keys.iter().any(|key| key.name == names::DEFAULT_NODE_SET);
-        self.touched(listed, ours.then_some(Work::NodeSet).into_iter())
+        let before = self.named_nodes();
+        self.node_sets.take(change.without_namespace());
+        let renamed = before != self.named_nodes();
+        self.touched(listed || renamed, [Work::NodeSet].into_iter())
     }
 
     /// Takes in what was seen of the spoke's nodes. What is wrong with all of them is said on every Service.
@@ -166,6 +171,7 @@ impl World {
         self.asked = Asked::default();
         self.asked_nodes = Asked::default();
         self.tenancy = Tenancy::There;
+        self.cluster = None;
     }
 
     /// What has not been listed yet; empty when we are ready to decide.
@@ -176,6 +182,7 @@ impl World {
             (self.endpoints.is_listed(), "the spoke's EndpointSlices"),
             (self.intents.is_listed(), "the hub's TCPLoadBalancers"),
             (self.node_sets.is_listed(), "the hub's NodeSets"),
+            (self.cluster.is_some(), "the hub's Lease"),
         ]
         .into_iter()
         .filter_map(|(listed, what)| (!listed).then_some(what))
@@ -218,7 +225,9 @@ impl World {
     pub fn is_left(&self) -> bool {
         let held = self.services.objects().any(ownership::is_held);
         let there = self.tenancy == Tenancy::There;
-        !held && (!there || (self.subjects().is_empty() && self.node_sets.is_empty()))
+        let intents = self.intents.objects().filter(|intent| intent::subject(intent).is_some());
+        let ours = intents.map(|intent| &intent.metadata).chain(self.node_sets.objects().map(|set| &set.metadata));
+        !held && (!there || !ours.into_iter().any(|metadata| self.made(metadata)))
     }
 
     /// A list may have completed what was missing, or ended what we do not see: then everything is looked at.
@@ -248,7 +257,7 @@ impl World {
 
     fn notices(&self, new: &TCPLoadBalancer) -> Vec<Notice> {
         let Some(key) = intent::subject(new) else { return Vec::new() };
-        let Some(service) = self.services.find(&key) else { return Vec::new() };
+        let Some(service) = self.services.find(&key).filter(|_| self.made(&new.metadata)) else { return Vec::new() };
         let uid = service.uid().unwrap_or_default();
         let old = self.intents.find(&hub_key(&new.name_any())).and_then(|old| old.status.as_ref());
         events::between(old, new.status.as_ref()).into_iter().map(|word| word.on(&key, &uid)).collect()

@@ -51,6 +51,15 @@ pub struct Saying {
     pub since: Option<Time>,
 }
 
+/// A load balancer of the hub that is to be deleted.
+#[derive(Clone, Debug, Default, PartialEq, Eq, PartialOrd, Ord)]
+pub struct Doomed {
+    /// Its name.
+    pub name: String,
+    /// Its uid and version when it was seen last: another cluster may have taken it over since. Absent: it was never seen.
+    pub seen: Option<(String, String)>,
+}
+
 /// One planned effect. Each is safe to repeat.
 #[derive(Clone, Debug, PartialEq)]
 pub enum Step {
@@ -66,20 +75,23 @@ pub enum Step {
     Hush(Target, Topic),
     /// Apply a load balancer in the hub.
     Apply(Box<TCPLoadBalancer>),
+    /// Apply a load balancer that another cluster made, after the hub itself has said that the namespace is ours: what we have
+    /// seen may be old.
+    Adopt(Box<TCPLoadBalancer>),
     /// Apply the nodes in the hub.
     ApplyNodes(Box<NodeSet>),
-    /// Delete the nodes in the hub.
-    DeleteNodes,
+    /// Delete the nodes of this name in the hub.
+    DeleteNodes(String),
     /// Go on only when the spoke itself says that the Service is not there: what we have seen may be old.
     Confirm(Key),
-    /// Delete the load balancer of this name in the hub, and go on only when it is gone.
-    Delete(String),
+    /// Delete the load balancer in the hub, and go on only when it is gone.
+    Delete(Doomed),
 }
 
 impl Step {
     fn is_in_hub(&self) -> bool {
         match self {
-            Self::Apply(_) | Self::ApplyNodes(_) | Self::DeleteNodes | Self::Delete(_) => true,
+            Self::Apply(_) | Self::Adopt(_) | Self::ApplyNodes(_) | Self::DeleteNodes(_) | Self::Delete(_) => true,
             Self::Hold(_) | Self::Release(_) | Self::Show(..) | Self::Say(..) | Self::Hush(..) | Self::Confirm(_) => {
                 false
             }

@@ -11,7 +11,7 @@ use k8s_openapi::jiff::Timestamp;
 use kube::ResourceExt as _;
 use nave_agent_core::nodes::AddressType;
 use nave_agent_core::status::Topic;
-use nave_agent_core::{Change, Key, Notice, Policy, Saying, Step, Target, Tenancy, World};
+use nave_agent_core::{Change, Cluster, Key, Notice, Policy, Saying, Step, Target, Tenancy, World};
 use nave_api::{NodeSet, TCPLoadBalancer, names};
 use serde::{Deserialize, Serialize};
 use serde_json::{Value, json};
@@ -109,11 +109,12 @@ impl Case {
             backends,
             ..default
         });
-        world.see_intent(Change::listed(self.intents.clone()));
+        world.see_cluster(Cluster::owner("c1".parse().unwrap()));
+        world.see_intent(Change::listed(self.intents.iter().cloned().map(marked).collect()));
         world.see_service(Change::listed(self.services.clone()));
         world.see_node(Change::listed(self.nodes.clone()));
         world.see_slice(Change::listed(self.slices.clone()));
-        world.see_node_set(Change::listed(self.node_sets.clone()));
+        world.see_node_set(Change::listed(self.node_sets.iter().cloned().map(marked).collect()));
         world.see_tenancy(match self.tenancy.as_str() {
             "" => Tenancy::There,
             "Refused" => Tenancy::Refused,
@@ -142,7 +143,7 @@ impl Case {
             Step::Hush(target, topic) => self.service(&target, |service| {
                 hush(service, topic);
             }),
-            Step::Apply(mut intent) => {
+            Step::Apply(mut intent) | Step::Adopt(mut intent) => {
                 let name = intent.name_any();
                 let old = self.intents.iter().position(|old| old.name_any() == name);
                 if let Some(old) = old.map(|at| self.intents.remove(at)) {
@@ -151,9 +152,9 @@ impl Case {
                 self.intents.push(*intent);
             }
             Step::ApplyNodes(nodes) => self.node_sets = vec![*nodes],
-            Step::DeleteNodes => self.node_sets.clear(),
+            Step::DeleteNodes(name) => self.node_sets.retain(|set| set.name_any() != name),
             Step::Confirm(_) => {}
-            Step::Delete(name) => self.intents.retain(|intent| intent.name_any() != name),
+            Step::Delete(doomed) => self.intents.retain(|intent| intent.name_any() != doomed.name),
         }
     }
 
@@ -189,6 +190,12 @@ impl Case {
     }
 }
 
+/// An object of the hub that says no cluster is this cluster's.
+fn marked<K: ResourceExt>(mut object: K) -> K {
+    object.labels_mut().entry(names::CLUSTER.to_owned()).or_insert_with(|| "c1".to_owned());
+    object
+}
+
 /// The conditions that are left.
 fn hush(service: &mut Service, topic: Topic) -> &mut Vec<Condition> {
     let conditions = service.status.get_or_insert_default().conditions.get_or_insert_default();
@@ -213,10 +220,11 @@ fn render(step: &Step) -> Value {
         }
         Step::Hush(service, topic) => json!({"hush": topic.as_str(), "on": target(service)}),
         Step::Apply(intent) => json!({"apply": intent.name_any(), "labels": intent.labels(), "spec": intent.spec}),
+        Step::Adopt(intent) => json!({"adopt": intent.name_any(), "labels": intent.labels(), "spec": intent.spec}),
         Step::ApplyNodes(nodes) => json!({"applyNodes": nodes.spec.nodes}),
-        Step::DeleteNodes => json!("deleteNodes"),
+        Step::DeleteNodes(name) => json!({"deleteNodes": name}),
         Step::Confirm(service) => json!({"confirm": format!("{service} is not there")}),
-        Step::Delete(name) => json!({"delete": name}),
+        Step::Delete(doomed) => json!({"delete": doomed.name}),
     }
 }
 

@@ -7,7 +7,7 @@ use k8s_openapi::api::discovery::v1::EndpointSlice;
 use k8s_openapi::apimachinery::pkg::apis::meta::v1::{Condition, Time};
 use kube::ResourceExt as _;
 use nave_agent_core::status::Topic;
-use nave_agent_core::{Change, Notice, Policy, Saying, Step, Target, Touched, World};
+use nave_agent_core::{Change, Cluster, Doomed, Notice, Policy, Saying, Step, Target, Touched, World};
 use nave_api::names::{AGENT_FINALIZER, tenant_namespace};
 use nave_api::{NodeSet, TCPLoadBalancer};
 use nave_manager_core::Key;
@@ -125,6 +125,7 @@ impl Spoke {
     }
 
     fn list(&mut self, intents: Vec<TCPLoadBalancer>, node_sets: Vec<NodeSet>) {
+        self.world.see_cluster(Cluster::owner("c1".parse().unwrap()));
         self.world.see_intent(Change::listed(intents));
         self.world.see_service(Change::listed(self.server.services.values().cloned().collect()));
         self.world.see_node(Change::listed(self.nodes.values().cloned().collect()));
@@ -147,7 +148,7 @@ impl Spoke {
             Step::Hush(target, topic) => self.write(&target, |service| {
                 hush(service, topic);
             }),
-            Step::Apply(mut intent) => {
+            Step::Apply(mut intent) | Step::Adopt(mut intent) => {
                 intent.metadata.namespace = Some(self.namespace());
                 let key = Key::of(&*intent);
                 hub.balancer(*intent);
@@ -162,9 +163,9 @@ impl Spoke {
                 hub.node_set(*nodes);
                 self.world.see_node_set(Change::Answered(hub.node_sets[&key].clone()));
             }
-            Step::DeleteNodes => panic!("these agents stay"),
+            Step::DeleteNodes(_) => panic!("these agents stay"),
             Step::Confirm(key) => return !self.server.services.contains_key(&key),
-            Step::Delete(name) => {
+            Step::Delete(Doomed { name, seen: _ }) => {
                 let key = Key::new(self.namespace(), name.as_str());
                 hub.delete_balancer(&self.namespace(), &name);
                 if let Some(gone) = self.seen.remove(&key) {

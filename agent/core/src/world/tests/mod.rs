@@ -4,10 +4,11 @@ use k8s_openapi::api::core::v1::Service;
 use nave_api::{NodeSet, TCPLoadBalancer};
 use serde_json::{Value, json};
 
+mod cluster;
 mod unreadable;
 
-use super::{Step, Target, Work, World};
-use crate::{Change, Key, Policy, intent};
+use super::{Doomed, Step, Target, Work, World};
+use crate::{Change, Cluster, Key, Policy, intent};
 
 fn service(version: u64, status: &Value) -> Service {
     serde_json::from_value(json!({
@@ -20,6 +21,11 @@ fn service(version: u64, status: &Value) -> Service {
     .unwrap()
 }
 
+/// The cluster to which the namespace belongs, unless a test says otherwise.
+fn own() -> Cluster {
+    Cluster::owner("c1".parse().unwrap())
+}
+
 fn key() -> Key {
     Key { namespace: "shop".into(), name: "web".into() }
 }
@@ -29,6 +35,8 @@ fn answered(service: &Service) -> TCPLoadBalancer {
     let mode = crate::backends::Mode::NodePort;
     let mut intent = intent::intent(service, mode, &crate::backends::Ways::default(), None).0.unwrap();
     intent.metadata.generation = Some(1);
+    intent.metadata.uid = Some("i1".into());
+    intent.metadata.labels.get_or_insert_default().insert("nave.dev/cluster".into(), "c1".into());
     intent.metadata.resource_version = Some("5".into());
     intent.status = serde_json::from_value(json!({
         "addresses": [{"value": "203.0.113.7", "family": "IPv4", "pool": "public"}],
@@ -42,6 +50,7 @@ fn answered(service: &Service) -> TCPLoadBalancer {
 /// A world in which the Service and its intent are listed.
 fn world(service: Service) -> World {
     let mut world = World::new(Policy::default());
+    world.see_cluster(own());
     world.see_intent(Change::listed(vec![answered(&service)]));
     world.see_service(Change::listed(vec![service]));
     world.see_node(Change::listed(Vec::new()));
@@ -59,7 +68,7 @@ fn nothing_is_decided_before_everything_is_listed() {
     let mut world = World::new(Policy::default());
     world.see_service(Change::listed(vec![service(1, &json!(null))]));
     assert_eq!(steps(&mut world), []);
-    assert_eq!(world.missing().len(), 4);
+    assert_eq!(world.missing().len(), 5);
 }
 
 #[test]
@@ -132,12 +141,13 @@ fn another_hub_is_another_beginning() {
     let mut world = world(service(1, &json!(null)));
     world.forget_hub();
     assert_eq!(steps(&mut world), []);
-    assert_eq!(world.missing(), ["the hub's TCPLoadBalancers", "the hub's NodeSets"]);
+    assert_eq!(world.missing(), ["the hub's TCPLoadBalancers", "the hub's NodeSets", "the hub's Lease"]);
 }
 
 #[test]
 fn an_answer_to_our_own_write_counts_at_once() {
     let mut world = World::new(Policy::default());
+    world.see_cluster(own());
     world.see_intent(Change::listed(Vec::new()));
     world.see_service(Change::listed(vec![service(1, &json!(null))]));
     world.see_node(Change::listed(Vec::new()));
@@ -156,12 +166,12 @@ fn an_agent_that_leaves_lets_go_of_everything() {
     let policy = Policy { leaving: true, ..Policy::default() };
     let mut world = World { policy, ..world(service(1, &shown)) };
     let target = Target { key: key(), uid: "u1".into() };
-    let delete = Step::Delete(intent::name(&key()));
+    let delete = Step::Delete(Doomed { name: intent::name(&key()), seen: Some(("i1".into(), "5".into())) });
     assert_eq!(steps(&mut world), [delete, Step::Show(target.clone(), Vec::new()), Step::Release(target)]);
     assert!(world.decide(&Work::NodeSet).plan.is_empty());
     let nodes = serde_json::from_value(json!({"metadata": {"name": "default"}, "spec": {"nodes": []}})).unwrap();
     world.see_node_set(Change::Seen(nodes));
-    assert_eq!(world.decide(&Work::NodeSet).plan.steps(), [Step::DeleteNodes]);
+    assert_eq!(world.decide(&Work::NodeSet).plan.steps(), [Step::DeleteNodes("default".into())]);
 }
 
 #[test]
@@ -216,7 +226,7 @@ fn what_the_hub_does_not_take_stays_as_a_condition_until_it_does() {
 fn a_hub_that_went_back_to_older_versions_is_told_anew() {
     let mut world = world(service(1, &json!(null)));
     let node_set = |version: &str, nodes: Value| {
-        let metadata = json!({"name": "default", "resourceVersion": version});
+        let metadata = json!({"name": "default", "resourceVersion": version, "labels": {"nave.dev/cluster": "c1"}});
         serde_json::from_value::<NodeSet>(json!({"metadata": metadata, "spec": {"nodes": nodes}})).unwrap()
     };
     world.see_node_set(Change::Seen(node_set("9", json!([]))));

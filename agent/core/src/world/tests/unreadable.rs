@@ -28,6 +28,7 @@ fn restarted(
     slices: Change<EndpointSlice>,
 ) -> World {
     let mut world = World::new(Policy::default());
+    world.see_cluster(super::own());
     world.see_service(services);
     world.see_intent(intents);
     world.see_node(nodes.0);
