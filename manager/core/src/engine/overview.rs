@@ -28,6 +28,7 @@ impl Engine {
         for namespace in std::mem::take(&mut self.dirt.namespaces) {
             self.write_tenant(&namespace, now, steps);
         }
+        self.dirt.fleets.extend(self.waits.take_relieved());
         for name in std::mem::take(&mut self.dirt.fleets) {
             self.write_fleet(&name, now, steps);
         }

@@ -36,6 +36,8 @@ pub(crate) struct Waits {
     balancers: BTreeMap<Key, Wait>,
     envoys: BTreeMap<Envoy, Debt>,
     alarms: BTreeSet<(Timestamp, Alarm)>,
+    /// Fleets in which a load balancer is held back no longer, since [`Waits::take_relieved`].
+    relieved: BTreeSet<Arc<str>>,
 }
 
 /// A load balancer whose present content some Envoys lack.
@@ -109,9 +111,15 @@ impl Waits {
     pub fn close(&mut self, key: &Key) {
         let Some(wait) = self.balancers.get_mut(key).filter(|wait| wait.open) else { return };
         wait.open = false;
+        self.relieved.insert(Arc::clone(&wait.fleet));
         if let Some(at) = wait.alarm.take() {
             self.alarms.remove(&(at, Alarm::Balancer(key.clone())));
         }
+    }
+
+    /// The fleets in which a load balancer stopped being held back since this was asked last.
+    pub fn take_relieved(&mut self) -> BTreeSet<Arc<str>> {
+        std::mem::take(&mut self.relieved)
     }
 
     /// The load balancer is gone, or has other content: whoever owed it owes it no longer, and has acknowledged nothing by that.
