@@ -8,7 +8,7 @@ use k8s_openapi::api::core::v1::{LoadBalancerIngress, Node, Service};
 use k8s_openapi::api::discovery::v1::EndpointSlice;
 use k8s_openapi::apimachinery::pkg::apis::meta::v1::{Condition, Time};
 use k8s_openapi::jiff::Timestamp;
-use kube::ResourceExt as _;
+use kube::ResourceExt;
 use nave_agent_core::nodes::AddressType;
 use nave_agent_core::status::Topic;
 use nave_agent_core::{Change, Cluster, Key, Notice, Policy, Saying, Step, Target, Tenancy, World};
