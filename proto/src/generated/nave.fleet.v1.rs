@@ -75,7 +75,7 @@ pub struct Removed {
 pub struct Refused {
     #[prost(message, optional, tag = "1")]
     pub resource: ::core::option::Option<Held>,
-    /// Envoy's own words.
+    /// Envoy's own words, at most 1024 bytes of them.
     #[prost(string, tag = "2")]
     pub message: ::prost::alloc::string::String,
 }
