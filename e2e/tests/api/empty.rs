@@ -40,7 +40,10 @@ fn fuller() -> Vec<Value> {
     let status = |kind: &str, status: Value| json!({"kind": kind, "status": status});
     vec![
         status("Tenant", json!({"conditions": [condition]})),
-        status("TCPLoadBalancer", json!({"addresses": [address], "conditions": [condition]})),
+        status(
+            "TCPLoadBalancer",
+            json!({"addresses": [address], "sessions": [{"port": 53, "limit": 1000}], "conditions": [condition]}),
+        ),
         status(
             "HTTPLoadBalancer",
             json!({"addresses": [address], "hostnames": [{"value": "shop.example.com", "since": "2026-01-01T00:00:00Z"}], "conditions": [condition]}),
@@ -48,6 +51,10 @@ fn fuller() -> Vec<Value> {
         status("IPPool", json!({"used": 1, "held": 0, "lastOwners": [owner], "conditions": [condition]})),
         status("IPAllocation", json!({"conditions": [condition]})),
         status("Fleet", json!({"nodes": [{"name": "edge-1"}], "conditions": [condition]})),
+        json!({"kind": "Fleet", "spec": {
+            "nodes": {"names": ["edge-9"]},
+            "revoked": [{"node": "edge-1", "before": "2026-11-30T10:00:00Z"}],
+        }}),
         json!({"kind": "HTTPLoadBalancer", "spec": {
             "address": {"families": ["IPv4"], "requested": ["203.0.113.7"]},
             "rules": [{"filters": [{"requestRedirect": {"scheme": "https"}}]}],

@@ -25,7 +25,7 @@ fn f1_each_namespace_has_a_list_that_no_other_reaches() {
     wheel.settle();
     assert_eq!(
         (wheel.waits("test/thief"), wheel.shows("test/web")),
-        ("AddressNotOffered".into(), vec!["203.0.113.225".into()])
+        ("PoolNotOpen".into(), vec!["203.0.113.225".into()])
     );
     wheel.delete("test/thief");
     wheel.apply("web", &json!({}));
@@ -95,7 +95,7 @@ fn f5_who_finds_no_free_address_or_no_list_waits_and_is_told() {
     }
     assert_eq!(
         (wheel.events("third"), wheel.events("elsewhere/web")),
-        (vec!["PoolExhausted".into()], vec!["NoPool".into()])
+        (vec!["PoolExhausted".into()], vec!["PoolNotOpen".into()])
     );
     wheel.delete("first");
     wheel.settle();

@@ -119,7 +119,7 @@ fn f03_a_namespace_without_a_list_waits() {
     in_every_way(|run| {
         run.autos("elsewhere", 1..=4);
         let waits: Vec<_> = (1..=4).map(|name| run.wheel.waits(&format!("elsewhere/s{name}"))).collect();
-        assert_eq!((waits, run.in_use()), (vec!["NoPool".to_owned(); 4], vec![]));
+        assert_eq!((waits, run.in_use()), (vec!["PoolNotOpen".to_owned(); 4], vec![]));
     });
 }
 

@@ -206,12 +206,15 @@ fn l12_what_is_missing_is_told_and_its_coming_is_not_missed() {
 }
 
 #[test]
-fn l12_without_a_ready_node_connections_fail_at_once_and_no_dead_target_stays() {
+fn l12_without_a_node_connections_fail_at_once_and_no_dead_target_stays() {
     let mut wheel = wheel();
     wheel.apply("web", &json!({}));
     wheel.settle();
     wheel.node(node("n1", false, &json!([["InternalIP", "10.1.0.1"]])));
     wheel.lose_node("n2");
+    wheel.settle();
+    assert_eq!(wheel.backends("web", "tcp/80"), ["10.1.0.1:30001"], "where no node is ready, all of them stay");
+    wheel.lose_node("n1");
     wheel.settle();
     assert_eq!(wheel.backends("web", "tcp/80"), Vec::<String>::new());
     assert_eq!(wheel.says("web", "Accepted"), "True/NoBackends");

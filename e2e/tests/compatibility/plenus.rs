@@ -132,7 +132,7 @@ fn p7_a_pool_with_namespaces_is_for_those_alone_and_one_without_is_for_all() {
     wheel.apply("web", &json!({}));
     wheel.settle();
     assert_eq!(wheel.shows("team/web"), ["203.0.113.1"]);
-    assert_eq!((wheel.waits("team/thief"), wheel.waits("web")), ("AddressNotOffered".into(), "NoPool".into()));
+    assert_eq!((wheel.waits("team/thief"), wheel.waits("web")), ("PoolNotOpen".into(), "PoolNotOpen".into()));
     wheel.pool("everybodys", &json!({"addresses": {"include": ["203.0.113.9"]}}));
     wheel.settle();
     assert_eq!(wheel.shows("web"), ["203.0.113.9"]);
