@@ -35,12 +35,15 @@ impl Spoke {
             })
             .collect();
         let metadata = json!({"namespace": "default", "name": name});
-        let spec = json!({"type": "LoadBalancer", "ports": entries, "selector": {"app": name}});
+        // Where there are no pods, a selector would match none.
+        let real = self.nodes.iter().any(Node::is_real);
+        let selector = if real { json!({"app": name}) } else { Value::Null };
+        let spec = json!({"type": "LoadBalancer", "ports": entries, "selector": selector});
         let made =
             apply(&self.client(), &json!({"apiVersion": "v1", "kind": "Service", "metadata": metadata, "spec": spec}))
                 .await?;
         let service: Service = made.try_parse().act(|| format!("read the Service {name}"))?;
-        if self.nodes.iter().any(Node::is_real) {
+        if real {
             apply(&self.client(), &self.deployment(name, ports)).await?;
         } else {
             self.answer(name, &service).await?;
