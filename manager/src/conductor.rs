@@ -6,6 +6,7 @@ use std::time::Instant;
 use k8s_openapi::jiff::Timestamp;
 use nave_api::IPAllocation;
 use nave_manager_core::{Engine, Key, Outcome, Role, Seen, Settings, Sight, Step, Unreadable};
+use nave_xds::catalog::Keep;
 use nave_xds::report::{Observer, Report};
 use nave_xds::server::Server;
 use tokio::sync::{mpsc, oneshot, watch};
@@ -73,6 +74,8 @@ pub(crate) struct Conductor {
     performer: Performer,
     metrics: Metrics,
     synced: watch::Sender<bool>,
+    /// What Envoys keep of what is not served.
+    kept: Keep,
 }
 
 impl Conductor {
@@ -92,6 +95,7 @@ impl Conductor {
             performer,
             metrics,
             synced,
+            kept: Keep::default(),
         }
     }
 
@@ -168,13 +172,18 @@ impl Conductor {
 
     fn carry_out(&mut self, outcome: Outcome) {
         let Outcome { publish, keep, steps } = outcome;
-        // Before anything is served: what nobody can say anything of must not be missed first.
-        if let Some(keep) = keep {
-            self.server.keep(&keep);
+        // Streams read at any moment. What Envoys are to keep is kept before anything else is served; what need not be kept any more
+        // is served again before it stops being kept.
+        if let Some(keep) = &keep {
+            self.server.keep(&self.kept.union(keep));
         }
         let fleets: Vec<String> = publish.keys().cloned().collect();
         for (fleet, change) in publish {
             self.server.fleet(&fleet).apply(change);
+        }
+        if let Some(keep) = keep {
+            self.server.keep(&keep);
+            self.kept = keep;
         }
         if self.engine.is_synced() {
             // The first outcome after everything was seen is complete: only now may Envoy take what is missing for gone.

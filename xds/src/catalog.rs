@@ -33,6 +33,13 @@ pub struct Keep {
 }
 
 impl Keep {
+    /// What either keeps.
+    #[must_use]
+    pub fn union(&self, other: &Self) -> Self {
+        let Self { names, prefixes } = self;
+        Self { names: names | &other.names, prefixes: prefixes | &other.prefixes }
+    }
+
     /// Whether a client keeps the resource of this type and name.
     pub fn covers(&self, kind: ResourceType, name: &Arc<str>) -> bool {
         let mut slashes = name.match_indices('/').map(|(at, slash)| at + slash.len());
@@ -249,6 +256,12 @@ mod tests {
         assert!(covers("tcp/192.0.2.1/80") && covers("tenant-a/web/tcp/80"));
         assert!(!covers("tcp/192.0.2.1/8080") && !covers("tenant-a/web-2/tcp/80") && !covers("tenant-a/web"));
         assert!(!keep.covers(ResourceType::Cluster, &"tcp/192.0.2.1/80".into()));
+        let both = keep.union(&Keep { names: [key("tcp/192.0.2.1/8080")].into(), ..Keep::default() });
+        assert!(
+            ["tcp/192.0.2.1/80", "tcp/192.0.2.1/8080"]
+                .iter()
+                .all(|n| both.covers(ResourceType::Listener, &(*n).into()))
+        );
     }
 
     #[test]
