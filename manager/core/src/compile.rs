@@ -236,6 +236,13 @@ pub(crate) fn listener_name(address: IpAddr, protocol: Protocol, port: u16) -> S
     model::Bind { protocol: transport(protocol), address, port }.to_string()
 }
 
+/// What the names of all listeners of a protocol on an address that is recorded begin with.
+pub(crate) fn listener_prefix(address: IpAddr, protocol: Protocol) -> String {
+    let mut name = listener_name(address, protocol, 0);
+    name.pop();
+    name
+}
+
 /// What the names of the listeners on every address of the nodes begin with.
 pub(crate) fn wildcard_listener_prefix(protocol: Protocol) -> String {
     format!("{}/{}/", transport(protocol), Ipv4Addr::UNSPECIFIED)

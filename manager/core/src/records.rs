@@ -107,6 +107,11 @@ impl Records {
         self.unknown.contains(&address)
     }
 
+    /// The addresses of which nothing is known but that they are taken.
+    pub fn unknown(&self) -> &BTreeSet<IpAddr> {
+        &self.unknown
+    }
+
     /// Whether nothing is known of some ports on every address of the nodes but that they are taken.
     pub fn has_unknown_ports(&self) -> bool {
         self.unknown.iter().any(|address| is_everywhere(*address))

@@ -52,6 +52,28 @@ fn state(hub: &Hub) -> impl PartialEq + std::fmt::Debug + use<> {
 }
 
 #[test]
+fn a_restart_with_two_unreadable_objects_of_any_kinds_cuts_nothing() {
+    let all = all_that_web_depends_on(&hub());
+    for (first, second) in all.iter().enumerate().flat_map(|(i, first)| all[i + 1..].iter().map(move |s| (first, s))) {
+        let mut hub = hub();
+        let (before, served) = (state(&hub), hub.served_keys("default"));
+        for (kind, key) in [first, second] {
+            hub.spoil(kind, key.clone(), true);
+        }
+        hub.restart();
+        hub.settle();
+        assert_eq!(state(&hub), before, "{first:?} and {second:?} are unreadable");
+        assert_eq!(hub.lost("default", &served), [], "{first:?} and {second:?} are unreadable");
+        for (kind, key) in [second, first] {
+            hub.spoil(kind, key.clone(), false);
+            hub.settle();
+            assert_eq!(hub.lost("default", &served), [], "{kind} can be read again");
+        }
+        assert_eq!(state(&hub), before);
+    }
+}
+
+#[test]
 fn a_restart_with_an_unreadable_object_of_any_kind_releases_and_cuts_nothing() {
     for (kind, key) in all_that_web_depends_on(&hub()) {
         let mut hub = hub();

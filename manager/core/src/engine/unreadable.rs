@@ -53,6 +53,8 @@ const REASON: &str = "Unreadable";
 #[derive(Debug, Default)]
 pub(super) struct Kept {
     by_balancer: BTreeMap<Key, Keep>,
+    /// Addresses whose allocation cannot be read: whatever is open there stays open.
+    addresses: BTreeSet<IpAddr>,
     told: Keep,
     changed: bool,
 }
@@ -67,6 +69,13 @@ impl Kept {
         self.changed |= before != *keep;
     }
 
+    fn put_addresses(&mut self, addresses: &BTreeSet<IpAddr>) {
+        if self.addresses != *addresses {
+            self.addresses.clone_from(addresses);
+            self.changed = true;
+        }
+    }
+
     /// All that is kept, where that is something else than was said last.
     pub fn news(&mut self) -> Option<Keep> {
         if !std::mem::take(&mut self.changed) {
@@ -76,6 +85,12 @@ impl Kept {
         for Keep { names, prefixes } in self.by_balancer.values() {
             all.names.extend(names.iter().cloned());
             all.prefixes.extend(prefixes.iter().cloned());
+        }
+        for address in &self.addresses {
+            all.prefixes.extend(
+                [Protocol::Tcp, Protocol::Udp]
+                    .map(|protocol| (ResourceType::Listener, compile::listener_prefix(*address, protocol).into())),
+            );
         }
         let is_news = all != self.told;
         self.told.clone_from(&all);
@@ -152,6 +167,7 @@ impl Engine {
         if !std::mem::take(&mut self.dirt.unknown_allocations) {
             return;
         }
+        self.kept.put_addresses(self.world.records.unknown());
         let frozen = self.world.balancers.iter().filter(|(key, balancer)| {
             let was = self.entries.get(*key).is_some_and(|entry| entry.frozen.is_some());
             was || self.world.frozen_by(key, balancer).is_some()
