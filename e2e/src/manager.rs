@@ -127,5 +127,7 @@ pub fn envoy_bootstrap(kubeconfig: &Path, fleet: &str, node: &str, xds: &[Socket
     manager.args(["--fleet", fleet, "--node", node, "--xds", &managers.join(",")]);
     manager.arg("--certificates").arg(dir).arg("--admin-socket").arg(dir.join("admin.sock"));
     manager.args(["--concurrency", "2"]); // as the edge starts it
+    // More than Envoy opens in a lab, whatever the limit of this machine is: one tenant has the ports of many tests.
+    manager.args(["--files", "500000"]);
     tools::run(&mut manager, &format!("make the bootstrap of {node}"))
 }
