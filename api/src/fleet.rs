@@ -35,10 +35,10 @@ pub struct FleetSpec {
     /// balancer waits for the Envoys of these nodes alone; an Envoy of another node is served and counts for nothing.
     #[serde(default, skip_serializing_if = "Option::is_none")]
     pub nodes: Option<NodeSelection>,
-    /// Certificates of Envoys that are no longer good, at most one entry for each node and 256 entries.
+    /// Certificates of Envoys that are no longer good, at most 256 entries.
     #[serde(default, skip_serializing_if = "Vec::is_empty")]
     #[schemars(length(max = 256))]
-    #[x_kube(merge_strategy = ListMerge::Map(vec!["node".into()]))]
+    #[x_kube(merge_strategy = ListMerge::Atomic)]
     pub revoked: Vec<Revocation>,
     /// How long an edge node may answer after its last renewal: whole seconds, 1 s to 60 s. Default: 2 s. Failover takes
     /// this long and 0.1 to 0.9 s more.
@@ -63,7 +63,7 @@ pub struct NodeSelection {
     /// Nodes by name besides, at most 256: edge nodes outside of the hub, as `envoy-bootstrap --node` names them.
     #[serde(default, skip_serializing_if = "Vec::is_empty")]
     #[schemars(length(max = 256), inner(length(min = 1, max = 253), regex(pattern = r"^[A-Za-z0-9._-]+$")))]
-    #[x_kube(merge_strategy = ListMerge::Set)]
+    #[x_kube(merge_strategy = ListMerge::Atomic)]
     pub names: Vec<String>,
 }
 
