@@ -247,7 +247,10 @@ impl History {
     /// Nothing is left to do, for this engine and for one that starts anew, and both serve the same bytes.
     fn a_replan_finds_nothing_to_do(&mut self) {
         self.hub.engine.replan();
-        assert_eq!(self.hub.decide(), [], "a replan finds something to do");
+        let mut steps = self.hub.decide();
+        // Which Envoys had stopped is what this leader knew: after a replan they count again, and the Fleet says so.
+        steps.retain(|step| !matches!(step, Step::WriteFleetStatus { .. }));
+        assert_eq!(steps, [], "a replan finds something to do");
         self.an_engine_that_starts_anew_agrees();
     }
 
