@@ -116,6 +116,17 @@ fn named(balancer: &TCPLoadBalancer) -> Option<&str> {
 }
 
 impl Engine {
+    /// Why an allocation stays depends on all of its owners: each says it.
+    pub(super) fn touch_companions(&mut self) {
+        let mut touched = BTreeSet::new();
+        for key in &self.dirt.statuses {
+            let own = self.world.records.of_name(key);
+            let strays = own.filter(|(address, object)| self.world.fate(*address, object).is_some());
+            touched.extend(strays.flat_map(|(_, object)| object.spec.owners.iter().filter_map(owner_key)));
+        }
+        self.dirt.statuses.append(&mut touched);
+    }
+
     /// Drafts the moves of the allocations that were touched. Of those that stay, the owners say why.
     pub(super) fn move_allocations(&mut self, drafts: &mut Drafts) {
         let mut touched: BTreeSet<IpAddr> = self.dirt.addresses.clone();

@@ -28,6 +28,7 @@ pub(super) const PATIENCE: Duration = Duration::from_millis(200);
 impl Engine {
     /// Writes the statuses that differ from what was seen or said.
     pub(super) fn write_statuses(&mut self, now: Timestamp, steps: &mut Vec<Step>) {
+        self.touch_companions();
         for key in std::mem::take(&mut self.dirt.statuses) {
             let Some(balancer) = self.world.balancers.find(&key).cloned() else { continue };
             let Some(mut entry) = self.entries.get_mut(&key).map(std::mem::take) else { continue };
