@@ -23,6 +23,10 @@ impl Engine {
             let find = |name: &Arc<str>| objects.find(&Key::cluster(Arc::clone(name))).cloned();
             let changed = self.world.pools.update(named, find, |spans| records.taken_in(spans));
             self.dirt.barred.extend(&changed.included);
+            // An allocation may move to a pool that gives its address now, and says so no longer of one that did.
+            let crossed = records.taken_in(&changed.included).into_iter().collect::<Vec<_>>();
+            self.dirt.addresses.extend(&crossed);
+            self.touch_owners(&crossed);
             let is_cloud = self.has_clouds(&changed.names);
             for name in changed.names {
                 let mut addresses: Vec<IpAddr> = self.world.records.of_pool(&name).collect();

@@ -272,3 +272,25 @@ fn what_comes_late_of_a_pool_that_is_gone_is_seen_at_once() {
         Act::Put { tenant: 0, name: 0, spec: 0 },
     ]);
 }
+
+/// Found among ten thousand: its status still named the pool that included the address, after that pool had gone.
+#[test]
+fn an_owner_without_a_tenant_says_why_its_allocation_stays() {
+    live(&[
+        Act::Put { tenant: 0, name: 0, spec: 0 },
+        Act::Pool { which: 233, spec: 696 },
+        Act::PutPair { tenant: 865, name: 0, spec: 78 },
+        Act::Decide,
+        Act::Rename { which: 742 },
+        Act::Tenant { which: 0, spec: 0 },
+        Act::DeleteTenant { which: 456 },
+        Act::Settle,
+        Act::Put { tenant: 0, name: 1, spec: 0 },
+        Act::DeleteTenant { which: 0 },
+        Act::Put { tenant: 352, name: 0, spec: 0 },
+        Act::Rename { which: 79 },
+        Act::Put { tenant: 0, name: 1, spec: 0 },
+        Act::Relist,
+        Act::DeleteTenant { which: 0 },
+    ]);
+}
