@@ -11,6 +11,7 @@ use kube::Api;
 use kube::api::{DeleteParams, PostParams};
 use nave_api::{IPAllocation, names};
 use nave_e2e::backend::Backend;
+use nave_e2e::lab::Builder;
 use nave_e2e::{Lab, Protocol};
 use serde::Serialize;
 use serde_json::json;
@@ -74,7 +75,7 @@ pub(crate) struct Burst {
 /// Measures everything. `say` hears what is being done.
 pub(crate) async fn run(plan: &Plan, say: impl Fn(&str)) -> anyhow::Result<Report> {
     say("starting a light lab");
-    let bench = Arc::new(Bench::start().await?);
+    let bench = Arc::new(Bench::start(Lab::light()).await?);
     let mut rows = Vec::new();
     let mut burst = None;
     let mut present = 0;
@@ -88,7 +89,7 @@ pub(crate) async fn run(plan: &Plan, say: impl Fn(&str)) -> anyhow::Result<Repor
         bench.fill(present, target).await?;
         present = target.max(present);
         say(&format!("{present} present: {} passes", plan.samples));
-        rows.push(bench.row(present, plan.samples).await?);
+        rows.push(bench.row(present, |passes| passes < plan.samples).await?);
     }
     let burst = if let Some(burst) = burst {
         burst
@@ -99,8 +100,9 @@ pub(crate) async fn run(plan: &Plan, say: impl Fn(&str)) -> anyhow::Result<Repor
     Ok(Report { rows, burst })
 }
 
-struct Bench {
-    lab: Lab,
+/// A lab, the floor beside it, and what both show.
+pub(crate) struct Bench {
+    pub(crate) lab: Lab,
     services: Api<Service>,
     services_seen: Seen<Service>,
     allocations_seen: Seen<IPAllocation>,
@@ -111,8 +113,8 @@ struct Bench {
 }
 
 impl Bench {
-    async fn start() -> anyhow::Result<Self> {
-        let lab = Lab::light().nodes(1).manager_flag("--default-load-balancers=20000").start().await?;
+    pub(crate) async fn start(lab: Builder) -> anyhow::Result<Self> {
+        let lab = lab.nodes(1).manager_flag("--default-load-balancers=20000").start().await?;
         let IpAddr::V4(pool) = lab.plan().pool().network() else { unreachable_plan()? };
         let [a, b, c, _] = pool.octets();
         lab.hub
@@ -139,11 +141,15 @@ impl Bench {
         })
     }
 
-    async fn row(&self, present: u32, samples: u32) -> anyhow::Result<Row> {
+    /// Passes of ours and of the floor in turns, while `more` says so of their number.
+    pub(crate) async fn row(&self, present: u32, more: impl Fn(u32) -> bool) -> anyhow::Result<Row> {
         let mut ours = Samples::default();
         let mut floor = Samples::default();
         let (mut bytes, mut cpu) = (0.0, 0.0);
-        for number in 0..samples {
+        let mut samples = 0;
+        while more(samples) {
+            let number = samples;
+            samples += 1;
             floor.push(self.floor.pass(number, self.floor_address(number)).await?);
             // Reading the metrics costs the manager something, too: not while its time is taken.
             let sent = self.sent().await?;
@@ -283,9 +289,14 @@ impl Bench {
         Ok(Backend::start(Protocol::Tcp, address, "bench").await?)
     }
 
-    fn usage(&self) -> anyhow::Result<Usage> {
-        let pid = self.lab.hub.managers[0].process().pid().context("the manager runs")?;
-        measure::usage(pid)
+    /// What the manager has used since it began.
+    pub(crate) fn usage(&self) -> anyhow::Result<Usage> {
+        measure::usage(self.manager()?)
+    }
+
+    /// The manager's process.
+    pub(crate) fn manager(&self) -> anyhow::Result<u32> {
+        self.lab.hub.managers[0].process().pid().context("the manager runs")
     }
 
     async fn sent(&self) -> anyhow::Result<f64> {

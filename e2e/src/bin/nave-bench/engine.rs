@@ -1,5 +1,6 @@
 //! What the manager's engine costs by itself: pools with many taken addresses, one event among many load balancers, a start with
-//! ten thousand. Knows observations and steps; nothing is written, nothing is waited for but the first xDS response.
+//! ten thousand. Knows observations and steps; nothing is written, nothing is waited for but the first xDS response. Many tenants
+//! are measured beside it, in a lab.
 
 use std::time::{Duration, Instant};
 
@@ -9,6 +10,7 @@ use serde::Serialize;
 
 use crate::nodes;
 use crate::start;
+use crate::tenants;
 use crate::world::{self, World};
 
 /// What was measured.
@@ -19,6 +21,7 @@ pub(crate) struct Report {
     pub(crate) start: start::Start,
     pub(crate) nodes: Vec<nodes::Nodes>,
     pub(crate) worst_write_ms: nodes::WorstWrite,
+    pub(crate) tenants: tenants::Tenants,
 }
 
 /// A pool of which much is taken.
@@ -81,7 +84,9 @@ pub(crate) async fn run(say: impl Fn(&str)) -> Result<Report> {
     say("a start with 10000 load balancers");
     let start = start::measure(10_000).await?;
     let (nodes, worst_write_ms) = (nodes::measure(&say), nodes::worst_write(&say));
-    Ok(Report { pools, engine, start, nodes, worst_write_ms })
+    say("a light lab with 1000 tenants");
+    let tenants = tenants::measure(1000).await?;
+    Ok(Report { pools, engine, start, nodes, worst_write_ms, tenants })
 }
 
 fn one_event_among(present: usize) -> Present {

@@ -1,26 +1,30 @@
 //! `nave-bench`: how close Nave comes to the physical floor. Figures are ratios to a floor of the same run: machines differ
 //! and are noisy. Knows how to print; the benches measure.
 //!
-//! `cargo xtask bench convergence`, `cargo xtask bench engine` and `cargo xtask bench distance` build it for release and run it.
+//! `cargo xtask bench convergence`, `engine`, `distance` and `neighbour` build it for release and run it.
 
 mod convergence;
 mod distance;
 mod engine;
 mod floor;
 mod measure;
+mod neighbour;
 mod nodes;
 mod probe;
 mod replay;
 mod seen;
 mod start;
 mod table;
+mod tenants;
 mod world;
+mod worst;
 
 use std::time::Duration;
 
 use clap::{Args, Parser, Subcommand};
 use mimalloc::MiMalloc;
 use nave_e2e::network::wire;
+use serde::Serialize;
 
 /// As in the manager: its engine is measured here.
 #[global_allocator]
@@ -39,12 +43,14 @@ enum Bench {
     Convergence(Convergence),
     /// One Service and a burst of them while the hub is far from the agent; needs root.
     Distance(Distance),
-    /// The engine by itself: pools with many taken addresses, one event among many load balancers, a start.
+    /// The engine by itself: pools with many taken addresses, one event among many load balancers, a start; and many tenants.
     Engine {
         /// One JSON object instead of a table.
         #[arg(long)]
         json: bool,
     },
+    /// One tenant's Services while another tenant writes the worst objects that its quota admits.
+    Neighbour(Neighbour),
 }
 
 #[derive(Args)]
@@ -85,29 +91,37 @@ struct Distance {
     burst: u32,
 }
 
+#[derive(Args)]
+struct Neighbour {
+    /// One JSON object instead of a table.
+    #[arg(long)]
+    json: bool,
+    /// How long the hostile tenant writes, in seconds.
+    #[arg(long, default_value_t = 60)]
+    seconds: u64,
+    /// How many writes a second at most.
+    #[arg(long, default_value_t = 50, value_parser = clap::value_parser!(u32).range(1..))]
+    rate: u32,
+}
+
 #[tokio::main]
 async fn main() -> anyhow::Result<()> {
     let Options { bench } = Options::parse();
     match bench {
         Bench::Convergence(options) => converge(options).await,
+        Bench::Neighbour(Neighbour { json, seconds, rate }) => {
+            let plan = neighbour::Plan { length: Duration::from_secs(seconds), rate };
+            let report = neighbour::run(&plan, |now| eprintln!("{now}")).await?;
+            print(json, &report, neighbour::table)
+        }
         Bench::Distance(Distance { json, round_trip, lost, samples, burst }) => {
             let distance = wire::Distance { round_trip: Duration::from_millis(round_trip), lost_per_mille: lost };
             let report = distance::run(&distance::Plan { distance, samples, burst }, |now| eprintln!("{now}")).await?;
-            if json {
-                println!("{}", serde_json::to_string(&report)?);
-            } else {
-                print!("{}", distance::table(&report));
-            }
-            Ok(())
+            print(json, &report, distance::table)
         }
         Bench::Engine { json } => {
             let report = engine::run(|now| eprintln!("{now}")).await?;
-            if json {
-                println!("{}", serde_json::to_string(&report)?);
-            } else {
-                print!("{}", table::engine(&report));
-            }
-            Ok(())
+            print(json, &report, table::engine)
         }
     }
 }
@@ -118,10 +132,15 @@ async fn converge(options: Convergence) -> anyhow::Result<()> {
         present.push(5000);
     }
     let report = convergence::run(&convergence::Plan { present, samples, burst }, |now| eprintln!("{now}")).await?;
+    print(json, &report, table::convergence)
+}
+
+/// As one JSON object, or as a table.
+fn print<R: Serialize>(json: bool, report: &R, table: impl Fn(&R) -> String) -> anyhow::Result<()> {
     if json {
-        println!("{}", serde_json::to_string(&report)?);
+        println!("{}", serde_json::to_string(report)?);
     } else {
-        print!("{}", table::convergence(&report));
+        print!("{}", table(report));
     }
     Ok(())
 }

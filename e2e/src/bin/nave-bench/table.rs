@@ -6,6 +6,7 @@ use crate::convergence::{Report, Row};
 use crate::engine;
 use crate::measure::Percentiles;
 use crate::nodes::{Nodes, WorstWrite};
+use crate::tenants::Tenants;
 
 /// The convergence bench.
 pub(crate) fn convergence(report: &Report) -> String {
@@ -29,7 +30,7 @@ pub(crate) fn convergence(report: &Report) -> String {
 
 /// The engine by itself.
 pub(crate) fn engine(report: &engine::Report) -> String {
-    let engine::Report { pools, engine, start, nodes, worst_write_ms } = report;
+    let engine::Report { pools, engine, start, nodes, worst_write_ms, tenants } = report;
     let mut text = String::from("pool                     taken   allocate us    free us\n");
     for engine::Pool { pool, taken, allocate_us, free_us } in pools {
         let _ = writeln!(text, "{pool:<20} {taken:>9} {allocate_us:>13.1} {free_us:>10.1}");
@@ -57,6 +58,11 @@ pub(crate) fn engine(report: &engine::Report) -> String {
     let WorstWrite { node_set, endpoints, ports } = worst_write_ms;
     let _ =
         writeln!(text, "\nthe worst write, ms: a NodeSet {node_set:.1}, endpoints {endpoints:.1}, ports {ports:.1}");
+    let Tenants { tenants, ready_seconds, start_seconds, rss_mb } = tenants;
+    let _ = writeln!(
+        text,
+        "\n{tenants} tenants: all ready after {ready_seconds:.1} s; a start beside them {start_seconds:.2} s, {rss_mb:.1} MB"
+    );
     text
 }
 
