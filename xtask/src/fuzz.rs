@@ -48,14 +48,19 @@ fn known(home: &Path) -> Result<Vec<String>> {
     Ok(known)
 }
 
-/// Only crates of the workspace get coverage counters; what they depend on is compiled as ever.
+/// Only crates of the workspace get coverage counters. What they depend on is the same as the tests have, so that it is compiled
+/// once: of the whole workspace, for a package by itself has other features.
 fn build(home: &Path) -> Result<()> {
     let mut cargo = crate::cargo();
-    cargo.args(["build", "--quiet", "-p", "nave-fuzz", "--features", "libfuzzer", "--target-dir"]).arg(output());
+    cargo.args(["build", "--quiet", "--workspace", "--bin", "nave-fuzz", "--features", "nave-fuzz/libfuzzer"]);
     crate::run(cargo.env("RUSTC_WORKSPACE_WRAPPER", home.join("instrument.sh")))
 }
 
-/// Beside the others, so that the tests' build and this one do not wait for each other.
+fn fuzzer() -> PathBuf {
+    crate::binary("debug", "nave-fuzz")
+}
+
+/// Where findings go.
 fn output() -> PathBuf {
     crate::target().join("fuzz")
 }
@@ -63,7 +68,7 @@ fn output() -> PathBuf {
 fn start(home: &Path, target: &str, seconds: u32) -> Result<Child> {
     let found = output().join("found").join(target);
     std::fs::create_dir_all(&found).with_context(|| format!("make {}", found.display()))?;
-    Command::new(output().join("debug/nave-fuzz"))
+    Command::new(fuzzer())
         .env("NAVE_FUZZ_TARGET", target)
         .arg(format!("-max_total_time={seconds}"))
         .arg(format!("-max_len={LONGEST}"))
@@ -88,8 +93,7 @@ fn ended_well(target: &str, child: Child) -> Result<bool> {
     let tail: Vec<_> = said.lines().filter(|line| !line.starts_with('#')).collect();
     println!("fuzz {target} ... FAILED\n{}", tail[tail.len().saturating_sub(40)..].join("\n"));
     if let Some(file) = said.lines().find_map(|line| line.split_once("Test unit written to ")).map(|(_, file)| file) {
-        let fuzzer = self::output().join("debug/nave-fuzz");
-        println!("the input is in {file}\nrepeat it: NAVE_FUZZ_TARGET={target} {} {file}", fuzzer.display());
+        println!("the input is in {file}\nrepeat it: NAVE_FUZZ_TARGET={target} {} {file}", fuzzer().display());
     }
     Ok(false)
 }

@@ -104,7 +104,8 @@ fn bench(arguments: &[String]) -> Result<()> {
 /// The tests find the tools in the variables that `nave-lab tools` prints.
 fn test(arguments: &[String]) -> Result<()> {
     let started = Instant::now();
-    build(&[])?;
+    // All at once: the tests turn on features of ours, and what is built without them would be built twice.
+    build(if arguments.is_empty() { &["--tests"] } else { &[] })?;
     let tools = Command::new(binary("debug", "nave-lab")).arg("tools").stderr(Stdio::inherit()).output();
     let tools = tools.context("look for the tools")?;
     if !tools.status.success() {
