@@ -21,5 +21,5 @@ pub fn range(text: &str) -> Option<(IpAddr, IpAddr, u128)> {
 pub fn backend(text: &str) -> Option<IpAddr> {
     let tenant = Tenant::new("tenant", TenantSpec::default());
     let pools = Pools::default();
-    Policy::of(&tenant, Vec::new(), false, &pools, None).admit(text).ok()
+    Policy::of(&tenant, &Spans::default(), false, &pools, None).admit(text).ok()
 }

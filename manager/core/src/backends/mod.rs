@@ -22,7 +22,7 @@ pub(crate) use refused::{LeftOut, Refusal, Refused};
 /// What one tenant's backends may be.
 #[derive(Debug)]
 pub(crate) struct Policy<'a> {
-    hub: Vec<&'a [IpNet]>,
+    hub: &'a Spans,
     allows_loopback: bool,
     pools: &'a Pools,
     allow: Option<Vec<IpNet>>,
@@ -33,7 +33,7 @@ impl<'a> Policy<'a> {
     /// The policy of a tenant. What does not parse in its networks allows nothing.
     pub fn of(
         tenant: &Tenant,
-        hub: Vec<&'a [IpNet]>,
+        hub: &'a Spans,
         allows_loopback: bool,
         pools: &'a Pools,
         foreign: Option<&'a Spans>,
@@ -73,7 +73,7 @@ impl<'a> Policy<'a> {
     }
 
     fn outside_hub(&self, address: IpAddr) -> Result<(), Refusal> {
-        if self.hub.iter().any(|networks| networks.iter().any(|network| network.contains(&address))) {
+        if self.hub.contains(address) {
             return Err(Refusal::Hub);
         }
         if self.pools.includes(address) { Err(Refusal::Pool) } else { Ok(()) }
@@ -188,8 +188,8 @@ mod tests {
     }
 
     fn judged(backends: &serde_json::Value, text: &str) -> Result<IpAddr, Refusal> {
-        let (pools, hub) = (pools(), ["10.8.0.0/16".parse().unwrap()]);
-        Policy::of(&tenant(backends), vec![&hub], false, &pools, None).admit(text)
+        let (pools, hub) = (pools(), Spans::of_networks([&"10.8.0.0/16".parse().unwrap()]));
+        Policy::of(&tenant(backends), &hub, false, &pools, None).admit(text)
     }
 
     #[test]
@@ -262,8 +262,8 @@ mod tests {
         assert_eq!(judged(&json!({"allow": ["168.63.129.0/24"]}), "168.63.129.16"), Err(forbidden));
         assert_eq!(judged(&absent, "2606:4700::5efe:10.8.0.1"), Err(Refusal::Hub), "a tunnel into the hub");
         // The operator's own NAT64: its prefix is in no registry, and the administrator lists it among the hub's networks.
-        let (pools, hub) = (pools(), ["2606:4700:64::/96".parse().unwrap()]);
-        let policy = Policy::of(&tenant(&absent), vec![&hub], false, &pools, None).admit("2606:4700:64::10.0.0.1");
+        let (pools, hub) = (pools(), Spans::of_networks([&"2606:4700:64::/96".parse().unwrap()]));
+        let policy = Policy::of(&tenant(&absent), &hub, false, &pools, None).admit("2606:4700:64::10.0.0.1");
         assert_eq!(policy, Err(Refusal::Hub));
     }
 
@@ -288,7 +288,8 @@ mod tests {
     fn kind_l_a_node_is_reached_at_its_first_usable_address_of_the_families_that_are_asked_for() {
         use IpFamily::{IPv4, IPv6};
         let (pools, tenant) = (pools(), tenant(&json!({"allow": ["10.20.0.0/16", "fd00:20::/32"]})));
-        let policy = Policy::of(&tenant, Vec::new(), false, &pools, None);
+        let hub = Spans::default();
+        let policy = Policy::of(&tenant, &hub, false, &pools, None);
         let node = |name: &str, addresses: &[&str]| Node {
             name: name.to_owned(),
             addresses: addresses.iter().map(|a| (*a).to_owned()).collect(),

@@ -103,6 +103,7 @@ impl Engine {
         let came = now.clone().filter(|network| !before.contains(network));
         let went = before.iter().filter(|network| !now.clone().any(|other| other == *network));
         let turned = Spans::of_networks(came.chain(went));
+        self.world.hub = Spans::of_networks(self.world.settings.hub_networks.iter().chain(now));
         self.dirt.barred.extend(&turned);
     }
 

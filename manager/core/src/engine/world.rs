@@ -18,7 +18,7 @@ use crate::backends::{Policy, Reach};
 use crate::key::uid;
 use crate::ledger::Ledger;
 use crate::order::id;
-use crate::pool::{Pool, Pools, is_everywhere};
+use crate::pool::{Pool, Pools, Spans, is_everywhere};
 use crate::ports::{Door, Taken, assign, wanted};
 use crate::records::{Records, find_owner, owner_key, place, taken_by_others};
 use crate::seen::{HubNode, Settings};
@@ -37,6 +37,8 @@ pub(super) struct World {
     pub allocations: Shelf<IPAllocation>,
     pub fleets: Shelf<Fleet>,
     pub hub_networks: Option<Vec<IpNet>>,
+    /// These, and those of the settings, as one set.
+    pub hub: Spans,
     pub hub_nodes: Option<Vec<HubNode>>,
     /// The nodes that each fleet chooses.
     pub chosen: BTreeMap<Arc<str>, Nodes>,
@@ -78,10 +80,8 @@ impl World {
 
     /// What the tenant's backends may be.
     pub fn policy<'a>(&'a self, tenant: &Tenant) -> Policy<'a> {
-        let hub = [Some(&self.settings.hub_networks), self.hub_networks.as_ref()];
-        let hub = hub.into_iter().flatten().map(Vec::as_slice).collect();
         let foreign = tenant.metadata.name.as_ref().and_then(|name| self.foreign.get(name)).map(|lost| &lost.spans);
-        Policy::of(tenant, hub, self.settings.allow_loopback_backends, &self.pools, foreign)
+        Policy::of(tenant, &self.hub, self.settings.allow_loopback_backends, &self.pools, foreign)
     }
 
     /// How the hub reaches the nodes of a NodeSet, worked out once for all who use it.
