@@ -78,6 +78,9 @@ pub(crate) struct Conductor {
     kept: Keep,
 }
 
+/// Observations that are settled together at most: a party that never stops delays the others by one settlement.
+const AT_ONCE: u64 = 10_000;
+
 impl Conductor {
     /// A conductor of a new engine. `synced` turns true when everything was seen once and Envoys may be served.
     pub(crate) fn new(
@@ -115,7 +118,9 @@ impl Conductor {
                 self.take(first);
             }
             // Whatever has come meanwhile is settled together: under load, one decision for many observations.
-            while let Ok(next) = inputs.try_recv() {
+            while count < AT_ONCE
+                && let Ok(next) = inputs.try_recv()
+            {
                 self.take(next);
                 count += 1;
             }

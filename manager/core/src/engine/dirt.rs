@@ -48,6 +48,8 @@ pub(super) struct Dirt {
     pub pool_statuses: BTreeSet<Arc<str>>,
     /// Whether fleets may choose other nodes.
     pub choices: bool,
+    /// Fleets of which other Envoys count now, or say that they ask for other things.
+    pub envoys: BTreeSet<Arc<str>>,
     /// Fleets whose status may be another.
     pub fleets: BTreeSet<Arc<str>>,
 }

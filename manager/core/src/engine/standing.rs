@@ -35,7 +35,8 @@ impl Engine {
                 let owners = keys.iter().filter_map(|key| published.and_then(|published| published.get(key)));
                 self.dirt.statuses.extend(owners.cloned());
             }
-            Touched::Nodes => self.envoys_moved(&fleet),
+            // Whatever one Envoy says of itself, and however often: its fleet is looked through once.
+            Touched::Nodes => drop(self.dirt.envoys.insert(Arc::clone(&fleet))),
         }
         self.dirt.choices |= !self.world.chosen.contains_key(&fleet);
         self.dirt.fleets.insert(fleet);
@@ -50,6 +51,9 @@ impl Engine {
 
     /// Works out anew which nodes each fleet chooses, where that may have changed.
     pub(super) fn refresh_choices(&mut self) {
+        for fleet in std::mem::take(&mut self.dirt.envoys) {
+            self.envoys_moved(&fleet);
+        }
         if !std::mem::take(&mut self.dirt.choices) {
             return;
         }
