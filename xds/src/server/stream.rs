@@ -48,6 +48,7 @@ async fn run<D: Dialect>(
         () = out.closed() => return Ok(()),
     }
     let (settings, began) = (session.shared.settings, Instant::now());
+    session.spend(BEGINNING);
     head.mark_unchanged();
     let mut dialect = session.store.read(|catalog| D::begin(settings.patience, catalog));
     let mut everything = false;
@@ -81,11 +82,17 @@ async fn run<D: Dialect>(
     }
 }
 
+/// What a stream that begins costs, and what it costs to say other things of descriptors than before, in units of work: all that a fleet serves
+/// is looked at again.
+const BEGINNING: usize = 1000;
+const DESCRIPTION: usize = 5000;
+
 /// Passes on what the client says of its descriptors, when it says something else than before.
 fn describe<D: Dialect>(session: &Session, before: &mut Option<Files>, request: Option<&D::Request>) {
     let said = request.and_then(D::files);
     if let Some(files) = said.filter(|files| *before != Some(*files)) {
         *before = Some(files);
+        session.spend(DESCRIPTION);
         session.report(Event::Described(files));
     }
 }

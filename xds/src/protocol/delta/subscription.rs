@@ -94,9 +94,9 @@ impl Subscription {
         }
     }
 
-    /// How many names it keeps.
+    /// How many names it keeps. A name that is no longer wanted stays due until the next response.
     pub(super) fn kept(&self) -> usize {
-        self.names.len().max(self.held.len())
+        self.names.len().max(self.held.len()).max(self.due.len())
     }
 
     pub(super) fn covers(&self, name: &str) -> bool {
@@ -145,9 +145,13 @@ impl Subscription {
         }
         let Some(name) = self.names.take(name) else { return Vec::new() };
         if self.wildcard {
-            // The client has dropped it, but everything still covers it: it must be told once more.
-            self.forced.insert(Arc::clone(&name));
-            self.due.insert(name);
+            // The client has dropped it, but everything still covers it: it is sent once more.
+            if self.held.contains_key(&name) {
+                self.forced.insert(Arc::clone(&name));
+                self.due.insert(name);
+            } else {
+                self.forced.remove(&name);
+            }
             return Vec::new();
         }
         self.forced.remove(&name);
