@@ -19,8 +19,10 @@ use super::looks::Looks;
 const ROUND: Duration = Duration::from_mins(5);
 /// Between two namespaces at least.
 const PACE: Duration = Duration::from_millis(100);
-/// Objects in one answer.
-const PAGE: u32 = 500;
+/// Secrets in one answer, without their contents but with up to 256 KiB of annotations each, ...
+const PAGE: u32 = 50;
+/// ... and load balancers, each of up to 1.5 MB.
+const WHOLE: u32 = 10;
 
 /// Deletes copies that no load balancer has named for `after`, for as long as it is polled.
 pub(super) async fn tidy(client: Client, looks: Looks, after: Duration) {
@@ -76,7 +78,7 @@ async fn copies(secrets: &Api<Metadata<Secret>>) -> Result<BTreeMap<String, Stri
 /// The Secrets that a namespace's load balancers name. `None`: one of them cannot be read, and may name any.
 async fn named(client: &Client, namespace: &str) -> Result<Option<BTreeSet<String>>, Error> {
     let balancers: Api<Decoded<HTTPLoadBalancer>> = Api::namespaced(client.clone(), namespace);
-    let (mut named, mut page) = (BTreeSet::new(), ListParams::default().limit(PAGE));
+    let (mut named, mut page) = (BTreeSet::new(), ListParams::default().limit(WHOLE));
     loop {
         let list = call("look which copies are named", balancers.list(&page)).await?;
         for balancer in list.items {

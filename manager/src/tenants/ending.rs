@@ -210,9 +210,31 @@ where
     if !any(&call("look for intents", objects.list(&one)).await?) {
         return Ok(Found::default());
     }
-    call("delete the intents", objects.delete_collection(&DeleteParams::default(), &ListParams::default())).await?;
+    delete_all(&objects).await?;
     let taken_off = release::intents::<K>(client, namespace).await?;
     Ok(Found { any: any(&call("look for intents", objects.list(&one)).await?), taken_off })
+}
+
+/// Objects in one answer: without their contents each may still have 256 KiB of annotations.
+const PAGE: u32 = 50;
+
+/// Deletes the objects one by one: the answer to the deletion of a collection has all of them, each of up to 1.5 MB.
+async fn delete_all<K>(objects: &Api<Metadata<K>>) -> Result<(), Error>
+where
+    K: Resource<DynamicType = (), Scope = NamespaceResourceScope> + Clone + DeserializeOwned + Debug,
+{
+    let mut page = ListParams::default().limit(PAGE);
+    loop {
+        let list = call("look for intents", objects.list(&page)).await?;
+        for object in list.items.iter().filter(|object| object.meta().deletion_timestamp.is_none()) {
+            let name = object.meta().name.as_deref().unwrap_or_default();
+            call_if_there("delete an intent", objects.delete(name, &DeleteParams::default())).await?;
+        }
+        match list.metadata.continue_.filter(|token| !token.is_empty()) {
+            Some(token) => page = page.continue_token(&token),
+            None => return Ok(()),
+        }
+    }
 }
 
 /// Takes finalizers off the intents of a namespace that somebody deletes. The API's controllers delete the intents.
