@@ -330,7 +330,7 @@ fn backend_problems(missing: Option<Key>, targets: &Targets, tenant: &str) -> Ve
 fn stable(fragment: &[Resource]) -> impl Iterator<Item = &Resource> {
     fragment.iter().filter(|resource| match resource.kind() {
         ResourceType::Cluster | ResourceType::Listener | ResourceType::Route => true,
-        ResourceType::Endpoints => false,
+        ResourceType::Endpoints | ResourceType::Runtime => false,
     })
 }
 
