@@ -20,6 +20,8 @@ pub enum ConditionType {
     NetworkOverlap,
     /// The descriptors of a fleet's Envoys do not suffice for what load balancers ask for. There only while it holds.
     FilesShort,
+    /// New TCP connections of a tenant are refused at an Envoy of a fleet. There only while it holds.
+    TenantHeld,
 }
 
 impl ConditionType {
@@ -33,6 +35,7 @@ impl ConditionType {
             Self::AgentConnected => "AgentConnected",
             Self::NetworkOverlap => "NetworkOverlap",
             Self::FilesShort => "FilesShort",
+            Self::TenantHeld => "TenantHeld",
         }
     }
 }

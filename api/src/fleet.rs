@@ -108,7 +108,7 @@ pub struct FleetStatus {
     pub nodes: Vec<FleetNode>,
     /// Ready: at least one Envoy that counts is connected. The reason and the message name an Envoy that holds load balancers
     /// back, has stopped, or is not chosen. FilesShort: load balancers get fewer UDP sessions than they ask for, or wait, since the
-    /// Envoys' descriptors do not suffice; there only while it holds.
+    /// Envoys' descriptors do not suffice; there only while it holds. TenantHeld: `held` of a node is not empty.
     #[serde(default)]
     #[x_kube(merge_strategy = ListMerge::Map(vec!["type".into()]))]
     pub conditions: Vec<Condition>,
@@ -124,6 +124,44 @@ pub struct FleetNode {
     /// Its Envoy. Absent: none has been heard.
     #[serde(default, skip_serializing_if = "Option::is_none")]
     pub envoy: Option<EnvoyStatus>,
+    /// Tenants that may have fewer TCP connections open at this Envoy than they would, at most 2. The tenant with the most is added when
+    /// more than 70 % of what the Envoy accepts is open and the fleet serves other tenants; all end when less than 50 % is. What is open
+    /// stays open.
+    #[serde(default, skip_serializing_if = "Vec::is_empty")]
+    #[schemars(length(max = 2))]
+    #[x_kube(merge_strategy = ListMerge::Atomic)]
+    pub held: Vec<HeldTenant>,
+}
+
+/// How many TCP connections a tenant may have open at one Envoy.
+#[derive(KubeSchema, Serialize, Deserialize, Clone, Debug, Default, PartialEq, Eq)]
+#[serde(rename_all = "camelCase")]
+pub struct HeldTenant {
+    /// The Tenant.
+    #[schemars(length(max = 253))]
+    pub tenant: String,
+    /// At all of its ports together: half of what the Envoy accepts, or `spec.quota.connections` of the Tenant where that is less.
+    #[schemars(range(max = 2_147_483_647))]
+    pub connections: u32,
+    /// Of these, at the ports that had the most open, at most 8. The other ports share what is left.
+    #[serde(default, skip_serializing_if = "Vec::is_empty")]
+    #[schemars(length(max = 8))]
+    #[x_kube(merge_strategy = ListMerge::Atomic)]
+    pub ports: Vec<HeldPort>,
+}
+
+/// How many TCP connections a port may have open at one Envoy, at all of its addresses together.
+#[derive(KubeSchema, Serialize, Deserialize, Clone, Debug, Default, PartialEq, Eq)]
+#[serde(rename_all = "camelCase")]
+pub struct HeldPort {
+    /// The TCPLoadBalancer, in the namespace of the tenant.
+    #[schemars(length(max = 253))]
+    pub load_balancer: String,
+    /// Its port.
+    pub port: u16,
+    /// Connections.
+    #[schemars(range(max = 2_147_483_647))]
+    pub connections: u32,
 }
 
 /// One Envoy as the managers see it.

@@ -1,5 +1,6 @@
 //! One edge node: Envoy with the manager's bootstrap, in a network namespace or on the host. Knows Envoy's command line and
 //! admin pages; knows no resource.
+use std::ffi::OsString;
 use std::fs;
 use std::net::{IpAddr, SocketAddr};
 use std::path::{Path, PathBuf};
@@ -30,15 +31,17 @@ pub(crate) struct Place {
     pub(crate) namespace: Option<String>,
     pub(crate) kubeconfig: PathBuf,
     pub(crate) managers: Vec<SocketAddr>,
+    /// Its limit of open files, where it has one of its own.
+    pub(crate) files: Option<u32>,
 }
 
 impl Edge {
     /// Starts Envoy and does not wait.
     pub(crate) fn start(supervisor: &Arc<Supervisor>, place: Place) -> Result<Self> {
-        let Place { name, address, namespace, kubeconfig, managers } = place;
+        let Place { name, address, namespace, kubeconfig, managers, files } = place;
         let dir = supervisor.dir().join(&name);
         fs::create_dir_all(&dir).act(|| format!("make the directory of {name}"))?;
-        let bootstrap = manager::envoy_bootstrap(&kubeconfig, "default", &name, &managers, &dir)?;
+        let bootstrap = manager::envoy_bootstrap(&kubeconfig, "default", &name, &managers, &dir, files)?;
         let config = dir.join("bootstrap.yaml");
         fs::write(&config, bootstrap).act(|| format!("write the bootstrap of {name}"))?;
         // As many workers as its bootstrap was told.
@@ -48,7 +51,15 @@ impl Edge {
             .map(str::to_owned)
             .chain(Bootstrap::arguments(DRAIN))
             .collect::<Vec<_>>();
-        let mut spec = Spec::new(&format!("{name}-envoy"), tools::envoy()?, arguments);
+        let envoy = tools::envoy()?;
+        let log = format!("{name}-envoy");
+        let mut spec = match files {
+            Some(files) => {
+                let limit = [format!("--nofile={files}:{files}").into(), envoy.into_os_string()];
+                Spec::new(&log, "prlimit", limit.into_iter().chain(arguments.into_iter().map(OsString::from)))
+            }
+            None => Spec::new(&log, envoy, arguments),
+        };
         spec.namespace = namespace;
         Ok(Self { process: Process::start(supervisor, spec)?, name, address, dir })
     }

@@ -120,14 +120,22 @@ pub(crate) async fn ready(process: &Process, http: SocketAddr) -> Result<()> {
 }
 
 /// What Envoy on an edge node starts with; certificates are written into `dir`.
-pub fn envoy_bootstrap(kubeconfig: &Path, fleet: &str, node: &str, xds: &[SocketAddr], dir: &Path) -> Result<String> {
+/// It may open so many files; absent: more than Envoy opens in a lab, whatever the limit of this machine is: one tenant has the ports
+/// of many tests.
+pub fn envoy_bootstrap(
+    kubeconfig: &Path,
+    fleet: &str,
+    node: &str,
+    xds: &[SocketAddr],
+    dir: &Path,
+    files: Option<u32>,
+) -> Result<String> {
     let managers: Vec<String> = xds.iter().map(ToString::to_string).collect();
     let mut manager = Command::new(tools::own("nave-manager")?);
     manager.arg("envoy-bootstrap").arg("--kubeconfig").arg(kubeconfig).args(["--namespace", NAMESPACE]);
     manager.args(["--fleet", fleet, "--node", node, "--xds", &managers.join(",")]);
     manager.arg("--certificates").arg(dir).arg("--admin-socket").arg(dir.join("admin.sock"));
     manager.args(["--concurrency", "2"]); // as the edge starts it
-    // More than Envoy opens in a lab, whatever the limit of this machine is: one tenant has the ports of many tests.
-    manager.args(["--files", "500000"]);
+    manager.args(["--files", &files.unwrap_or(500_000).to_string()]);
     tools::run(&mut manager, &format!("make the bootstrap of {node}"))
 }

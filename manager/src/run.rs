@@ -85,7 +85,7 @@ pub(crate) async fn run(options: Run) -> anyhow::Result<()> {
     metrics.add(unreadables.clone());
     let (inbox, inputs) = Inbox::new();
     let (relay, reports) = Relay::new(inbox.clone());
-    let server = Server::new(relay, nave_xds::server::Settings::default());
+    let server = Server::new(relay.clone(), nave_xds::server::Settings::default());
     metrics.add(Xds(server.clone()));
     let traffic = Traffic::new(server.clone());
     metrics.add(traffic.clone());
@@ -118,7 +118,10 @@ pub(crate) async fn run(options: Run) -> anyhow::Result<()> {
     let web = tokio::spawn(http::serve(http_address, metrics, inbox.clone(), is_synced, shutdown.clone()));
     tokio::spawn(compare(inbox.clone()));
     tracing::info!(address = %xds_address, "serving Envoys");
-    serve_xds(&server, listener, serving, inbox, traffic, shutdown.clone()).await?;
+    let routes = Routes::new(server.service())
+        .add_service(FleetServer::new(peers::Leader::new(inbox)))
+        .add_service(traffic.service(relay));
+    serve_xds(&server, listener, serving, routes, shutdown.clone()).await?;
     shutdown.cancel();
     let _ = tokio::time::timeout(FAREWELL, electing).await;
     match tokio::time::timeout(FAREWELL, web).await {
@@ -142,13 +145,9 @@ async fn serve_xds(
     server: &Server,
     listener: TcpListener,
     serving: Serving,
-    inbox: Inbox,
-    traffic: Traffic,
+    routes: Routes,
     shutdown: CancellationToken,
 ) -> anyhow::Result<()> {
-    let routes = Routes::new(server.service())
-        .add_service(FleetServer::new(peers::Leader::new(inbox)))
-        .add_service(traffic.service());
     let tls = TlsSource::Mutual(serving.config);
     server.serve(listener, tls, routes, shutdown.cancelled_owned()).await.context("serve Envoys")
 }

@@ -84,6 +84,7 @@ impl Bootstrap {
                 "lds_config": {"resource_api_version": "V3", "ads": {}},
             },
             "static_resources": {"clusters": [xds_cluster(xds_endpoints, certificates.as_ref())]},
+            "layered_runtime": {"layers": [limits(node)]},
             "stats_config": {"stats_matcher": {"inclusion_list": {"patterns": allowed_stats()}}},
             "overload_manager": overload(*heap_bytes, files.connections),
         });
@@ -93,6 +94,17 @@ impl Bootstrap {
         }
         Rendered { bootstrap, secrets: certificates.iter().flat_map(secrets).collect() }
     }
+}
+
+/// The name of the resource with the limits of connections of this node's Envoy.
+pub fn limits_name(node: &str) -> String {
+    format!("connections/{node}")
+}
+
+/// Limits of connections that the managers set while Envoy runs. A manager that does not serve them must not keep Envoy from starting.
+fn limits(node: &str) -> Value {
+    let from = json!({"resource_api_version": "V3", "ads": {}, "initial_fetch_timeout": "1s"});
+    json!({"name": "nave", "rtds_layer": {"name": limits_name(node), "rtds_config": from}})
 }
 
 fn seconds(duration: Duration) -> Value {
@@ -190,6 +202,7 @@ fn allowed_stats() -> Value {
         regex(r"listener\..+\.(downstream_cx_active|no_filter_chain_match)"),
         regex(r"udp\..+\.downstream_sess_(total|active|rx_bytes|tx_bytes|no_route)"),
         regex(r"cluster\..+\.upstream_cx_(total|connect_fail|connect_timeout|none_healthy|overflow)"),
+        regex(r"cluster\..+/tcp/[0-9]+\.upstream_cx_active"),
         regex(r"cluster\..+\.update_(rejected|failure)"),
         prefix("cluster_manager."),
         prefix("listener_manager."),

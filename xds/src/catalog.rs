@@ -52,7 +52,7 @@ impl Keep {
 /// The resources of one fleet.
 #[derive(Debug, Default)]
 pub struct Catalog {
-    present: [BTreeMap<Arc<str>, Entry>; 4],
+    present: [BTreeMap<Arc<str>, Entry>; ResourceType::COUNT],
     gone: BTreeMap<Key, u64>,
     gone_at: BTreeSet<u64>,
     log: BTreeMap<u64, Key>,

@@ -19,11 +19,15 @@ pub enum ResourceType {
     Listener,
     /// RDS.
     Route,
+    /// RTDS: numbers that Envoy looks up while it runs, see [`crate::translate::limits`].
+    Runtime,
 }
 
 impl ResourceType {
     /// All of them, in the order in which additions are sent.
-    pub const ALL: [Self; 4] = [Self::Cluster, Self::Endpoints, Self::Listener, Self::Route];
+    pub const ALL: [Self; Self::COUNT] = [Self::Cluster, Self::Endpoints, Self::Listener, Self::Route, Self::Runtime];
+    /// How many there are.
+    pub const COUNT: usize = 5;
 
     /// The type's URL on the wire.
     pub const fn url(self) -> &'static str {
@@ -32,6 +36,7 @@ impl ResourceType {
             Self::Endpoints => "type.googleapis.com/envoy.config.endpoint.v3.ClusterLoadAssignment",
             Self::Listener => "type.googleapis.com/envoy.config.listener.v3.Listener",
             Self::Route => "type.googleapis.com/envoy.config.route.v3.RouteConfiguration",
+            Self::Runtime => "type.googleapis.com/envoy.service.runtime.v3.Runtime",
         }
     }
 
@@ -44,7 +49,7 @@ impl ResourceType {
     pub const fn has_legacy_wildcard(self) -> bool {
         match self {
             Self::Cluster | Self::Listener => true,
-            Self::Endpoints | Self::Route => false,
+            Self::Endpoints | Self::Route | Self::Runtime => false,
         }
     }
 
@@ -61,6 +66,7 @@ impl fmt::Display for ResourceType {
             Self::Endpoints => "endpoints",
             Self::Listener => "listener",
             Self::Route => "route",
+            Self::Runtime => "runtime",
         })
     }
 }

@@ -61,7 +61,7 @@ fn step() -> impl Strategy<Value = Step> {
 fn name(kind: ResourceType, name: u8) -> Arc<str> {
     match kind {
         ResourceType::Cluster | ResourceType::Endpoints => format!("c{name}").into(),
-        ResourceType::Listener | ResourceType::Route => format!("tcp/192.0.2.{name}/80").into(),
+        ResourceType::Listener | ResourceType::Route | ResourceType::Runtime => format!("tcp/192.0.2.{name}/80").into(),
     }
 }
 

@@ -41,6 +41,7 @@ pub struct Builder {
     paths: Paths,
     images: Vec<PathBuf>,
     by_pod: BTreeSet<u8>,
+    files: Option<u32>,
 }
 
 /// How managers and agents reach the API servers.
@@ -71,6 +72,7 @@ impl Builder {
             paths: Paths::Shared,
             images: Vec::new(),
             by_pod: BTreeSet::new(),
+            files: None,
         }
     }
 
@@ -150,6 +152,12 @@ impl Builder {
     /// The hub's API server is this far from the agents of the full lab, which have network namespaces of their own.
     pub fn far(mut self, distance: Distance) -> Self {
         self.paths = Paths::Far(distance);
+        self
+    }
+
+    /// The Envoys of the edge nodes may open so many files, and the bootstrap says so. Else they may open what the machine allows.
+    pub fn files(mut self, files: u32) -> Self {
+        self.files = Some(files);
         self
     }
 
@@ -324,6 +332,7 @@ impl Builder {
                 namespace: namespace.map(|namespace| namespace.name().to_owned()),
                 kubeconfig: hub.plane.kubeconfig(),
                 managers: managers.clone(),
+                files: self.files,
             };
             hub.edges.push(Edge::start(supervisor, place)?);
         }

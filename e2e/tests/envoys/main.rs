@@ -3,7 +3,9 @@
 
 #![allow(clippy::unwrap_used, clippy::expect_used, clippy::panic, reason = "a test that cannot go on has failed")]
 
+mod held;
 mod rogue;
+mod sessions;
 
 use std::net::SocketAddr;
 use std::time::{Duration, Instant};

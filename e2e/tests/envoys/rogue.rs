@@ -31,7 +31,8 @@ impl Papers {
     pub fn issue(lab: &Lab, fleet: &str, node: &str) -> Self {
         let dir = lab.supervisor().dir().join(format!("papers-{fleet}-{node}"));
         std::fs::create_dir_all(&dir).unwrap();
-        manager::envoy_bootstrap(&lab.hub.plane.kubeconfig(), fleet, node, &[lab.hub.managers[0].xds()], &dir).unwrap();
+        manager::envoy_bootstrap(&lab.hub.plane.kubeconfig(), fleet, node, &[lab.hub.managers[0].xds()], &dir, None)
+            .unwrap();
         let read = |name: &str| std::fs::read_to_string(Path::new(&dir).join(name)).unwrap();
         Self { authority: read("ca.crt"), chain: read("tls.crt"), key: read("tls.key") }
     }

@@ -221,7 +221,8 @@ fn transport(protocol: Protocol) -> model::Protocol {
     }
 }
 
-fn cluster_name(key: &Key, protocol: Protocol, port: u16) -> String {
+/// The name of the cluster, and of the endpoints, of a port.
+pub(crate) fn cluster_name(key: &Key, protocol: Protocol, port: u16) -> String {
     format!("{}{}/{port}", cluster_prefix(key), transport(protocol))
 }
 

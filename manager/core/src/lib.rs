@@ -28,6 +28,7 @@ mod supply;
 mod targets;
 mod waits;
 
+pub use budget::{Open, OpenOfTenant};
 pub use compile::{of_stat_prefix, stat_prefix};
 pub use engine::Engine;
 pub use key::Key;

@@ -8,6 +8,7 @@ use nave_api::tenant::Quota;
 use nave_api::{Fleet, IPAllocation, IPPool, NodeSet, TCPLoadBalancer, Tenant};
 use nave_xds::report::Report;
 
+use crate::budget::Open;
 use crate::{Answer, Delivery, Key};
 
 /// What does not change while the engine lives.
@@ -116,6 +117,8 @@ pub enum Seen {
     HubNetworks(Vec<IpNet>),
     /// An Envoy's word. Stream numbers must be unique over all replicas whose reports come here.
     Envoy(Report),
+    /// The TCP connections that are open at an Envoy.
+    Open(Open),
 }
 
 /// What a replica does besides serving.

@@ -5,7 +5,9 @@ mod support;
 use std::collections::BTreeMap;
 
 use envoy_types::pb::envoy::config::cluster::v3::Cluster;
-use nave_manager_core::{Engine, Key, Role, Seen, Settings, Sight};
+use envoy_types::pb::envoy::service::runtime::v3::Runtime;
+use envoy_types::pb::google::protobuf::value::Kind;
+use nave_manager_core::{Engine, Key, Open, OpenOfTenant, Role, Seen, Settings, Sight};
 use nave_xds::files::Files;
 use nave_xds::report::{Event, Report};
 use nave_xds::resource::ResourceType;
@@ -79,9 +81,13 @@ fn g2_all_udp_ports_together_promise_two_fifths_of_the_poorest_envoy_and_one_ten
     assert_eq!(fleet_says(&hub, "FilesShort").as_deref(), Some("True"));
     hub.balancer(balancer("tenant-news", "dns", &udp(&[53, 54], Some(5000))));
     hub.settle();
-    assert_eq!(sessions(&hub, "news", "dns"), [(53, 3600), (54, 0)], "another tenant has its own half");
+    assert_eq!(
+        sessions(&hub, "news", "dns"),
+        [(53, 1800), (54, 1800)],
+        "another tenant has its own half, and its ports share it alike"
+    );
     assert_eq!(limits(&hub).values().sum::<u32>(), 7200);
-    assert_eq!(limits(&hub).len(), 5, "what has nothing is not open");
+    assert_eq!(limits(&hub).len(), 6, "what has nothing is not open");
 }
 
 #[test]
@@ -134,7 +140,7 @@ fn g2_the_quota_of_connections_lowers_a_tenants_share() {
     hub.tenant(tenant("shop", &json!({"quota": {"connections": 1500}})));
     hub.balancer(balancer("tenant-shop", "a", &udp(&[53, 54], None)));
     hub.settle();
-    assert_eq!(sessions(&hub, "shop", "a"), [(53, 1000), (54, 500)]);
+    assert_eq!(sessions(&hub, "shop", "a"), [(53, 750), (54, 750)]);
 }
 
 #[test]
@@ -265,4 +271,110 @@ fn an_envoy_that_says_nothing_of_its_files_holds_nothing_up() {
     hub.balancer(balancer("tenant-shop", "more", &udp(&[53], None)));
     hub.settle();
     assert_eq!(sessions(&hub, "shop", "more"), [(53, 1000)], "another fleet's Envoy is another fleet's");
+}
+
+/// The Envoy of edge-1 measures these connections, by the name of the cluster.
+fn measure(hub: &mut Hub, ports: &[(&str, u32)]) {
+    let mut tenants: BTreeMap<_, OpenOfTenant> = BTreeMap::new();
+    for (cluster, open) in ports {
+        let tenant = tenants.entry(cluster.split('/').next().unwrap().into()).or_default();
+        tenant.total += open;
+        tenant.ports.insert((*cluster).into(), *open);
+    }
+    let total = tenants.values().map(|tenant| tenant.total).sum();
+    hub.engine.observe(Seen::Open(Open { fleet: "default".into(), node: "edge-1".into(), total, tenants }));
+    hub.settle();
+}
+
+/// The tenants that are held at edge-1, and how many connections each may have.
+fn held(hub: &Hub) -> Vec<(String, u32)> {
+    let status = hub.fleets[&Key::cluster("default")].status.clone().unwrap();
+    let node = status.nodes.into_iter().find(|node| node.name == "edge-1").unwrap();
+    node.held.into_iter().map(|held| (held.tenant, held.connections)).collect()
+}
+
+/// The limits that the Envoy of edge-1 looks up, by listener.
+fn looked_up(hub: &Hub) -> BTreeMap<String, u32> {
+    let key = (ResourceType::Runtime, "connections/edge-1".into());
+    let Some(resource) = hub.served["default"].get(&key) else { return BTreeMap::new() };
+    let fields = Runtime::decode(resource.body()).unwrap().layer.unwrap().fields;
+    let number = |kind: Option<Kind>| {
+        let Some(Kind::NumberValue(number)) = kind else { return None };
+        number.to_string().parse().ok()
+    };
+    let listener = |key: &str| key.split("listener.").nth(1).unwrap().trim_end_matches(".connection_limit").to_owned();
+    fields.into_iter().map(|(key, value)| (listener(&key), number(value.kind).unwrap())).collect()
+}
+
+fn tcp(ports: &[u16]) -> Value {
+    json!({"ports": ports.iter().map(|port| json!({"port": port, "backendPort": 30080})).collect::<Vec<_>>()})
+}
+
+#[test]
+fn g1_the_tenant_with_the_most_connections_is_held_at_one_envoy_without_a_changed_listener() {
+    let mut hub = hub(2000); // 300 connections
+    hub.balancer(balancer("tenant-shop", "web", &tcp(&[80, 443])));
+    hub.balancer(balancer("tenant-news", "web", &tcp(&[80])));
+    hub.settle();
+    let before = hub.served["default"].clone();
+    measure(&mut hub, &[("tenant-shop/web/tcp/80", 150), ("tenant-news/web/tcp/80", 60)]);
+    assert_eq!((held(&hub), looked_up(&hub)), (Vec::new(), BTreeMap::new()), "70 %");
+    measure(&mut hub, &[("tenant-shop/web/tcp/80", 200), ("tenant-news/web/tcp/80", 60)]);
+    assert_eq!(held(&hub), [("shop".to_owned(), 150)]);
+    assert_eq!(fleet_says(&hub, "TenantHeld").as_deref(), Some("True"));
+    let limits = looked_up(&hub);
+    assert_eq!(
+        limits.values().copied().collect::<Vec<_>>(),
+        [15, 135],
+        "443 shares the tenth that is left: {limits:?}"
+    );
+    let mut now = hub.served["default"].clone();
+    now.retain(|(kind, _), _| *kind != ResourceType::Runtime);
+    assert_eq!(now, before, "nothing else changed");
+
+    // A listener that the tenant adds is limited from its first connection.
+    hub.balancer(balancer("tenant-shop", "more", &tcp(&[80, 81])));
+    hub.settle();
+    let limits = looked_up(&hub);
+    assert_eq!((limits.len(), limits.values().sum::<u32>()), (4, 150), "{limits:?}");
+
+    // What is recorded holds after a restart, before the Envoy measures anything.
+    hub.restart();
+    hub.settle();
+    assert_eq!(looked_up(&hub), limits);
+    measure(&mut hub, &[("tenant-shop/web/tcp/80", 150)]);
+    assert_eq!(held(&hub).len(), 1, "50 %");
+    measure(&mut hub, &[("tenant-shop/web/tcp/80", 149)]);
+    assert_eq!((held(&hub), looked_up(&hub), fleet_says(&hub, "TenantHeld")), (Vec::new(), BTreeMap::new(), None));
+}
+
+#[test]
+fn g1_a_quota_lowers_what_a_held_tenant_has_and_a_tenant_that_is_gone_is_not_held() {
+    let mut hub = hub(2000);
+    hub.tenant(tenant("shop", &json!({"quota": {"connections": 40}})));
+    hub.balancer(balancer("tenant-shop", "web", &tcp(&[80])));
+    hub.settle();
+    measure(&mut hub, &[("tenant-shop/web/tcp/80", 290)]);
+    assert_eq!(held(&hub), [], "it has the fleet for itself");
+    hub.balancer(balancer("tenant-news", "web", &tcp(&[80])));
+    hub.settle();
+    measure(&mut hub, &[("tenant-shop/web/tcp/80", 220), ("tenant-gone/web/tcp/80", 70)]);
+    assert_eq!(held(&hub), [("shop".to_owned(), 40)]);
+    measure(&mut hub, &[("tenant-gone/web/tcp/80", 290)]);
+    assert_eq!(held(&hub), [("shop".to_owned(), 40)], "it stays, and what is no tenant is not added");
+}
+
+#[test]
+fn g1_an_envoy_of_a_node_that_is_not_chosen_or_that_is_unknown_holds_no_tenant() {
+    let mut hub = hub(2000);
+    hub.balancer(balancer("tenant-shop", "web", &tcp(&[80])));
+    hub.settle();
+    let tenants: BTreeMap<_, _> =
+        [("tenant-shop".into(), OpenOfTenant { total: u32::MAX, ports: BTreeMap::new() })].into();
+    for (fleet, node) in [("default", "stranger"), ("nowhere", "edge-1")] {
+        let open = Open { fleet: fleet.into(), node: node.into(), total: u32::MAX, tenants: tenants.clone() };
+        hub.engine.observe(Seen::Open(open));
+        hub.settle();
+    }
+    assert_eq!((held(&hub), looked_up(&hub)), (Vec::new(), BTreeMap::new()));
 }

@@ -193,7 +193,7 @@ fn line(resource: &Resource) -> String {
     let head = format!("{} {}", resource.kind(), resource.name());
     match resource.kind() {
         ResourceType::Endpoints => format!("{head}: {}", sockets(resource)),
-        ResourceType::Cluster | ResourceType::Listener | ResourceType::Route => {
+        ResourceType::Cluster | ResourceType::Listener | ResourceType::Route | ResourceType::Runtime => {
             format!("{head} @{}", resource.version())
         }
     }

@@ -1,10 +1,12 @@
-//! The follower's end: calls the leader and tells what this manager's Envoys hold, first everything, then every change.
+//! The follower's end: calls the leader and tells what this manager's Envoys hold, first everything, then every change, and how many
+//! connections they have open.
 //! Knows when the leader changes; knows nothing of what the leader makes of it.
 
 use std::sync::Arc;
 use std::time::Duration;
 
 use backon::{BackoffBuilder, ExponentialBackoff, ExponentialBuilder};
+use nave_manager_core::{Open, Seen};
 use nave_proto::fleet::EnvoyReport;
 use nave_proto::fleet::fleet_client::FleetClient;
 use nave_xds::report::{Observer, Report};
@@ -16,7 +18,7 @@ use tokio_util::sync::CancellationToken;
 use tonic::transport::{Certificate, ClientTlsConfig, Endpoint, Identity};
 
 use super::present::Present;
-use super::write;
+use super::{open, write};
 use crate::authority::Issued;
 use crate::conductor::Inbox;
 use crate::election::Leadership;
@@ -29,30 +31,45 @@ const LASTING: Duration = Duration::from_secs(10);
 /// Messages that wait for the leader to read them. A leader that is behind by more is called again and told everything.
 const WAITING: usize = 1024;
 
-/// Hears every report of this manager's Envoys: for the engine here, and for the leader elsewhere.
+/// Hears every word of this manager's Envoys: for the engine here, and for the leader elsewhere. Clones are the same.
+#[derive(Clone)]
 pub(crate) struct Relay {
     engine: Inbox,
-    leader: mpsc::UnboundedSender<Report>,
+    leader: mpsc::UnboundedSender<Word>,
+}
+
+/// What is told to the leader.
+pub(crate) enum Word {
+    /// What an Envoy holds.
+    Report(Report),
+    /// What is open at an Envoy now. It is told again soon: a leader that is not called misses nothing.
+    Open(Open),
 }
 
 impl Relay {
     /// A relay to the engine, and the queue of what goes to the leader.
-    pub(crate) fn new(engine: Inbox) -> (Self, mpsc::UnboundedReceiver<Report>) {
+    pub(crate) fn new(engine: Inbox) -> (Self, mpsc::UnboundedReceiver<Word>) {
         let (leader, queue) = mpsc::unbounded_channel();
         (Self { engine, leader }, queue)
+    }
+
+    /// An Envoy of this manager measured what is open.
+    pub(crate) fn measured(&self, open: Open) {
+        let _ = self.leader.send(Word::Open(open.clone()));
+        self.engine.seen(Seen::Open(open));
     }
 }
 
 impl Observer for Relay {
     fn report(&self, report: Report) {
-        let _ = self.leader.send(report.clone());
+        let _ = self.leader.send(Word::Report(report.clone()));
         self.engine.report(report);
     }
 }
 
 /// Relays until shut down.
 pub(crate) async fn relay(
-    mut reports: mpsc::UnboundedReceiver<Report>,
+    mut words: mpsc::UnboundedReceiver<Word>,
     mut leadership: watch::Receiver<Leadership>,
     issued: watch::Receiver<Arc<Issued>>,
     shutdown: CancellationToken,
@@ -63,10 +80,12 @@ pub(crate) async fn relay(
     let mut due = Some(Instant::now());
     loop {
         tokio::select! {
-            report = reports.recv() => {
-                let Some(report) = report else { return };
-                present.note(&report);
-                if call.as_ref().is_some_and(|call| !call.tell(report)) {
+            word = words.recv() => {
+                let Some(word) = word else { return };
+                if let Word::Report(report) = &word {
+                    present.note(report);
+                }
+                if call.as_ref().is_some_and(|call| !call.tell(word)) {
                     tracing::info!("the leader does not keep up with what it is told: it is told everything again");
                     due = Some(hang_up(&mut call, &mut pauses));
                 }
@@ -147,9 +166,13 @@ impl Call {
         Self { began: Instant::now(), reports, task }
     }
 
-    /// Returns whether the report is on its way.
-    fn tell(&self, report: Report) -> bool {
-        write(report).into_iter().all(|message| self.reports.try_send(message).is_ok())
+    /// Returns whether the word is on its way.
+    fn tell(&self, word: Word) -> bool {
+        let messages = match word {
+            Word::Report(report) => write(report),
+            Word::Open(open) => vec![open::write(open)],
+        };
+        messages.into_iter().all(|message| self.reports.try_send(message).is_ok())
     }
 }
 

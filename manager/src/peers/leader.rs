@@ -13,7 +13,7 @@ use nave_xds::report::{Event, Report};
 use nave_xds::server::Caller;
 use tonic::{Request, Response, Status, Streaming};
 
-use super::read;
+use super::{open, read};
 use crate::conductor::Inbox;
 
 /// Streams of a caller are numbered above those of this manager's own: each call has so many numbers for itself.
@@ -47,7 +47,9 @@ impl Fleet for Leader {
         let mut count = 0;
         while let Some(report) = reports.message().await? {
             count += 1;
-            if let Some(report) = read(report) {
+            if let Some(open) = open::read(&report) {
+                self.inbox.seen(Seen::Open(open));
+            } else if let Some(report) = read(report) {
                 call.take(report);
             }
         }

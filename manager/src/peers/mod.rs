@@ -3,6 +3,7 @@
 
 mod follower;
 mod leader;
+mod open;
 mod present;
 
 use std::sync::Arc;
@@ -64,6 +65,8 @@ fn read(report: EnvoyReport) -> Option<Report> {
         Wire::Connected(fleet::Connected {}) => Event::Connected,
         Wire::Wants(fleet::Wants { everything }) => Event::Wants { everything },
         Wire::Disconnected(fleet::Disconnected {}) => Event::Disconnected,
+        // Read by `open::read`: it is no news of a stream.
+        Wire::Open(fleet::Open { .. }) => return None,
         Wire::Described(fleet::Described { limit, workers, connections }) => {
             let files = Files::of(limit.into(), workers.into());
             Event::Described(files.with_connections(connections.into()))

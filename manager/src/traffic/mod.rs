@@ -3,6 +3,7 @@
 //!
 //! Envoys send what their counters grew by. Each manager shows what came to it: the sum over managers is the traffic.
 
+mod open;
 mod parse;
 mod read;
 mod service;
@@ -11,7 +12,7 @@ use std::collections::BTreeMap;
 use std::sync::{Arc, Mutex, MutexGuard, PoisonError};
 
 use nave_api::{TCPLoadBalancer, names};
-use nave_manager_core::{Key, Sight, stat_prefix};
+use nave_manager_core::{Key, Open, Sight, stat_prefix};
 use nave_xds::resource::ResourceType;
 use nave_xds::server::Server;
 use prometheus_client::collector::Collector;
@@ -19,6 +20,8 @@ use prometheus_client::encoding::{DescriptorEncoder, EncodeMetric};
 use prometheus_client::metrics::counter::ConstCounter;
 use prometheus_client::metrics::gauge::ConstGauge;
 
+use crate::peers::Relay;
+use open::Gauges;
 use parse::{Level, Statistic, Sum, What, count};
 use read::Sample;
 pub(crate) use service::Metrics;
@@ -94,9 +97,9 @@ impl Traffic {
         Self { server, state: Arc::default() }
     }
 
-    /// Envoy's metrics service.
-    pub(crate) fn service(&self) -> Metrics {
-        Metrics::new(self.clone())
+    /// Envoy's metrics service. What is open at an Envoy also goes to the relay.
+    pub(crate) fn service(&self, relay: Relay) -> Metrics {
+        Metrics::new(self.clone(), relay)
     }
 
     /// Which load balancers there are. What Envoys still say of one that is gone is not counted.
@@ -127,7 +130,7 @@ impl Traffic {
         state.streams += 1;
         let stream = state.streams;
         drop(state);
-        Heard { traffic: self.clone(), fleet: Arc::clone(fleet), stream }
+        Heard { traffic: self.clone(), fleet: Arc::clone(fleet), stream, gauges: Gauges::default() }
     }
 
     fn state(&self) -> MutexGuard<'_, State> {
@@ -140,12 +143,13 @@ struct Heard {
     traffic: Traffic,
     fleet: Arc<str>,
     stream: u64,
+    gauges: Gauges,
 }
 
 impl Heard {
     /// Takes statistics in: those of load balancers that the Envoy's own fleet serves, whose values are counts.
     fn take(&mut self, samples: Vec<Sample>) {
-        let Self { traffic, fleet, stream } = self;
+        let Self { traffic, fleet, stream, gauges } = self;
         let store = traffic.server.fleet(fleet);
         let is_served = |Statistic { of, cluster, what: _ }: &Statistic| {
             store.read(|catalog| match cluster {
@@ -160,15 +164,40 @@ impl Heard {
         let mut state = traffic.state();
         let State { sums, levels, streams: _, refused } = &mut *state;
         *refused = refused.saturating_add(bad.len() as u64);
-        for (count, Statistic { of, cluster: _, what }) in good {
+        for (count, Statistic { of, cluster, what }) in good {
             let (Some(known), Some(count)) = (sums.get_mut(&of), count) else { continue };
             match what {
                 What::Sum(sum) => known.add(sum, count),
+                What::Port => gauges.port(cluster, count),
                 What::Level(level) => {
+                    if level == Level::Connections {
+                        gauges.balancer(&of, count);
+                    }
                     levels.entry(*stream).or_default().insert((of, level), count);
                 }
             }
         }
+    }
+}
+
+impl Heard {
+    /// Whether the Envoy measured something since [`Heard::open`].
+    fn is_fresh(&self) -> bool {
+        self.gauges.is_fresh()
+    }
+
+    /// The TCP connections that are open at the Envoy of this node.
+    fn open(&mut self, node: &Arc<str>) -> Open {
+        let Self { traffic, fleet, stream: _, gauges } = self;
+        let store = traffic.server.fleet(fleet);
+        let open = store.read(|catalog| {
+            gauges.retain(
+                |balancer| catalog.has_prefix(ResourceType::Cluster, &format!("{}/", stat_prefix(balancer))),
+                |cluster| catalog.find(ResourceType::Cluster, cluster).is_some(),
+            );
+            gauges.open()
+        });
+        Open { fleet: Arc::clone(fleet), node: Arc::clone(node), ..open }
     }
 }
 

@@ -30,6 +30,8 @@ pub(super) enum What {
     Sum(Sum),
     /// It measures: what is now is sent.
     Level(Level),
+    /// It measures the TCP connections at one port, by those to its backends: Envoy has no such number of clients.
+    Port,
 }
 
 /// What is counted.
@@ -68,6 +70,7 @@ impl Statistic {
                 | "upstream_cx_overflow",
             ) => What::Sum(Sum::Failures),
             ("listener", "downstream_cx_active") => What::Level(Level::Connections),
+            ("cluster", "upstream_cx_active") => What::Port,
             ("udp", "downstream_sess_active") => What::Level(Level::Sessions),
             _ => return None,
         };

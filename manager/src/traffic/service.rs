@@ -19,7 +19,10 @@ use tonic_prost::ProstEncoder;
 
 use super::Traffic;
 use super::read::{Message, message};
+use crate::peers::Relay;
 
+/// Envoy sends what it measures in several messages, one right after the other. After so long they are complete.
+const COMPLETE: Duration = Duration::from_millis(100);
 /// Bytes of one message. Envoy sends a thousand statistics in one, about 200 KB.
 const MESSAGE: usize = 4 * 1024 * 1024;
 /// Bytes that one stream may send in a second: ten thousand load balancers are 4 MB.
@@ -31,11 +34,12 @@ const AT_ONCE: u64 = 64 * 1024 * 1024;
 #[derive(Clone)]
 pub(crate) struct Metrics {
     traffic: Traffic,
+    relay: Relay,
 }
 
 impl Metrics {
-    pub(super) fn new(traffic: Traffic) -> Self {
-        Self { traffic }
+    pub(super) fn new(traffic: Traffic, relay: Relay) -> Self {
+        Self { traffic, relay }
     }
 }
 
@@ -75,15 +79,25 @@ impl ClientStreamingService<Message> for Metrics {
     type Future = Pin<Box<dyn Future<Output = Result<Response<StreamMetricsResponse>, Status>> + Send>>;
 
     fn call(&mut self, request: Request<Streaming<Message>>) -> Self::Future {
-        let traffic = self.traffic.clone();
+        let Self { traffic, relay } = self.clone();
         Box::pin(async move {
             let caller = request.extensions().get::<Caller>().cloned();
-            let Some(Peer::Envoy { fleet, node: _ }) = caller.as_ref().map(Caller::peer) else {
+            let Some(Peer::Envoy { fleet, node }) = caller.as_ref().map(Caller::peer) else {
                 return Err(Status::permission_denied("metrics come from Envoys"));
             };
             let (mut heard, mut pace, begun) = (traffic.hear(fleet), Pace::default(), Instant::now());
             let mut messages = request.into_inner();
-            while let Some(Message { samples, bytes }) = messages.message().await? {
+            loop {
+                let next = if heard.is_fresh() {
+                    tokio::time::timeout(COMPLETE, messages.message()).await
+                } else {
+                    Ok(messages.message().await)
+                };
+                let Ok(next) = next else {
+                    relay.measured(heard.open(node));
+                    continue;
+                };
+                let Some(Message { samples, bytes }) = next? else { break };
                 heard.take(samples);
                 pace.spend(bytes as u64, A_SECOND, begun.elapsed());
                 let wait = pace.wait(AT_ONCE, A_SECOND, begun.elapsed());

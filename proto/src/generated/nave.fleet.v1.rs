@@ -10,7 +10,7 @@ pub struct EnvoyReport {
     /// The Envoy's stream, unique within the calling manager's life.
     #[prost(uint64, tag = "3")]
     pub stream: u64,
-    #[prost(oneof = "envoy_report::Event", tags = "4, 5, 6, 7, 8, 9, 10")]
+    #[prost(oneof = "envoy_report::Event", tags = "4, 5, 6, 7, 8, 9, 10, 11")]
     pub event: ::core::option::Option<envoy_report::Event>,
 }
 /// Nested message and enum types in `EnvoyReport`.
@@ -31,6 +31,8 @@ pub mod envoy_report {
         Wants(super::Wants),
         #[prost(message, tag = "10")]
         Described(super::Described),
+        #[prost(message, tag = "11")]
+        Open(super::Open),
     }
 }
 /// The stream is open.
@@ -57,6 +59,36 @@ pub struct Described {
     /// TCP connections that it accepts at once.
     #[prost(uint32, tag = "3")]
     pub connections: u32,
+}
+/// The TCP connections that are open at the Envoy. It is no news of the stream: the stream may be another manager's.
+#[derive(Clone, PartialEq, ::prost::Message)]
+pub struct Open {
+    /// Of all tenants together.
+    #[prost(uint32, tag = "1")]
+    pub total: u32,
+    /// The tenants with the most, at most 4.
+    #[prost(message, repeated, tag = "2")]
+    pub tenants: ::prost::alloc::vec::Vec<OpenOfTenant>,
+}
+/// The TCP connections of one tenant.
+#[derive(Clone, PartialEq, ::prost::Message)]
+pub struct OpenOfTenant {
+    #[prost(string, tag = "1")]
+    pub namespace: ::prost::alloc::string::String,
+    #[prost(uint32, tag = "2")]
+    pub total: u32,
+    /// Its ports with the most, at most 16.
+    #[prost(message, repeated, tag = "3")]
+    pub ports: ::prost::alloc::vec::Vec<OpenAtPort>,
+}
+/// The TCP connections at one port.
+#[derive(Clone, PartialEq, Eq, Hash, ::prost::Message)]
+pub struct OpenAtPort {
+    /// The name of the cluster.
+    #[prost(string, tag = "1")]
+    pub cluster: ::prost::alloc::string::String,
+    #[prost(uint32, tag = "2")]
+    pub open: u32,
 }
 /// The Envoy works with these.
 #[derive(Clone, PartialEq, ::prost::Message)]

@@ -3,8 +3,11 @@
 
 mod cluster;
 mod endpoints;
+mod limits;
 mod listener;
 
+use std::collections::BTreeMap;
+use std::sync::Arc;
 use std::time::Duration;
 
 use envoy_types::pb::envoy::config::core::v3 as core;
@@ -32,6 +35,13 @@ pub fn cluster(cluster: &Cluster) -> Resource {
 /// Endpoints as a resource, named after their cluster.
 pub fn endpoints(endpoints: &Endpoints) -> Resource {
     Resource::new(ResourceType::Endpoints, endpoints.cluster.as_str(), &endpoints::message(endpoints).encode_to_vec())
+}
+
+/// What an Envoy reads while it runs: so many connections may be open at once at each of these listeners. A listener beyond its limit
+/// refuses new connections and keeps those that it has; without a limit it refuses none. `name` is what the Envoy asks for, see
+/// [`crate::bootstrap::limits_name`].
+pub fn limits(name: &str, limits: &BTreeMap<Arc<str>, u32>) -> Resource {
+    Resource::new(ResourceType::Runtime, name, &limits::message(name, limits))
 }
 
 fn any<M: Message + Name>(message: &M) -> Any {

@@ -55,21 +55,16 @@ impl Sessions {
         let mut given: BTreeMap<u16, u32> = wants.iter().map(|(port, want)| (*port, has(port).min(*want))).collect();
         let own = total(&given);
         let of_tenant = self.by_tenant.get(&key.namespace).copied().unwrap_or(0);
-        let mut left = u64::from(room.fleet).saturating_sub(self.sum + own);
-        left = left.min(u64::from(room.tenant).saturating_sub(of_tenant + own));
-        let mut is_short = false;
-        for (port, now) in &mut given {
-            let want = wants.get(port).copied().unwrap_or(0);
-            if *obeys && recorded.contains_key(port) {
-                continue;
-            }
-            let more = u32::try_from(left).unwrap_or(u32::MAX).min(want - *now);
-            if *now + more >= LEAST.min(want) {
-                *now += more;
-                left -= u64::from(more);
-            }
-            is_short |= *now < want;
-        }
+        let left = u64::from(room.fleet).saturating_sub(self.sum + own);
+        let left = left.min(u64::from(room.tenant).saturating_sub(of_tenant + own));
+        let is_told = |port: &u16| *obeys && recorded.contains_key(port);
+        let mut own: Vec<(&mut u32, u32)> = given
+            .iter_mut()
+            .filter(|(port, _)| !is_told(port))
+            .map(|(port, now)| (now, wants.get(port).copied().unwrap_or(0)))
+            .collect();
+        share_alike(&mut own, left);
+        let is_short = own.iter().any(|(now, want)| **now < *want);
         self.note(key, &given);
         if is_short {
             self.short.insert((*born, key.clone()), room.tenant);
@@ -153,6 +148,29 @@ impl Sessions {
     }
 }
 
+/// Gives the ports what is left: first to each as much as it needs to be served at all, in their order, then as much more to each, up to
+/// what it wants.
+fn share_alike(ports: &mut [(&mut u32, u32)], mut left: u64) {
+    for (now, want) in ports.iter_mut() {
+        let more = u64::from(LEAST.min(*want).saturating_sub(**now));
+        if more <= left {
+            **now = LEAST.min(*want).max(**now);
+            left -= more;
+        }
+    }
+    let mut hungry: Vec<_> =
+        ports.iter_mut().filter(|(now, want)| **now >= LEAST.min(*want) && **now < *want).collect();
+    while left > 0 && !hungry.is_empty() {
+        let each = (left / hungry.len() as u64).max(1);
+        for (now, want) in &mut hungry {
+            let more = u64::from(*want - **now).min(each).min(left);
+            **now += u32::try_from(more).unwrap_or(0);
+            left -= more;
+        }
+        hungry.retain(|(now, want)| **now < *want);
+    }
+}
+
 fn total(given: &BTreeMap<u16, u32>) -> u64 {
     given.values().map(|sessions| u64::from(*sessions)).sum()
 }
@@ -189,7 +207,8 @@ mod tests {
         );
         assert_eq!(
             sessions.decide(&key("b", "one"), &ask(3, &[(1, 1500), (2, 1500)]), ROOM),
-            given(&[(1, 1500), (2, 500)])
+            given(&[(1, 1000), (2, 1000)]),
+            "alike"
         );
         assert_eq!(
             sessions.decide(&key("c", "one"), &ask(4, &[(1, 1)]), ROOM),
@@ -215,6 +234,28 @@ mod tests {
         // A leader's word counts before one's own.
         let told = Ask { recorded: given(&[(53, 300)]), obeys: true, ..ask(1, &[(53, 1000)]) };
         assert_eq!(restarted.decide(&a, &told, smaller), given(&[(53, 300)]));
+    }
+
+    #[test]
+    fn g2_the_ports_of_a_load_balancer_share_alike_and_none_gets_more_while_another_could_open() {
+        let mut sessions = Sessions::default();
+        let all: Vec<(u16, u32)> = (1..=20).map(|port| (port, 1000)).collect();
+        let even: Vec<(u16, u32)> = (1..=20).map(|port| (port, 100)).collect();
+        assert_eq!(sessions.decide(&key("a", "wide"), &ask(1, &all), ROOM), given(&even), "2000 for 20 ports");
+        let four = [(1, 1000), (2, 1000), (3, 1000), (4, 50)];
+        let room = Room { fleet: 4000, tenant: 360 };
+        assert_eq!(
+            sessions.decide(&key("b", "four"), &ask(2, &four), room),
+            given(&[(1, 104), (2, 103), (3, 103), (4, 50)])
+        );
+        // What serves keeps what it has, and a port that comes shares what is left.
+        let before = [(1, 300)];
+        sessions.decide(&key("c", "grows"), &ask(3, &before), Room { fleet: 4000, tenant: 600 });
+        let after = [(1, 300), (2, 300), (3, 300)];
+        assert_eq!(
+            sessions.decide(&key("c", "grows"), &ask(3, &after), Room { fleet: 4000, tenant: 600 }),
+            given(&[(1, 300), (2, 150), (3, 150)])
+        );
     }
 
     #[test]

@@ -24,6 +24,7 @@ impl Engine {
     pub(super) fn fleet_nodes(&mut self, fleet: &Arc<str>, object: &Fleet, now: Timestamp) -> Vec<FleetNode> {
         let chosen = self.world.chosen.get(fleet).cloned().unwrap_or_default();
         self.world.ledger.forget_absent(fleet, &chosen);
+        self.forget_measured(fleet, &chosen);
         // Those that are chosen come first, where not all can be listed.
         let (own, others): (Vec<_>, Vec<_>) =
             self.world.ledger.nodes(fleet).partition(|(name, _)| chosen.contains(*name));
@@ -46,7 +47,8 @@ impl Engine {
                 holds_back: small(holds_back),
                 files: files.get(name.as_ref()).copied(),
             };
-            FleetNode { name: name.to_string(), envoy: Some(envoy) }
+            let held = if chosen.contains(name) { self.held_at(fleet, name, object) } else { Vec::new() };
+            FleetNode { name: name.to_string(), envoy: Some(envoy), held }
         };
         nodes.into_iter().map(status).collect()
     }

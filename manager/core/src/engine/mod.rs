@@ -4,6 +4,7 @@ mod allocate;
 mod dirt;
 mod drafts;
 mod fleet;
+mod held;
 mod moves;
 mod observe;
 mod orders;
@@ -39,6 +40,7 @@ use crate::step::{Outcome, Step};
 use crate::waits::Waits;
 use crate::{Key, Timestamp};
 use dirt::Dirt;
+use held::Limits;
 use serve::Entry;
 use shares::Share;
 use short::Short;
@@ -61,6 +63,8 @@ pub struct Engine {
     published: BTreeMap<Arc<str>, BTreeMap<ResourceKey, Key>>,
     /// What each fleet's Envoys may open, and who has what of it.
     shares: BTreeMap<Arc<str>, Share>,
+    /// The limits of connections that each fleet's Envoys look up.
+    limits: BTreeMap<Arc<str>, Limits>,
     /// What the load balancers of each namespace ask for; addresses are counted apart.
     lines: BTreeMap<Arc<str>, Line>,
     short: Short,
@@ -252,7 +256,8 @@ impl Engine {
     /// Everything that a fleet serves now, sorted by type and name.
     pub fn resources(&self, fleet: &str) -> Vec<Resource> {
         let fragments = self.entries.values().filter(|entry| *entry.fleet == *fleet).flat_map(|entry| &entry.fragment);
-        let by_key: BTreeMap<ResourceKey, Resource> = fragments.map(|r| (r.key(), r.clone())).collect();
+        let limits = self.limits.get(fleet).into_iter().flat_map(|limits| limits.resources.values());
+        let by_key: BTreeMap<ResourceKey, Resource> = fragments.chain(limits).map(|r| (r.key(), r.clone())).collect();
         by_key.into_values().collect()
     }
 

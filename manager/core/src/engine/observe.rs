@@ -84,6 +84,7 @@ impl Engine {
                 self.world.hub_nodes = Some(nodes);
             }
             Seen::Envoy(report) => self.envoy_reported(report),
+            Seen::Open(open) => self.connections_measured(open),
         }
     }
 

@@ -11,7 +11,7 @@ use nave_api::names::tenant_of;
 use nave_api::{Condition, FleetStatus, IPPool, IPPoolStatus};
 
 use super::shares::Share;
-use super::{Engine, fleet, last, unreadable};
+use super::{Engine, fleet, held, last, unreadable};
 use crate::key::uid;
 use crate::pool::Pool;
 use crate::step::{Announcement, Step, Tone};
@@ -123,6 +123,11 @@ impl Engine {
         } else {
             conditions.retain(|condition| condition.type_ != ConditionType::FilesShort.as_str());
         }
+        match held::verdict(&heard) {
+            Some(held) => verdicts.push(held),
+            None => conditions.retain(|condition| condition.type_ != ConditionType::TenantHeld.as_str()),
+        }
+        let patience = held::patience(&before.nodes, &heard, PATIENCE);
         let status = FleetStatus {
             nodes: heard,
             conditions: condition::settle(&conditions, &verdicts, object.metadata.generation, &Time(now)),
@@ -131,7 +136,7 @@ impl Engine {
             return;
         }
         self.said.fleets.insert(Arc::clone(name), (uid.to_owned(), status.clone()));
-        steps.push(Step::WriteFleetStatus { name: name.to_string(), uid: uid.to_owned(), status, patience: PATIENCE });
+        steps.push(Step::WriteFleetStatus { name: name.to_string(), uid: uid.to_owned(), status, patience });
     }
 }
 

@@ -1,6 +1,6 @@
 //! From load balancers to what the fleets serve. Knows what was published of whom; an address is served when it is recorded.
 
-use std::collections::BTreeMap;
+use std::collections::{BTreeMap, BTreeSet};
 use std::net::{IpAddr, Ipv4Addr};
 use std::sync::Arc;
 
@@ -112,7 +112,7 @@ impl Entry {
 pub(super) type Judged = BTreeMap<Key, (Settled, Targets)>;
 
 /// What becomes of resources, the last word on each.
-type Draft = BTreeMap<Arc<str>, BTreeMap<ResourceKey, Option<Resource>>>;
+pub(super) type Draft = BTreeMap<Arc<str>, BTreeMap<ResourceKey, Option<Resource>>>;
 
 impl Engine {
     /// Looks at what every touched load balancer says, and at whether its tenant may have that much.
@@ -183,13 +183,16 @@ impl Engine {
             }
         }
         self.remember_sessions();
+        let mut touched = BTreeSet::new();
         for key in std::mem::take(&mut self.dirt.balancers) {
             self.serve_one(&key, judged.remove(&key), now, &mut draft);
+            touched.insert(key.namespace);
         }
         for key in self.hungry() {
             self.serve_one(&key, None, now, &mut draft);
             self.dirt.statuses.insert(key);
         }
+        self.serve_limits(&touched, &mut draft);
         self.notice_shortages();
         draft.into_iter().map(|(fleet, changes)| (fleet.to_string(), change(changes))).collect()
     }
@@ -330,7 +333,7 @@ fn backend_problems(missing: Option<Key>, targets: &Targets, tenant: &str) -> Ve
 fn stable(fragment: &[Resource]) -> impl Iterator<Item = &Resource> {
     fragment.iter().filter(|resource| match resource.kind() {
         ResourceType::Cluster | ResourceType::Listener | ResourceType::Route => true,
-        ResourceType::Endpoints => false,
+        ResourceType::Endpoints | ResourceType::Runtime => false,
     })
 }
 

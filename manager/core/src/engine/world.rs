@@ -15,6 +15,7 @@ use crate::Key;
 use crate::backends::neighbours::Foreign;
 use crate::backends::places::{Namer, Places, ends};
 use crate::backends::{Policy, Reach};
+use crate::budget::Open;
 use crate::key::uid;
 use crate::ledger::Ledger;
 use crate::order::id;
@@ -47,6 +48,8 @@ pub(super) struct World {
     pub pools: Pools,
     pub records: Records,
     pub ledger: Ledger,
+    /// TCP connections that are open at the Envoys of nodes, by fleet.
+    pub open: BTreeMap<Arc<str>, BTreeMap<Arc<str>, Open>>,
     /// What of their networks tenants yield to others.
     pub foreign: Foreign,
     /// Whose backends lie where.

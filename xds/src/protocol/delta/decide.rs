@@ -152,7 +152,7 @@ impl Delta {
                 let held = self.subscriptions[ResourceType::Cluster.index()].as_ref();
                 (leaving && held.is_some_and(|s| s.held.contains_key(name))).then_some(self.patience.draining)
             }
-            ResourceType::Listener | ResourceType::Route => None,
+            ResourceType::Listener | ResourceType::Route | ResourceType::Runtime => None,
         };
         match patience {
             Some(patience) if !self.parking.is_overdue(&key, outside.now) => {

@@ -57,7 +57,7 @@ pub struct Response {
 #[derive(Debug)]
 pub struct Delta {
     patience: Patience,
-    subscriptions: [Option<Subscription>; 4],
+    subscriptions: [Option<Subscription>; ResourceType::COUNT],
     users: Users,
     parking: Parking,
     /// Refusals that were reported on this stream, the last of each resource.
@@ -71,7 +71,7 @@ impl Delta {
     pub fn new(patience: Patience, catalog: &Catalog) -> Self {
         Self {
             patience,
-            subscriptions: [const { None }; 4],
+            subscriptions: [const { None }; ResourceType::COUNT],
             users: Users::default(),
             parking: Parking::default(),
             told: BTreeMap::new(),
@@ -272,7 +272,7 @@ impl Delta {
                     self.due(kind, name);
                 }
             }
-            ResourceType::Listener | ResourceType::Route => {}
+            ResourceType::Listener | ResourceType::Route | ResourceType::Runtime => {}
         }
     }
 
@@ -350,7 +350,7 @@ impl Delta {
 /// Whether resources of this type send traffic to clusters.
 fn leads_somewhere(kind: ResourceType) -> bool {
     match kind {
-        ResourceType::Cluster | ResourceType::Endpoints => false,
+        ResourceType::Cluster | ResourceType::Endpoints | ResourceType::Runtime => false,
         ResourceType::Listener | ResourceType::Route => true,
     }
 }

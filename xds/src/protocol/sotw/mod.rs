@@ -56,7 +56,7 @@ type Set = BTreeMap<Arc<str>, Resource>;
 #[derive(Debug)]
 pub struct Sotw {
     patience: Patience,
-    subscriptions: [Option<Subscription>; 4],
+    subscriptions: [Option<Subscription>; ResourceType::COUNT],
     /// What waits for the order of things, and until when.
     waits: BTreeMap<Key, Duration>,
     /// Refusals that were reported on this stream, the last of each resource.
@@ -96,7 +96,7 @@ impl Sotw {
     pub fn new(patience: Patience, catalog: &Catalog) -> Self {
         Self {
             patience,
-            subscriptions: [const { None }; 4],
+            subscriptions: [const { None }; ResourceType::COUNT],
             waits: BTreeMap::new(),
             told: BTreeMap::new(),
             cursor: catalog.head(),

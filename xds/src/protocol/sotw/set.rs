@@ -181,7 +181,7 @@ impl Sotw {
                 self.due(ResourceType::Listener);
                 self.due(ResourceType::Route);
             }
-            ResourceType::Listener | ResourceType::Route => {}
+            ResourceType::Listener | ResourceType::Route | ResourceType::Runtime => {}
         }
     }
 }
