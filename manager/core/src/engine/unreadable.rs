@@ -224,10 +224,6 @@ impl Engine {
                 keep.names.insert((ResourceType::Listener, name.into()));
             }
         }
-        if self.world.records.has_unknown_ports() {
-            let everywhere = [Protocol::Tcp, Protocol::Udp].map(compile::wildcard_listener_prefix);
-            keep.prefixes.extend(everywhere.map(|prefix| (ResourceType::Listener, prefix.into())));
-        }
         keep
     }
 
