@@ -184,7 +184,7 @@ impl Engine {
         problems.into_iter().any(|problem| matches!(problem, Problem::Unreadable { .. }))
     }
 
-    /// Notes what Envoys keep of the load balancer, since nobody can say what it is.
+    /// Notes what Envoys keep of the load balancer, since it is not known what it is.
     pub(super) fn keep(&mut self, key: &Key) {
         let keep = self.kept_of(key);
         self.kept.put(key, &keep);
