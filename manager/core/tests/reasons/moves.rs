@@ -1,6 +1,6 @@
 //! Allocations whose pool is gone. Knows behaviours; knows no room inside the engine. Tests are named after kind M of faults.
 
-use nave_manager_core::Step;
+use nave_manager_core::{Key, Step};
 use serde_json::{Value, json};
 
 use super::support::hub::Hub;
