@@ -61,13 +61,13 @@ pub(crate) async fn run(options: Run) -> anyhow::Result<()> {
     let name = instance();
     let shutdown = on_signal()?;
     let config = client::config(kubeconfig.as_deref()).await?;
-    let hub_api_url = hub_api_url.unwrap_or_else(|| config.cluster_url.to_string());
+    let url = hub_api_url.unwrap_or_else(|| config.cluster_url.to_string());
     let default_quota =
         Quota { load_balancers: Some(default_load_balancers), endpoints: Some(default_endpoints), ..Quota::default() };
-    let authority = client::authority_pem(&config)?;
+    let hub = tenants::HubApi { url, authority: client::authority_pem(&config)? };
     let tenant_settings = tenants::Settings {
         default_quota: default_quota.clone(),
-        ..tenants::Settings::new(hub_api_url, authority, namespace.clone(), unnamed_copies_last)
+        ..tenants::Settings::new(hub, namespace.clone(), unnamed_copies_last)
     };
     let client = client::connect(config)?;
     // From here on callers wait instead of being refused.
