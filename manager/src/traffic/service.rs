@@ -8,6 +8,7 @@ use std::task::{Context, Poll};
 use std::time::{Duration, Instant};
 
 use envoy_types::pb::envoy::service::metrics::v3::StreamMetricsResponse;
+use futures::{Stream, StreamExt};
 use nave_xds::identity::Peer;
 use nave_xds::server::{Caller, Pace};
 use prost::bytes::Buf;
@@ -18,7 +19,7 @@ use tonic::{Request, Response, Status, Streaming};
 use tonic_prost::ProstEncoder;
 
 use super::Traffic;
-use super::read::{Message, message};
+use super::read::{Message, Sample, message};
 
 /// Bytes of one message. Envoy sends a thousand statistics in one, about 200 KB.
 const MESSAGE: usize = 4 * 1024 * 1024;
@@ -81,19 +82,29 @@ impl ClientStreamingService<Message> for Metrics {
             let Some(Peer::Envoy { fleet, node: _ }) = caller.as_ref().map(Caller::peer) else {
                 return Err(Status::permission_denied("metrics come from Envoys"));
             };
-            let (mut heard, mut pace, begun) = (traffic.hear(fleet), Pace::default(), Instant::now());
-            let mut messages = request.into_inner();
-            while let Some(Message { samples, bytes }) = messages.message().await? {
-                heard.take(samples);
-                pace.spend(bytes as u64, A_SECOND, begun.elapsed());
-                let wait = pace.wait(AT_ONCE, A_SECOND, begun.elapsed());
-                if wait > Duration::ZERO {
-                    tokio::time::sleep(wait).await;
-                }
-            }
+            let mut heard = traffic.hear(fleet);
+            paced(request.into_inner(), |samples| heard.take(samples)).await?;
             Ok(Response::new(StreamMetricsResponse {}))
         })
     }
+}
+
+/// Takes what the messages hold until there are no more, not faster than an Envoy may send.
+async fn paced(
+    mut messages: impl Stream<Item = Result<Message, Status>> + Unpin,
+    mut take: impl FnMut(Vec<Sample>),
+) -> Result<(), Status> {
+    let (mut pace, begun) = (Pace::default(), Instant::now());
+    while let Some(message) = messages.next().await {
+        let Message { samples, bytes } = message?;
+        take(samples);
+        pace.spend(bytes as u64, A_SECOND, begun.elapsed());
+        let wait = pace.wait(AT_ONCE, A_SECOND, begun.elapsed());
+        if wait > Duration::ZERO {
+            tokio::time::sleep(wait).await;
+        }
+    }
+    Ok(())
 }
 
 /// Reads messages.
@@ -122,5 +133,28 @@ impl Decoder for Messages {
     fn decode(&mut self, bytes: &mut DecodeBuf<'_>) -> Result<Option<Message>, Status> {
         let length = bytes.remaining();
         message(&bytes.copy_to_bytes(length)).map(Some)
+    }
+}
+
+#[cfg(test)]
+mod tests {
+    use super::*;
+
+    /// How many messages of so many bytes are taken within half a second from an Envoy that always has one more.
+    async fn taken(bytes: usize) -> u64 {
+        let mut taken = 0;
+        let messages = futures::stream::repeat_with(|| Ok(Message { samples: Vec::new(), bytes }));
+        let outcome = tokio::time::timeout(Duration::from_millis(500), paced(messages, |_| taken += 1)).await;
+        assert!(outcome.is_err(), "it goes on");
+        taken
+    }
+
+    #[tokio::test]
+    async fn d_an_envoy_that_sends_statistics_without_a_pause_is_read_at_its_pace() {
+        for bytes in [MESSAGE, 200 * 1024] {
+            let (taken, bytes) = (taken(bytes).await, bytes as u64);
+            let (at_once, more) = (AT_ONCE / bytes, A_SECOND / bytes);
+            assert!((at_once..=at_once + more + 2).contains(&taken), "{taken} messages of {bytes} bytes");
+        }
     }
 }
