@@ -28,7 +28,7 @@ use crate::provider::Providers;
 use crate::revocations::Revocations;
 use crate::traffic::Traffic;
 use crate::watch::{self as watches, Watches};
-use crate::{client, http, logging, tenants};
+use crate::{client, http, logging, policies, tenants};
 
 /// How long each part may take to end.
 const FAREWELL: Duration = Duration::from_secs(5);
@@ -115,8 +115,9 @@ pub(crate) async fn run(options: Run) -> anyhow::Result<()> {
     let leads = tell_who_leads(who_leads.clone(), inbox.clone(), metrics.clone());
     tokio::spawn(peers::relay(reports, who_leads, serving.issued.clone(), shutdown.clone()));
     tokio::spawn(tenants::run(hub, leads, tenant_settings, events, shutdown.clone()));
-    let web = tokio::spawn(http::serve(http_address, metrics, inbox.clone(), is_synced, shutdown.clone()));
+    let web = tokio::spawn(http::serve(http_address, metrics.clone(), inbox.clone(), is_synced, shutdown.clone()));
     tokio::spawn(compare(inbox.clone()));
+    tokio::spawn(policies::watch_over(client, metrics.missing_policies(), policies::PACE));
     tracing::info!(address = %xds_address, "serving Envoys");
     serve_xds(&server, listener, serving, inbox, traffic, shutdown.clone()).await?;
     shutdown.cancel();
