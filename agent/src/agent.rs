@@ -3,6 +3,7 @@
 
 use std::time::{Duration, Instant};
 
+use backon::{BackoffBuilder, ExponentialBackoff, ExponentialBuilder};
 use nave_agent_core::{Change, Decision, Policy, Tenancy, Touched, Work, World};
 use tokio::sync::mpsc;
 use tokio::task::JoinSet;
@@ -26,8 +27,13 @@ const DECISIONS: usize = 64;
 const SWEEP: Duration = Duration::from_mins(5);
 /// How often the loop turns at least.
 const TURN: Duration = Duration::from_secs(5);
-/// Half of the time that something must last before the user is told of it, where it mostly ends by itself.
+/// Half of the time that a problem must last before the Service says so, where it mostly ends by itself.
 const PATIENCE: Duration = Duration::from_secs(2);
+
+/// Between two farewells of which the first was not answered; each wait is twice as long as the last, up to the longest. A farewell
+/// is three calls.
+const FAREWELL: Duration = Duration::from_secs(3);
+const LONGEST_FAREWELL: Duration = Duration::from_secs(15);
 
 /// The agent.
 pub struct Agent {
@@ -40,6 +46,9 @@ pub struct Agent {
     metrics: Metrics,
     start: Instant,
     leaving: bool,
+    /// When to say farewell to the hub at the earliest, and the waits after that.
+    farewell_due: Instant,
+    farewells: ExponentialBackoff,
     /// Which hub it is, counted: answers of another one are not taken in.
     era: u64,
 }
@@ -57,7 +66,22 @@ impl Agent {
         let (leaving, start) = (policy.leaving, Instant::now());
         let (world, queue) = (World::new(policy), Queue::new());
         let metrics = performer.metrics.clone();
-        Self { world, queue, performer, notices, names, health, metrics, start, leaving, era: 0 }
+        let farewells = ExponentialBuilder::default().with_min_delay(FAREWELL).with_max_delay(LONGEST_FAREWELL);
+        let (farewell_due, farewells) = (start, farewells.without_max_times().build());
+        Self {
+            world,
+            queue,
+            performer,
+            notices,
+            names,
+            health,
+            metrics,
+            start,
+            leaving,
+            farewell_due,
+            farewells,
+            era: 0,
+        }
     }
 
     /// Runs until told to stop; what is under way then is ended.
@@ -96,7 +120,7 @@ impl Agent {
             }
             self.start_due(&mut running, at);
             self.tell();
-            // All else is over: this one call may be waited for, and is made again when the hub does not answer.
+            // All else is over: these calls may be waited for, and are made again when the hub does not answer.
             if running.is_empty() && self.has_left() && self.say_farewell().await {
                 tracing::info!("everything is let go");
                 stop.cancel();
@@ -113,8 +137,17 @@ impl Agent {
     }
 
     /// Whether the hub need hear no more of us. One that does not know us keeps nothing of ours, or lets us take nothing.
-    async fn say_farewell(&self) -> bool {
-        self.world.tenancy() != Tenancy::There || self.performer.farewell().await
+    async fn say_farewell(&mut self) -> bool {
+        if self.world.tenancy() != Tenancy::There {
+            return true;
+        }
+        // Whatever is seen turns the loop: a busy spoke does not hurry this.
+        if Instant::now() < self.farewell_due {
+            return false;
+        }
+        let is_said = self.performer.farewell().await;
+        self.farewell_due = Instant::now() + self.farewells.next().unwrap_or(LONGEST_FAREWELL);
+        is_said
     }
 
     fn see(&mut self, sight: Sight) {
@@ -214,4 +247,67 @@ impl Agent {
 /// Something between 0 and 1 that differs from moment to moment; it spreads retries, nothing hangs on it.
 fn chance() -> f64 {
     f64::from(jiff::Timestamp::now().subsec_nanosecond().unsigned_abs() % 1000) / 1000.0
+}
+
+#[cfg(test)]
+mod tests {
+    use std::sync::Arc;
+    use std::sync::atomic::{AtomicU32, Ordering};
+
+    use kube::runtime::events::{Recorder, Reporter};
+    use nave_agent_core::Cluster;
+    use nave_watch::{News, stub};
+    use tokio_util::task::TaskTracker;
+
+    use super::*;
+    use crate::hub::Hub;
+    use crate::identity::Identity;
+    use crate::{page, resolve};
+
+    /// Lists of everything, without an object.
+    fn lists() -> Vec<Sight> {
+        fn none<K>() -> Box<Change<K>> {
+            Box::new(Change::listed(Vec::new()))
+        }
+        vec![
+            Sight::Service(none()),
+            Sight::Node(none()),
+            Sight::Slice(none()),
+            Sight::Intent(none()),
+            Sight::NodeSet(none()),
+            Sight::Cluster(Cluster::owner("c1".parse().unwrap())),
+        ]
+    }
+
+    #[tokio::test]
+    async fn d_a_farewell_that_the_hub_does_not_take_is_not_hurried_by_what_is_seen() {
+        let calls = Arc::new(AtomicU32::new(0));
+        let counted = Arc::clone(&calls);
+        let hub = stub::client(move |_| {
+            counted.fetch_add(1, Ordering::SeqCst);
+            (200, serde_json::json!({"metadata": {"name": "agent"}}))
+        });
+        // It does not say which cluster it is: whether the Lease is its own cannot be known.
+        let spoke = stub::client(|_| (200, serde_json::json!({"metadata": {"name": "kube-system"}})));
+        let (hub, _ends) = Hub::of(hub);
+        let (sights, seen) = mpsc::channel(1);
+        let (stop, tracker) = (CancellationToken::new(), TaskTracker::new());
+        let names = resolve::start(&tracker, &stop, &["127.0.0.1:9".parse().unwrap()], sights.clone()).unwrap();
+        let (news, _tell) = News::new(Recorder::new(spoke.clone(), Reporter::from("test")));
+        let (health, _state) = page::Health::new(hub.trouble());
+        let identity = Identity::new(spoke.clone());
+        let performer = Performer { spoke, hub, identity, metrics: Metrics::new() };
+        let policy = Policy { leaving: true, ..Policy::default() };
+        let agent = Agent::new(policy, performer, Notices::of(news), names, health);
+        let run = tokio::spawn(agent.run(seen, stop.clone()));
+        for _ in 0..200 {
+            for sight in lists() {
+                sights.send(sight).await.unwrap();
+            }
+        }
+        assert!(!run.is_finished(), "it has not left");
+        assert!((1..=3).contains(&calls.load(Ordering::SeqCst)), "{calls:?} calls");
+        stop.cancel();
+        run.await.unwrap();
+    }
 }

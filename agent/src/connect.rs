@@ -68,7 +68,5 @@ fn client(mut config: Config) -> Result<Client, ConnectError> {
     config.connect_timeout = Some(CONNECT);
     config.read_timeout = Some(READ);
     config.reset_reader_on_write = true;
-    // We retry ourselves, per object, and say so.
-    config.default_retry = false;
     connection::client(config).map_err(|error| ConnectError::Make(Box::new(error)))
 }

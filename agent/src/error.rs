@@ -53,7 +53,7 @@ impl Error {
 }
 
 impl Error {
-    /// Whether somebody else has changed the object since we read it.
+    /// Whether another program has changed the object since we read it.
     pub fn is_conflict(&self) -> bool {
         match self {
             Self::Call { source, .. } => matches!(&**source, kube::Error::Api(status) if status.code == 409),

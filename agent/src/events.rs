@@ -36,6 +36,14 @@ impl Notices {
     }
 }
 
+#[cfg(test)]
+impl Notices {
+    /// They are left there.
+    pub fn of(news: News) -> Self {
+        Self(news)
+    }
+}
+
 /// Starts telling.
 pub fn start(tracker: &TaskTracker, stop: &CancellationToken, spoke: Client) -> Notices {
     let (news, tell) = News::new(Recorder::new(spoke, Reporter::from(names::AGENT_MANAGER)));

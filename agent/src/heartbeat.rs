@@ -47,7 +47,7 @@ const FIRST: Pace = Pace { every: SOON, soon: SOON };
 /// After so long without a word we are taken for gone.
 const PATIENCE_SECONDS: i32 = 90;
 
-/// So often one heartbeat is tried where somebody else writes the Lease at the same time.
+/// So often one heartbeat is tried where another program writes the Lease at the same time.
 const ATTEMPTS: u32 = 3;
 
 /// What every heartbeat needs.
@@ -70,13 +70,11 @@ pub async fn run(hub: Hub, identity: Identity, sights: mpsc::Sender<Sight>, look
     loop {
         let session = sessions.borrow_and_update().clone();
         if let Some(session) = session {
-            pace = match heart.beat(&session).await {
-                Ok(elsewhere) => Pace { every: if elsewhere { ELSEWHERE } else { EVERY }, ..pace },
-                Err(error) => {
-                    tracing::warn!(error = line(&error), "the hub did not hear our heartbeat");
-                    Pace { every: pace.every.min(ELSEWHERE), ..pace }
-                }
-            };
+            let outcome = heart.beat(&session).await;
+            if let Err(error) = &outcome {
+                tracing::warn!(error = line(error), "the hub did not hear our heartbeat");
+            }
+            pace = pace.after(&outcome);
         }
         if !pace.rest(Instant::now(), &mut sessions, &mut suspicious).await {
             return;
@@ -85,6 +83,18 @@ pub async fn run(hub: Hub, identity: Identity, sights: mpsc::Sender<Sight>, look
 }
 
 impl Pace {
+    /// The pace after a heartbeat, which says whether the namespace is another cluster's.
+    fn after(self, outcome: &Result<bool, Error>) -> Self {
+        let every = match outcome {
+            Ok(false) => EVERY,
+            Ok(true) => ELSEWHERE,
+            // Each of its attempts was a look and a write: soon again would be more than a call a second.
+            Err(error) if error.is_conflict() => ELSEWHERE,
+            Err(_) => self.every.min(ELSEWHERE),
+        };
+        Self { every, ..self }
+    }
+
     /// Waits from one heartbeat, at `since`, to the next; a new session ends the wait at once. False when the keeper has ended.
     /// A heartbeat's own answer changes `suspicious`: that shortens the wait to `soon`, never to less.
     async fn rest<S>(
@@ -107,7 +117,7 @@ impl Pace {
 }
 
 impl Heart {
-    /// One heartbeat, again where somebody else has written the Lease meanwhile. Whether the namespace is another cluster's.
+    /// One heartbeat, again where another program has written the Lease meanwhile. Whether the namespace is another cluster's.
     async fn beat(&self, session: &Session) -> Result<bool, Error> {
         let own = self.identity.mark().await?;
         let mut attempts = ATTEMPTS;
@@ -127,7 +137,7 @@ impl Heart {
     /// Reads the Lease, and renews it where it is free or ours. The owner of the namespace.
     async fn renew(&self, session: &Session, own: &Mark) -> Result<String, Error> {
         let leases = session.api::<Metadata<Lease>>();
-        let present = self.heard(limited("read our Lease in the hub", leases.get_opt(names::AGENT)).await)?;
+        let present = self.hub.judged(limited("read our Lease in the hub", leases.get_opt(names::AGENT)).await)?;
         let present = match present {
             Some(present) => present,
             None if self.looks_only => return Ok(own.to_string()),
@@ -144,15 +154,15 @@ impl Heart {
         Ok(own.to_string())
     }
 
-    /// An empty Lease: whoever makes it has not claimed it yet. Only server-side apply may make it, by our rights, and it may find one.
+    /// An empty Lease: the agent that makes it has not claimed it yet. Only server-side apply may make it, by our rights, and it may find one.
     async fn make(&self, leases: &Api<Metadata<Lease>>) -> Result<Metadata<Lease>, Error> {
         let metadata = ObjectMeta { name: Some(names::AGENT.to_owned()), ..ObjectMeta::default() };
         let lease = Patch::Apply(Lease { metadata, spec: None });
         let params = PatchParams::apply(names::AGENT_MANAGER);
-        self.heard(limited("make our Lease in the hub", leases.patch(names::AGENT, &params, &lease)).await)
+        self.hub.judged(limited("make our Lease in the hub", leases.patch(names::AGENT, &params, &lease)).await)
     }
 
-    /// Invariant: with the version that was read, so that this is refused when somebody else has written since.
+    /// Invariant: with the version that was read, so that this is refused when another program has written since.
     async fn write(&self, leases: &Api<Metadata<Lease>>, read: &ObjectMeta, own: &Mark) -> Result<(), Error> {
         let lease = Lease {
             metadata: ObjectMeta {
@@ -171,7 +181,9 @@ impl Heart {
         };
         let params = PatchParams::apply(names::AGENT_MANAGER).force();
         let patch = Patch::Apply(&lease);
-        self.heard(limited("renew our Lease in the hub", leases.patch(names::AGENT, &params, &patch)).await).map(drop)
+        self.hub
+            .judged(limited("renew our Lease in the hub", leases.patch(names::AGENT, &params, &patch)).await)
+            .map(drop)
     }
 
     /// Lets the hub name this cluster beside the owner. There is one place for all others: the latest is named.
@@ -183,28 +195,18 @@ impl Heart {
         let patch = Patch::Merge(json!({"metadata": {"annotations": {names::OTHER_CLUSTER_ANNOTATION: word}}}));
         let params = PatchParams { field_manager: Some(names::AGENT_MANAGER.to_owned()), ..PatchParams::default() };
         let call = limited("name this cluster in the Lease of another", leases.patch(names::AGENT, &params, &patch));
-        if let Err(error) = self.heard(call.await) {
+        if let Err(error) = self.hub.judged(call.await) {
             tracing::warn!(error = line(&error), "the hub cannot name this cluster");
         }
     }
 
-    /// What an old session said is not told of a new one.
+    /// What an old session said is not reported of a new one.
     async fn tell(&self, session: &Session, cluster: Cluster) {
         // The receiver ends last: an agent that ends need not know.
         let Ok(room) = self.sights.reserve().await else { return };
         if self.hub.session().is_some_and(|now| now.place() == session.place()) {
             room.send(Sight::Cluster(cluster));
         }
-    }
-
-    /// Every answer of the hub says whether it knows us, too.
-    fn heard<T>(&self, answer: Result<T, Error>) -> Result<T, Error> {
-        match &answer {
-            Ok(_) => self.hub.heard_ok(),
-            Err(Error::Call { source, .. }) => self.hub.heard(source),
-            Err(Error::Silence { .. } | Error::NoHub { .. } | Error::OtherSpoke { .. }) => {}
-        }
-        answer
     }
 }
 
@@ -279,7 +281,7 @@ mod tests {
     }
 
     /// One heartbeat of cluster c2, at a hub whose Lease is read so and whose answers to writes are these, in turn: what came of it, how
-    /// many calls it took, and what the core is told.
+    /// many calls it took, and what the core hears.
     async fn beat(read: (u16, Value), written: &[u16]) -> (Result<bool, Error>, usize, Option<Cluster>) {
         let (calls, writes) = (Arc::new(AtomicUsize::new(0)), AtomicUsize::new(0));
         let (counted, written) = (Arc::clone(&calls), written.to_vec());
@@ -306,7 +308,7 @@ mod tests {
     }
 
     #[tokio::test]
-    async fn h_a_lease_that_is_free_or_ours_is_renewed_and_the_core_is_told_so() {
+    async fn h_a_lease_that_is_free_or_ours_is_renewed_and_the_core_hears_so() {
         for mark in [None, Some("c2")] {
             let (outcome, calls, told) = beat(lease(mark), &[200]).await;
             assert!(matches!(outcome, Ok(false)), "{outcome:?}");
@@ -315,7 +317,7 @@ mod tests {
     }
 
     #[tokio::test]
-    async fn h_the_lease_of_another_cluster_is_not_renewed_and_the_core_is_told_whose_it_is() {
+    async fn h_the_lease_of_another_cluster_is_not_renewed_and_the_core_hears_whose_it_is() {
         let (outcome, calls, told) = beat(lease(Some("c1")), &[200]).await;
         assert!(matches!(outcome, Ok(true)), "{outcome:?}");
         let owner = Cluster { own: "c2".parse().unwrap(), owner: "c1".into() };
@@ -333,7 +335,16 @@ mod tests {
     }
 
     #[tokio::test]
-    async fn h_a_hub_that_does_not_say_whose_the_namespace_is_makes_nobody_the_owner() {
+    async fn d_a_lease_that_another_program_writes_all_the_time_takes_at_most_a_call_a_second() {
+        let (outcome, calls, _) = beat(lease(None), &[409]).await;
+        for pace in [FIRST, Pace { every: EVERY, ..FIRST }] {
+            let Pace { every, soon: _ } = pace.after(&outcome);
+            assert!(calls as u64 <= every.as_secs(), "{calls} calls in {every:?}");
+        }
+    }
+
+    #[tokio::test]
+    async fn h_a_hub_that_does_not_say_whose_the_namespace_is_makes_no_cluster_the_owner() {
         for code in [401, 403, 500] {
             let (outcome, calls, told) = beat(stub::refusal(code), &[200]).await;
             assert!(outcome.is_err());

@@ -163,7 +163,7 @@ impl Performer {
         let (intents, params) =
             (session.api::<Decoded<TCPLoadBalancer>>(), PatchParams::apply(names::AGENT_MANAGER).force());
         let patch = Patch::Apply(intent);
-        let answer = self.heard(limited(APPLY, intents.patch(name, &params, &patch)).await)?;
+        let answer = self.hub.judged(limited(APPLY, intents.patch(name, &params, &patch)).await)?;
         Ok(Done::Done(Some(Sight::Intent(Box::new(seen(answer, Change::Answered))))))
     }
 
@@ -171,7 +171,7 @@ impl Performer {
     async fn adopt(&self, intent: &TCPLoadBalancer) -> Result<Done, Error> {
         let session = self.session(APPLY)?;
         let leases = session.api::<Metadata<Lease>>();
-        let lease = self.heard(limited("read our Lease in the hub", leases.get(names::AGENT)).await)?;
+        let lease = self.hub.judged(limited("read our Lease in the hub", leases.get(names::AGENT)).await)?;
         match cluster::judge(&self.identity.mark().await?, lease.meta()) {
             Standing::Ours => self.apply(intent).await,
             Standing::Free | Standing::Other(_) => Ok(Done::Waits), // the next heartbeat tells the core
@@ -183,7 +183,7 @@ impl Performer {
         let name = nodes.metadata.name.as_deref().unwrap_or_default();
         let (sets, params) = (session.api::<Decoded<NodeSet>>(), PatchParams::apply(names::AGENT_MANAGER).force());
         let patch = Patch::Apply(nodes);
-        let answer = self.heard(limited("apply the nodes in the hub", sets.patch(name, &params, &patch)).await)?;
+        let answer = self.hub.judged(limited("apply the nodes in the hub", sets.patch(name, &params, &patch)).await)?;
         Ok(Done::Done(Some(Sight::NodeSet(Box::new(seen(answer, Change::Answered))))))
     }
 
@@ -202,7 +202,7 @@ impl Performer {
     /// The Lease of another cluster stays.
     async fn let_lease_go(&self) -> Result<(), Error> {
         let leases = self.session("delete our Lease in the hub")?.api::<Metadata<Lease>>();
-        let lease = self.heard(limited("read our Lease in the hub", leases.get_opt(names::AGENT)).await)?;
+        let lease = self.hub.judged(limited("read our Lease in the hub", leases.get_opt(names::AGENT)).await)?;
         let Some(lease) = lease else { return Ok(()) };
         let metadata = lease.meta();
         match cluster::judge(&self.identity.mark().await?, metadata) {
@@ -227,7 +227,7 @@ impl Performer {
         if answer.as_ref().is_err_and(Error::is_conflict) {
             return Ok(Done::Waits); // the watch brings what it is now
         }
-        Ok(match self.heard(answer.map(Some).or_else(absent))? {
+        Ok(match self.hub.judged(answer.map(Some).or_else(absent))? {
             None => Done::Done(None),
             Some(answer) => answer.either(|_| Done::Waits, |_: Status| Done::Done(None)),
         })
@@ -239,16 +239,6 @@ impl Performer {
 
     fn session(&self, act: &'static str) -> Result<std::sync::Arc<Session>, Error> {
         self.hub.session().ok_or(Error::NoHub { act })
-    }
-
-    /// Every answer of the hub says whether it knows us, too.
-    fn heard<T>(&self, answer: Result<T, Error>) -> Result<T, Error> {
-        match &answer {
-            Ok(_) => self.hub.heard_ok(),
-            Err(Error::Call { source, .. }) => self.hub.heard(source),
-            Err(Error::Silence { .. } | Error::NoHub { .. } | Error::OtherSpoke { .. }) => {}
-        }
-        answer
     }
 }
 

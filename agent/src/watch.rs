@@ -192,7 +192,7 @@ pub fn seen<K>(object: Decoded<K>, wrap: fn(K) -> Change<K>) -> Change<K> {
     object.read().map_or_else(|object| Change::Unreadable(unread(object)), wrap)
 }
 
-fn unread(Unreadable { metadata, why }: Unreadable) -> nave_agent_core::Unreadable {
+fn unread(Unreadable { metadata, why, spec: _ }: Unreadable) -> nave_agent_core::Unreadable {
     nave_agent_core::Unreadable { metadata, why }
 }
 

@@ -44,7 +44,7 @@ impl Edge {
         let bootstrap = manager::envoy_bootstrap(&kubeconfig, "default", &name, &managers, &dir, files)?;
         let config = dir.join("bootstrap.yaml");
         fs::write(&config, bootstrap).act(|| format!("write the bootstrap of {name}"))?;
-        // As many workers as its bootstrap was told.
+        // As many workers as its bootstrap says.
         let arguments = ["--config-path", &config.display().to_string(), "--concurrency", "2", "--disable-hot-restart"]
             .into_iter()
             .chain(["--log-level", "warning"])

@@ -14,6 +14,7 @@ mod networks;
 mod options;
 mod peers;
 mod perform;
+mod policies;
 mod pools;
 mod provider;
 mod revocations;

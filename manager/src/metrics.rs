@@ -19,6 +19,7 @@ pub(crate) struct Metrics {
     settling: Histogram,
     writes: Histogram,
     leader: Gauge,
+    missing_policies: Gauge,
 }
 
 impl Metrics {
@@ -27,13 +28,15 @@ impl Metrics {
         let mut registry = Registry::with_prefix("nave");
         let settling = Histogram::new([0.0001, 0.0003, 0.001, 0.003, 0.01, 0.03, 0.1, 0.3, 1.0]);
         let writes = Histogram::new([0.001, 0.003, 0.01, 0.03, 0.1, 0.3, 1.0, 3.0, 10.0]);
-        let (observations, leader) = (Counter::default(), Gauge::default());
+        let (observations, leader, missing_policies) = (Counter::default(), Gauge::default(), Gauge::default());
         registry.register("observations", "What the engine was told", observations.clone());
         registry.register("leader", "1 where this manager writes", leader.clone());
+        let help = "Admission policies of the manager's chart that are not in force";
+        registry.register("missing_policies", help, missing_policies.clone());
         let help = "From the first of some observations to what follows from them";
         registry.register_with_unit("settling", help, Unit::Seconds, settling.clone());
         registry.register_with_unit("api_writes", "Writes to the hub's API", Unit::Seconds, writes.clone());
-        Self { registry: Arc::new(Mutex::new(registry)), observations, settling, writes, leader }
+        Self { registry: Arc::new(Mutex::new(registry)), observations, settling, writes, leader, missing_policies }
     }
 
     /// Adds somebody's own metrics.
@@ -55,6 +58,11 @@ impl Metrics {
     /// Whether this manager leads.
     pub(crate) fn lead(&self, leads: bool) {
         self.leader.set(i64::from(leads));
+    }
+
+    /// How many admission policies of the chart are not in force.
+    pub(crate) fn missing_policies(&self) -> Gauge {
+        self.missing_policies.clone()
     }
 
     /// The page.

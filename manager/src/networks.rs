@@ -216,7 +216,7 @@ mod tests {
     }
 
     #[tokio::test]
-    async fn nothing_is_said_of_services_before_the_api_has_told() {
+    async fn nothing_is_said_of_services_before_the_api_has_answered() {
         assert_eq!(told(&[], 1).await, [None, Some(network())]);
         assert_eq!(told(&[500, 503], 1).await, [None, Some(network())]);
     }

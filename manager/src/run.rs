@@ -28,7 +28,7 @@ use crate::provider::Providers;
 use crate::revocations::Revocations;
 use crate::traffic::Traffic;
 use crate::watch::{self as watches, Watches};
-use crate::{client, http, logging, tenants};
+use crate::{client, http, logging, policies, tenants};
 
 /// How long each part may take to end.
 const FAREWELL: Duration = Duration::from_secs(5);
@@ -61,13 +61,13 @@ pub(crate) async fn run(options: Run) -> anyhow::Result<()> {
     let name = instance();
     let shutdown = on_signal()?;
     let config = client::config(kubeconfig.as_deref()).await?;
-    let hub_api_url = hub_api_url.unwrap_or_else(|| config.cluster_url.to_string());
+    let url = hub_api_url.unwrap_or_else(|| config.cluster_url.to_string());
     let default_quota =
         Quota { load_balancers: Some(default_load_balancers), endpoints: Some(default_endpoints), ..Quota::default() };
-    let authority = client::authority_pem(&config)?;
+    let hub = tenants::HubApi { url, authority: client::authority_pem(&config)? };
     let tenant_settings = tenants::Settings {
         default_quota: default_quota.clone(),
-        ..tenants::Settings::new(hub_api_url, authority, namespace.clone(), unnamed_copies_last)
+        ..tenants::Settings::new(hub, namespace.clone(), unnamed_copies_last)
     };
     let client = client::connect(config)?;
     // From here on callers wait instead of being refused.
@@ -115,8 +115,9 @@ pub(crate) async fn run(options: Run) -> anyhow::Result<()> {
     let leads = tell_who_leads(who_leads.clone(), inbox.clone(), metrics.clone());
     tokio::spawn(peers::relay(reports, who_leads, serving.issued.clone(), shutdown.clone()));
     tokio::spawn(tenants::run(hub, leads, tenant_settings, events, shutdown.clone()));
-    let web = tokio::spawn(http::serve(http_address, metrics, inbox.clone(), is_synced, shutdown.clone()));
+    let web = tokio::spawn(http::serve(http_address, metrics.clone(), inbox.clone(), is_synced, shutdown.clone()));
     tokio::spawn(compare(inbox.clone()));
+    tokio::spawn(policies::watch_over(client, metrics.missing_policies(), policies::PACE));
     tracing::info!(address = %xds_address, "serving Envoys");
     let routes = Routes::new(server.service())
         .add_service(FleetServer::new(peers::Leader::new(inbox)))

@@ -95,10 +95,8 @@ pub(crate) fn start(
         pools.know(&sight);
         Input::Seen(Box::new(Seen::Pools(sight)))
     });
-    follow::<Fleet>(watches, inbox.clone(), move |sight| {
-        revocations.know(&sight);
-        Input::Seen(Box::new(Seen::Fleets(sight)))
-    });
+    let fleets = watches.all::<Fleet>().inspect(move |event| revocations.know(event));
+    follow_in(fleets.boxed(), inbox.clone(), |sight| Input::Seen(Box::new(Seen::Fleets(sight))));
     let traffic = traffic.clone();
     follow::<TCPLoadBalancer>(watches, inbox.clone(), move |sight| {
         traffic.know(&sight);
@@ -110,11 +108,21 @@ pub(crate) fn start(
 }
 
 /// Sees every object of a kind, whole lists first and after each interruption.
-fn follow<K>(watches: &Watches, inbox: Inbox, mut hand_on: impl FnMut(Sight<K>) -> Input + Send + 'static)
+fn follow<K>(watches: &Watches, inbox: Inbox, hand_on: impl FnMut(Sight<K>) -> Input + Send + 'static)
 where
     K: Resource<DynamicType = ()> + Clone + DeserializeOwned + Debug + Send + 'static,
 {
-    let mut events = watches.all::<K>();
+    follow_in(watches.all(), inbox, hand_on);
+}
+
+/// The same of the events of a watch.
+fn follow_in<K>(
+    mut events: BoxStream<'static, Event<Decoded<K>>>,
+    inbox: Inbox,
+    mut hand_on: impl FnMut(Sight<K>) -> Input + Send + 'static,
+) where
+    K: Resource<DynamicType = ()> + Clone + Send + 'static,
+{
     tokio::spawn(async move {
         let (mut objects, mut unreadable) = (Vec::new(), Vec::new());
         while let Some(event) = events.next().await {
@@ -172,7 +180,7 @@ pub(crate) fn gone(metadata: ObjectMeta) -> Input {
 
 /// An object that cannot be read, as the engine takes it.
 pub(crate) fn core(unreadable: nave_watch::Unreadable) -> Unreadable {
-    let nave_watch::Unreadable { metadata, why } = unreadable;
+    let nave_watch::Unreadable { metadata, why, spec: _ } = unreadable;
     let text = |text: Option<String>| text.unwrap_or_default();
     Unreadable {
         key: Key::new(text(metadata.namespace), text(metadata.name)),

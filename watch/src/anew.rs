@@ -13,7 +13,7 @@ use tokio::time::{Instant, sleep};
 
 use crate::Decoded;
 
-/// A watch that failed sooner than this after its list has not mended anything: the waits go on growing.
+/// A watch that failed sooner than this after its list has not ended the failure: the waits go on growing.
 const HELD: Duration = Duration::from_secs(10);
 
 /// A watch that begins with a whole list after every failure. Who went on from where he was could have been left behind: a

@@ -13,10 +13,8 @@ use hyper_timeout::TimeoutConnector;
 use hyper_util::client::legacy;
 use hyper_util::client::legacy::connect::{Connect, HttpConnector};
 use hyper_util::rt::{TokioExecutor, TokioTimer};
-use kube::client::retry::RetryPolicy;
 use kube::client::{Body, ConfigExt};
 use kube::{Client, Config, Error};
-use tower::retry::RetryLayer;
 use tower::{BoxError, ServiceBuilder, service_fn};
 
 /// A connection on which nothing came for so long is asked whether it lives; that keeps it known on its path, too.
@@ -29,9 +27,12 @@ const SILENT: Duration = Duration::from_secs(5);
 /// What ends an idle connection in a kernel that does not apply [`SILENT`] to it.
 const PROBES: u32 = 3;
 
-/// A client as [`Client::try_from`] makes it, with the same authentication, TLS, headers, timeouts and retries, whose
+/// A client as [`Client::try_from`] makes it, with the same authentication, TLS, headers and timeouts, whose
 /// connections are given up at most five seconds after their path went silent, used or not. It speaks HTTP/1.1, as kube's
 /// does: there are no pings besides.
+///
+/// A refusal is an answer: kube's own client would ask up to 15 times more, at first after 5 ms and in the end after minutes, under
+/// every loop that tries again.
 ///
 /// # Errors
 /// What the configuration says makes no client. A proxy is refused, as kube built without proxies does.
@@ -47,7 +48,6 @@ pub fn client(config: Config) -> Result<Client, Error> {
     let pool = Arc::new(Pool::new(connector));
     let service = ServiceBuilder::new()
         .layer(config.base_uri_layer())
-        .option_layer(config.default_retry.then(|| RetryLayer::new(RetryPolicy::server_retry())))
         .option_layer(config.auth_layer()?)
         .layer(config.extra_headers_layer()?)
         .map_err(BoxError::from)
@@ -215,6 +215,21 @@ mod tests {
         answer(&mut accepted.expect("a new connection").unwrap().0).await;
         asked.await.unwrap().unwrap();
         drop(silent);
+    }
+
+    #[tokio::test]
+    async fn d_a_call_that_a_busy_server_refuses_is_one_request() {
+        for code in ["429 Too Many Requests", "503 Service Unavailable", "504 Gateway Timeout"] {
+            let listener = TcpListener::bind((Ipv4Addr::LOCALHOST, 0)).await.unwrap();
+            let client = client(config(listener.local_addr().unwrap())).unwrap();
+            let asked = tokio::spawn(async move { client.apiserver_version().await });
+            let (mut connection, _) = listener.accept().await.unwrap();
+            assert!(connection.read(&mut [0; 1024]).await.unwrap() > 0, "a request");
+            let refusal = format!("HTTP/1.1 {code}\r\nretry-after: 0\r\ncontent-length: 0\r\n\r\n");
+            connection.write_all(refusal.as_bytes()).await.unwrap();
+            let outcome = tokio::time::timeout(Duration::from_secs(10), asked).await;
+            assert!(outcome.expect("an answer").unwrap().is_err(), "{code}");
+        }
     }
 
     #[tokio::test]

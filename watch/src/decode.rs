@@ -5,6 +5,7 @@
 //! managed fields not at all: nothing is decided with them, and they are most of an object's memory.
 
 mod metadata;
+mod raw;
 
 use std::borrow::Cow;
 use std::collections::BTreeMap;
@@ -15,6 +16,8 @@ use serde::de::DeserializeOwned;
 use serde::de::value::MapDeserializer;
 use serde::{Deserialize, Deserializer, Serialize, Serializer};
 use serde_json::value::RawValue;
+
+pub use raw::Raw;
 
 /// The longest explanation that is kept, in characters.
 const LONGEST: usize = 256;
@@ -39,6 +42,8 @@ pub struct Unreadable {
     pub metadata: ObjectMeta,
     /// Why it cannot be read: the field and what is wrong, at most 256 printable characters.
     pub why: String,
+    /// Its `spec` as it came, of which some fields may still be read each on its own.
+    pub spec: Option<Raw>,
 }
 
 impl<K> Decoded<K> {
@@ -122,10 +127,10 @@ fn fields(raw: &RawValue) -> Result<Fields<'_>, serde_json::Error> {
 const METADATA: &str = "metadata";
 
 fn decode<K: Resource<DynamicType = ()> + DeserializeOwned>(raw: &RawValue) -> Decoded<K> {
-    let unreadable = |metadata, why| Decoded::Unreadable(Unreadable { metadata, why });
+    let unreadable = |metadata, why, spec| Decoded::Unreadable(Unreadable { metadata, why, spec });
     let mut fields = match fields(raw) {
         Ok(fields) => fields,
-        Err(error) => return unreadable(ObjectMeta::default(), printable(&error.to_string())),
+        Err(error) => return unreadable(ObjectMeta::default(), printable(&error.to_string()), None),
     };
     let metadata = fields.remove(METADATA).map(metadata::read).unwrap_or_default();
     match K::deserialize(typed(&fields)) {
@@ -133,7 +138,7 @@ fn decode<K: Resource<DynamicType = ()> + DeserializeOwned>(raw: &RawValue) -> D
             *object.meta_mut() = metadata;
             Decoded::Object(object)
         }
-        Err(error) => unreadable(metadata, explain::<K>(&fields, &error)),
+        Err(error) => unreadable(metadata, explain::<K>(&fields, &error), fields.get("spec").map(|spec| Raw::of(spec))),
     }
 }
 
@@ -195,7 +200,9 @@ mod tests {
     fn an_unreadable_field_leaves_the_metadata_readable_and_is_named() {
         let metadata = json!({"name": "agent", "namespace": "tenant-shop", "uid": "u1", "resourceVersion": "7"});
         let lease = json!({"metadata": metadata, "spec": {"renewTime": "9999-12-31T23:59:59.000000Z"}});
-        let Decoded::Unreadable(Unreadable { metadata, why }) = read::<Lease>(&lease) else { panic!("readable") };
+        let Decoded::Unreadable(Unreadable { metadata, why, spec: _ }) = read::<Lease>(&lease) else {
+            panic!("readable")
+        };
         assert_eq!((metadata.uid.as_deref(), metadata.resource_version.as_deref()), (Some("u1"), Some("7")));
         assert!(why.starts_with("spec.renewTime: "), "{why}");
     }

@@ -10,6 +10,6 @@ pub mod stub;
 mod unreadable;
 
 pub use anew::anew;
-pub use decode::{Decoded, Metadata, Unreadable};
+pub use decode::{Decoded, Metadata, Raw, Unreadable};
 pub use news::News;
 pub use unreadable::Unreadables;

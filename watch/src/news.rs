@@ -1,44 +1,79 @@
-//! Events, told beside the work and never in its way: what is wrong first, and all of it in a small part of the time. Knows
-//! how to write them; what they say is the cores' matter.
+//! Events, sent beside the work and never in its way: what is wrong first, the namespaces in turns, and all of it in a small part of the
+//! time. Knows how to write them; what they say is the cores' matter.
 
-use std::collections::BTreeMap;
+mod queue;
+
 use std::hash::{DefaultHasher, Hash as _, Hasher as _};
+use std::sync::{Arc, Mutex, PoisonError};
 use std::time::Duration;
 
 use k8s_openapi::api::core::v1::ObjectReference;
 use kube::runtime::events::{Event, EventType, Recorder};
-use tokio::sync::mpsc;
+use tokio::sync::Notify;
 use tokio::time::{Instant, sleep, timeout};
 
-/// So many Events of either kind wait; more are lost.
-const WAITING: usize = 4096;
+use queue::{Queue, Waiting};
+
 /// How long the API may take for one.
 const PATIENCE: Duration = Duration::from_secs(5);
-/// For each moment in which an Event is written, so many without: a thousand Services at once are served first, and told of
+/// For each moment in which an Event is written, so many without: a thousand Services at once are served first, and reported
 /// then.
 const REST: u32 = 4;
 /// No rest is longer.
 const LONGEST_REST: Duration = Duration::from_secs(1);
 /// What the API takes of a note, in bytes, and a little less.
 const NOTE: usize = 1000;
-/// What is well and waited longer than this is told no more.
+/// What is well and waited longer than this is not sent any more.
 const OLD: Duration = Duration::from_mins(5);
 
 /// Where to leave Events. One that cannot be written is lost: a condition says the same.
 #[derive(Clone, Debug)]
 pub struct News {
-    wrong: mpsc::Sender<Told>,
-    well: mpsc::Sender<Told>,
+    shared: Arc<Shared>,
+    /// Dropped with the last of its clones: then the task ends, when nothing waits.
+    _open: Arc<Open>,
 }
 
-/// What is told of which object, and when it was left here.
-type Told = (Event, ObjectReference, Instant);
+#[derive(Debug, Default)]
+struct Shared {
+    queue: Mutex<Queue>,
+    more: Notify,
+}
+
+/// While it lives, more Events may come.
+#[derive(Debug)]
+struct Open(Arc<Shared>);
+
+impl Drop for Open {
+    fn drop(&mut self) {
+        self.0.with(Queue::close);
+        self.0.more.notify_one();
+    }
+}
+
+impl Shared {
+    fn with<T>(&self, act: impl FnOnce(&mut Queue) -> T) -> T {
+        act(&mut self.queue.lock().unwrap_or_else(PoisonError::into_inner))
+    }
+
+    /// The next Event; `None` when no more come.
+    async fn next(&self) -> Option<Waiting> {
+        loop {
+            match self.with(|queue| (queue.next(), queue.is_closed())) {
+                (Some(waiting), _) => return Some(waiting),
+                (None, true) => return None,
+                (None, false) => self.more.notified().await,
+            }
+        }
+    }
+}
 
 impl News {
     /// Where to leave them, and the task that writes them.
     pub fn new(recorder: Recorder) -> (Self, impl Future<Output = ()> + Send) {
-        let ((wrong, wrongs), (well, wells)) = (mpsc::channel(WAITING), mpsc::channel(WAITING));
-        (Self { wrong, well }, tell(recorder, wrongs, wells))
+        let shared = Arc::new(Shared::default());
+        let open = Arc::new(Open(Arc::clone(&shared)));
+        (Self { shared: Arc::clone(&shared), _open: open }, send(recorder, shared))
     }
 
     /// Leaves one; never waits.
@@ -47,13 +82,11 @@ impl News {
             note.truncate(note.floor_char_boundary(NOTE));
         }
         event.action = distinct(&event.action, event.note.as_deref().unwrap_or_default());
-        let queue = match event.type_ {
-            EventType::Warning => &self.wrong,
-            EventType::Normal => &self.well,
-        };
-        if queue.try_send((event, about, Instant::now())).is_err() {
+        let is_kept = self.shared.with(|queue| queue.add(Waiting { event, about, left: Instant::now() }));
+        if !is_kept {
             tracing::debug!("an Event is lost: too many wait");
         }
+        self.shared.more.notify_one();
     }
 }
 
@@ -65,27 +98,10 @@ fn distinct(action: &str, note: &str) -> String {
     format!("{action}-{:016x}", hasher.finish())
 }
 
-async fn tell(recorder: Recorder, mut wrong: mpsc::Receiver<Told>, mut well: mpsc::Receiver<Told>) {
-    // When something wrong was left of an object, by uid: what was well before that is told no more.
-    let mut turned: BTreeMap<String, Instant> = BTreeMap::new();
-    loop {
-        if well.is_empty() {
-            turned.clear();
-        }
-        let (event, about, left) = tokio::select! {
-            biased;
-            Some(told) = wrong.recv() => told,
-            Some(told) = well.recv() => told,
-            else => return,
-        };
-        match event.type_ {
-            EventType::Warning => turned.extend(about.uid.clone().map(|uid| (uid, left))),
-            EventType::Normal => {
-                let turned = about.uid.as_ref().and_then(|uid| turned.get(uid));
-                if left.elapsed() > OLD || turned.is_some_and(|turned| left < *turned) {
-                    continue;
-                }
-            }
+async fn send(recorder: Recorder, shared: Arc<Shared>) {
+    while let Some(Waiting { event, about, left }) = shared.next().await {
+        if event.type_ == EventType::Normal && left.elapsed() > OLD {
+            continue;
         }
         let begun = Instant::now();
         match timeout(PATIENCE, recorder.publish(&event, &about)).await {
@@ -99,36 +115,34 @@ async fn tell(recorder: Recorder, mut wrong: mpsc::Receiver<Told>, mut well: mps
 
 #[cfg(test)]
 mod tests {
-    use std::sync::{Arc, Mutex};
-
     use kube::runtime::events::Reporter;
     use nave_watch::stub::{self, refusal};
 
     use super::*;
 
     #[tokio::test]
-    async fn what_is_wrong_is_told_first_and_what_was_well_before_no_more() {
+    async fn what_is_wrong_is_sent_first_and_what_was_well_before_not_any_more() {
         let asked = Arc::new(Mutex::new(Vec::new()));
         let log = Arc::clone(&asked);
         let client = stub::client(move |path| {
             log.lock().unwrap().push(path.split('/').nth(5).unwrap_or(path).to_owned());
             refusal(500)
         });
-        let (news, tell) = News::new(Recorder::new(client, Reporter::from("test")));
-        let event = |type_| Event { type_, reason: "Told".into(), note: None, action: "Tell".into(), secondary: None };
+        let (news, send) = News::new(Recorder::new(client, Reporter::from("test")));
+        let event = |type_| Event { type_, reason: "Sent".into(), note: None, action: "Send".into(), secondary: None };
         let about = |namespace: &str, uid: &str| ObjectReference {
             namespace: Some(namespace.into()),
             uid: Some(uid.into()),
             ..ObjectReference::default()
         };
-        for (namespace, uid) in [("first", "1"), ("was-well", "3"), ("second", "2")] {
+        for (namespace, uid) in [("first", "1"), ("third", "3"), ("second", "2")] {
             news.leave(event(EventType::Normal), about(namespace, uid));
         }
-        news.leave(event(EventType::Warning), about("wrong", "3"));
-        news.leave(event(EventType::Normal), about("well-again", "3"));
+        news.leave(event(EventType::Warning), about("third", "3"));
+        news.leave(event(EventType::Normal), about("third", "3"));
         drop(news);
-        tell.await;
-        assert_eq!(*asked.lock().unwrap(), ["wrong", "first", "second", "well-again"]);
+        send.await;
+        assert_eq!(*asked.lock().unwrap(), ["third", "first", "second", "third"]);
     }
 
     #[tokio::test]
@@ -140,7 +154,7 @@ mod tests {
             log.lock().unwrap().push(path.split('/').count() > 7);
             (201, serde_json::json!({"metadata": {"name": "an-event"}}))
         });
-        let (news, tell) = News::new(Recorder::new(client, Reporter::from("test")));
+        let (news, send) = News::new(Recorder::new(client, Reporter::from("test")));
         for note in [
             "nave.dev/pool is not understood",
             "nave.dev/balancing is not understood",
@@ -153,7 +167,41 @@ mod tests {
             news.leave(event, about);
         }
         drop(news);
-        tell.await;
+        send.await;
         assert_eq!(*asked.lock().unwrap(), [false, false, true]);
+    }
+
+    #[tokio::test]
+    async fn p_a_flood_of_one_namespace_delays_and_drops_no_event_of_another() {
+        let asked = Arc::new(Mutex::new(Vec::new()));
+        let log = Arc::clone(&asked);
+        let client = stub::client(move |path| {
+            log.lock().unwrap().push(path.split('/').nth(5).unwrap_or(path).to_owned());
+            refusal(500)
+        });
+        let (news, send) = News::new(Recorder::new(client, Reporter::from("test")));
+        let leave = |namespace: &str, name: &str, type_| {
+            let about =
+                ObjectReference { namespace: Some(namespace.into()), name: Some(name.into()), ..Default::default() };
+            let event = Event { type_, reason: "Sent".into(), note: None, action: "Send".into(), secondary: None };
+            news.leave(event, about);
+        };
+        for number in 0..10_000 {
+            leave("flood", &number.to_string(), EventType::Warning);
+        }
+        leave("other", "wrong", EventType::Warning);
+        leave("other", "well", EventType::Normal);
+        let sent = async {
+            while asked.lock().unwrap().iter().filter(|namespace| **namespace == "other").count() < 2 {
+                tokio::task::yield_now().await;
+            }
+        };
+        tokio::select! {
+            () = send => {}
+            () = sent => {}
+        }
+        let asked = asked.lock().unwrap();
+        let other: Vec<usize> = (0..asked.len()).filter(|at| asked[*at] == "other").collect();
+        assert!(other.len() == 2 && other[0] <= 1 && other[1] <= 6, "{other:?} of {}", asked.len());
     }
 }

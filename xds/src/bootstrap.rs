@@ -36,7 +36,7 @@ pub struct Bootstrap {
     pub metrics_every: Option<Duration>,
     /// The memory that Envoy may use; near it, it sheds load. None: no limit.
     pub heap_bytes: Option<u64>,
-    /// What Envoy may open; also told to the server, which divides it among load balancers.
+    /// What Envoy may open; the server gets it as well, which divides it among load balancers.
     pub files: Files,
 }
 

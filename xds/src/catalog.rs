@@ -22,8 +22,8 @@ pub struct Change {
     pub remove: Vec<Key>,
 }
 
-/// Resources that are not here and that a client nevertheless keeps, if it has them: nobody can say at present what becomes
-/// of them. State-of-the-world clients cannot be told so: to them, absence is deletion.
+/// Resources that are not here and that a client nevertheless keeps, if it has them: it is not known at present what becomes
+/// of them. To state-of-the-world clients, absence is deletion.
 #[derive(Clone, Debug, Default, PartialEq, Eq)]
 pub struct Keep {
     /// By type and name.

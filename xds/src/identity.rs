@@ -17,7 +17,7 @@ use x509_parser::prelude::{FromDer, X509Certificate};
 /// The trust domain of the URIs in certificates.
 pub const TRUST_DOMAIN: &str = "nave.dev";
 
-/// Somebody with a certificate.
+/// A peer with a certificate.
 #[derive(Clone, Debug, PartialEq, Eq, PartialOrd, Ord, Hash)]
 pub enum Peer {
     /// An Envoy, from `spiffe://nave.dev/fleet/<fleet>/node/<node>`.

@@ -159,7 +159,7 @@ async fn c3_five_megabytes_of_words_are_a_kilobyte_that_shows_as_text() {
         let response = stream.next().await.expect("the listener");
         stream.send(refusal(&response, words)).await;
         let is_told = |events: &[Event]| events.iter().any(|event| matches!(event, Event::Refused(_)));
-        lab.running.record.until("the refusal is told", is_told).await;
+        lab.running.record.until("the refusal is reported", is_told).await;
         let reports = lab.running.record.reports();
         let told = reports.iter().filter(|report| *report.node == *node).find_map(|report| match &report.event {
             Event::Refused(Refusal { held: _, message }) => Some(Arc::clone(message)),

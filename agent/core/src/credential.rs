@@ -11,6 +11,8 @@ use serde::Deserialize;
 const SHORTEST: i64 = 600;
 /// No token is renewed sooner, in seconds, unless that was asked or it would end.
 const SOONEST: i64 = 60;
+/// The least wait, in seconds, where an age was asked: a hub whose tokens have no life is not asked for one after the other.
+const LEAST: i64 = 1;
 
 /// What a token says of itself.
 #[derive(Clone, Debug, PartialEq, Eq)]
@@ -68,13 +70,13 @@ impl Claims {
 
     /// How long the next one shall live: as long as this one.
     pub fn life(&self) -> i64 {
-        (self.expires - self.issued).max(SHORTEST)
+        self.expires.saturating_sub(self.issued).max(SHORTEST)
     }
 
     /// How long to wait before one is renewed that the hub gave just now: until it is as old as `age`, by default two thirds of
     /// its life. Both are the hub's own words: were our clock ahead of the hub's, each new one would seem old.
     pub fn renew_after(&self, age: Option<Duration>) -> Duration {
-        let soonest = if age.is_none() { SOONEST } else { 0 };
+        let soonest = age.map_or(SOONEST, |age| i64::try_from(age.as_secs()).unwrap_or(SOONEST).clamp(LEAST, SOONEST));
         seconds(self.age(age).max(soonest))
     }
 
@@ -90,7 +92,7 @@ impl Claims {
     }
 
     fn age(&self, asked: Option<Duration>) -> i64 {
-        let thirds = (self.expires - self.issued).max(0) / 3 * 2;
+        let thirds = self.expires.saturating_sub(self.issued).max(0) / 3 * 2;
         asked.map_or(thirds, |age| i64::try_from(age.as_secs()).unwrap_or(i64::MAX).min(thirds))
     }
 }
@@ -152,6 +154,17 @@ mod tests {
         assert_eq!(claims.renew_after(None), Duration::from_mins(40));
         assert_eq!(claims.renew_after(Some(Duration::from_secs(2))), Duration::from_secs(2));
         assert_eq!(self::claims(1000, 1003).renew_after(None), Duration::from_mins(1));
+    }
+
+    #[test]
+    fn d_a_hub_whose_tokens_have_no_life_is_asked_once_a_second_at_most() {
+        for (issued, expires) in [(1000, 1000), (1000, 1001), (1000, 0), (i64::MIN, i64::MIN), (i64::MIN, i64::MAX)] {
+            for age in [None, Some(Duration::ZERO), Some(Duration::from_millis(10)), Some(Duration::from_mins(10))] {
+                let wait = claims(issued, expires).renew_after(age);
+                assert!(wait >= Duration::from_secs(1), "{wait:?} at {issued}, {expires}, {age:?}");
+                assert!(claims(issued, expires).life() >= SHORTEST);
+            }
+        }
     }
 
     #[test]

@@ -153,7 +153,7 @@ fn health_check(spec: &ServiceSpec, mode: Mode, asked: &Asked, problems: &mut Ve
         interval: asked.health_check_interval.clone(),
         timeout: asked.health_check_timeout.clone(),
         unhealthy_after: asked.unhealthy_after,
-        // kube-proxy knows at once and for sure: whoever asks need not ask twice.
+        // kube-proxy knows at once and for sure: one answer is enough.
         healthy_after: asked.healthy_after.or(by_kube_proxy.then_some(1)),
     })
 }

@@ -112,7 +112,7 @@ mod tests {
     }
 
     #[test]
-    fn who_does_not_answer_is_asked_less_and_less_until_he_does() {
+    fn a_name_that_is_not_answered_is_asked_less_and_less_until_it_is() {
         let mut schedule = Schedule::default();
         schedule.want(&wanted(&["a"]), at(0));
         let mut waits = || schedule.asked("a", Outcome::Failed, at(0)).unwrap().as_secs();

@@ -136,7 +136,7 @@ pub enum Problem {
         /// The mark of the other one.
         owner: String,
     },
-    /// A source range that is no network. It is left out; when none remains, nobody may connect.
+    /// A source range that is no network. It is left out; when none remains, no client may connect.
     InvalidSourceRange {
         /// What it says.
         value: String,
@@ -283,7 +283,7 @@ impl Problem {
             ),
             Self::Refused { message } => format!("The hub does not take it: {message}"),
             Self::UnreadableIntent { why } => format!(
-                "Its TCPLoadBalancer in the hub cannot be read ({why}). It stays as it is until somebody mends or deletes it there"
+                "Its TCPLoadBalancer in the hub cannot be read ({why}). It stays as it is until it is corrected or deleted there"
             ),
             Self::OtherCluster { own, owner } => format!(
                 "The credential of the hub belongs to cluster {owner}, and this is cluster {own}: nothing of this Service reaches the hub. \

@@ -335,6 +335,8 @@ fn with_token(text: &str, token: &str) -> Result<String, KeepError> {
 
 #[cfg(test)]
 mod tests {
+    use std::sync::atomic::{AtomicU32, Ordering};
+
     use super::*;
 
     const TEXT: &str = "
@@ -388,5 +390,58 @@ users: [{name: other, user: {token: theirs}}, {name: agent, user: {token: old}}]
         let most = 1 + begun.elapsed().as_secs() / READ_SOON.as_secs();
         let reads = reads.load(std::sync::atomic::Ordering::SeqCst);
         assert!(reads >= 1 && u64::from(reads) <= most, "{reads} reads in {:?}", begun.elapsed());
+    }
+
+    /// A keeper with a session at a hub that answers so when it is asked for a token, whose renewal is due, and the number of calls.
+    fn due(answer: impl Fn() -> (u16, Yaml) + Send + Sync + 'static) -> (Keeper, Hub, Arc<AtomicU32>) {
+        let calls = Arc::new(AtomicU32::new(0));
+        let counted = Arc::clone(&calls);
+        let client = nave_watch::stub::client(move |_| {
+            counted.fetch_add(1, Ordering::SeqCst);
+            answer()
+        });
+        let spoke = nave_watch::stub::client(|_| nave_watch::stub::refusal(500));
+        let key = nave_agent_core::Key { namespace: "nave-system".into(), name: "nave-hub".into() };
+        let (sights, _seen) = mpsc::channel(8);
+        let (mut keeper, hub) = Keeper::new(Source::Secret { spoke, key }, None, sights, Metrics::new());
+        let claims = Claims {
+            namespace: "tenant-shop".into(),
+            account: "agent".into(),
+            issued: 0,
+            expires: i64::MAX,
+            secret: None,
+        };
+        let (namespace, server) = ("tenant-shop".to_owned(), "https://192.0.2.1:6443".to_owned());
+        keeper.sessions.send_replace(Some(Arc::new(Session { client, namespace, server, claims: Some(claims) })));
+        keeper.text = TEXT.to_owned();
+        keeper.renew_at = Some(tokio::time::Instant::now());
+        (keeper, hub, calls)
+    }
+
+    #[tokio::test]
+    async fn d_a_hub_that_gives_no_token_is_asked_again_after_fifteen_seconds() {
+        for answer in [nave_watch::stub::refusal(403), nave_watch::stub::refusal(503), (200, serde_json::json!({}))] {
+            let shown = answer.clone();
+            let (keeper, _hub, calls) = due(move || answer.clone());
+            let run = tokio::time::timeout(Duration::from_millis(200), keeper.run()).await;
+            assert_eq!((run.is_err(), calls.load(Ordering::SeqCst)), (true, 1), "{shown:?}");
+            let (mut keeper, _hub, _) = due(move || shown.clone());
+            keeper.renew().await;
+            let wait = keeper.renew_at.unwrap() - tokio::time::Instant::now();
+            assert!(wait > RENEW_AGAIN - Duration::from_secs(5) && wait <= RENEW_AGAIN, "{wait:?}");
+        }
+    }
+
+    #[tokio::test]
+    async fn d_a_hub_that_gives_tokens_without_a_life_is_asked_again_after_a_minute() {
+        // {"sub":"system:serviceaccount:tenant-shop:agent","iat":1000,"exp":1000}
+        let token =
+            "e30.eyJzdWIiOiJzeXN0ZW06c2VydmljZWFjY291bnQ6dGVuYW50LXNob3A6YWdlbnQiLCJpYXQiOjEwMDAsImV4cCI6MTAwMH0.c2ln";
+        let status = serde_json::json!({"token": token, "expirationTimestamp": "2026-11-30T10:00:00Z"});
+        let answer = serde_json::json!({"spec": {"audiences": []}, "status": status});
+        let (mut keeper, _hub, calls) = due(move || (201, answer.clone()));
+        keeper.renew().await;
+        assert_eq!((calls.load(Ordering::SeqCst), keeper.unkept), (1, true), "a token, which the spoke does not keep");
+        assert!(keeper.renew_at.unwrap() - tokio::time::Instant::now() > Duration::from_secs(55));
     }
 }

@@ -13,6 +13,8 @@ use nave_agent_core::credential::Claims;
 use nave_agent_core::tenancy::{self, Answer};
 use tokio::sync::{mpsc, watch};
 
+use crate::error::Error;
+
 pub use keeper::Keeper;
 pub use source::Source;
 
@@ -89,6 +91,16 @@ impl Hub {
         if *self.suspicious.borrow() {
             self.tell(Heard::Answer(Answer::Known));
         }
+    }
+
+    /// Takes in what an answer of the hub says of us, and hands it on.
+    pub fn judged<T>(&self, answer: Result<T, Error>) -> Result<T, Error> {
+        match &answer {
+            Ok(_) => self.heard_ok(),
+            Err(Error::Call { source, .. }) => self.heard(source),
+            Err(Error::Silence { .. } | Error::NoHub { .. } | Error::OtherSpoke { .. }) => {}
+        }
+        answer
     }
 
     /// The hub did not do what we asked; other failures than its answers say nothing.

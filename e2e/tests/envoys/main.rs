@@ -1,4 +1,4 @@
-//! Envoys that lie, that are silent, or that are nobody's, beside an honest one: whatever they do, the Services of others become
+//! Envoys that lie, that are silent, or that belong to no fleet, beside an honest one: whatever they do, the Services of others become
 //! programmed, what they say of others stays clean, and the Fleet names who holds back.
 
 #![allow(clippy::unwrap_used, clippy::expect_used, clippy::panic, reason = "a test that cannot go on has failed")]
@@ -210,6 +210,35 @@ async fn an_edge_node_is_revoked_by_its_name_and_comes_back_with_a_new_certifica
         let revoked = json!([{"node": "lost", "before": before}]);
         assert!(lab.hub.fleet(&json!({"revoked": revoked})).await.is_err(), "{before}");
     }
+}
+
+#[tokio::test(flavor = "multi_thread")]
+async fn a_manager_that_restarts_beside_a_fleet_that_it_cannot_read_knows_what_the_fleet_revokes() {
+    let lab = Lab::light().spokes(0).managers(1).edges(1).start().await.unwrap();
+    let (manager, client) = (&lab.hub.managers[0], lab.hub.client());
+    let at = manager.xds();
+    let (old, kept) = (Papers::issue(&lab, "default", "lost"), Papers::issue(&lab, "default", "kept"));
+    old.open(at).await.unwrap();
+    let moment = jiff::Timestamp::from_second(jiff::Timestamp::now().as_second() + 1).unwrap();
+    let revoked = json!([{"node": "lost", "before": moment.to_string()}]);
+    lab.hub.fleet(&json!({"nodes": {"names": ["lost", "kept"]}, "revoked": revoked})).await.unwrap();
+    manager.process().kill();
+    // A moment that the API server takes and a manager cannot read.
+    let condition = json!({"type": "Spoilt", "status": "True", "reason": "Spoilt", "message": "",
+        "lastTransitionTime": "9999-12-31T23:59:59Z"});
+    let body = json!({"status": {"conditions": [condition]}}).to_string().into_bytes();
+    let path = "/apis/nave.dev/v1alpha1/fleets/default/status";
+    let request = http::Request::patch(path).header("content-type", "application/merge-patch+json");
+    let answer = client.send(request.body(kube::client::Body::from(body)).unwrap()).await.unwrap();
+    assert!(answer.status().is_success(), "{}", answer.status());
+    manager.restart().await.unwrap();
+    let metrics = manager.get("/metrics").await.unwrap();
+    assert!(metrics.contains("nave_unreadable_objects{kind=\"Fleet\"} 1"), "{metrics}");
+
+    let mut stream = kept.open(at).await.unwrap();
+    stream.ask(ResourceType::Listener, Vec::new()).await;
+    stream.next().await.unwrap();
+    assert!(old.open(at).await.is_err(), "the old certificate opens no stream");
 }
 
 /// What the Fleet's status says of the Envoy of a node.

@@ -4,6 +4,7 @@
 
 mod clusters;
 mod outages;
+mod sizes;
 mod stream;
 mod unreadable;
 

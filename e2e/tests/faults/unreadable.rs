@@ -18,10 +18,10 @@ use super::{connected, eventually};
 
 /// The last second that RFC 3339 can write, a day later than the programs can count.
 const NEVER: &str = "9999-12-31T23:59:59Z";
-const NAVE: &str = "/apis/nave.dev/v1alpha1";
+pub(super) const NAVE: &str = "/apis/nave.dev/v1alpha1";
 
 /// Asks the API server for something in a way that no typed client would.
-async fn raw(client: &Client, method: Method, path: &str, body: &Value) -> Result<Value, String> {
+pub(super) async fn raw(client: &Client, method: Method, path: &str, body: &Value) -> Result<Value, String> {
     let kind = if method == Method::PATCH { "application/merge-patch+json" } else { "application/json" };
     let request = Request::builder().method(method).uri(path).header("content-type", kind);
     let request = request.body(Body::from(body.to_string().into_bytes())).expect("a request");
@@ -33,7 +33,7 @@ async fn raw(client: &Client, method: Method, path: &str, body: &Value) -> Resul
 }
 
 /// A client with what the agent of spoke-2 was given.
-async fn attacker(lab: &Lab) -> Client {
+pub(super) async fn attacker(lab: &Lab) -> Client {
     control_plane::connect(&lab.hub.credential("spoke-2").await.unwrap()).await.unwrap()
 }
 
@@ -163,7 +163,7 @@ async fn a_restart_beside_an_unreadable_object_of_every_kind_cuts_no_connection_
     assert!(leader.contains("nave_unreadable_objects{kind=\"IPAllocation\"} 1"), "{leader}");
 
     for (client, path) in &objects {
-        mend(client, path).await;
+        repair(client, path).await;
     }
     let later = lab.spokes[0].sample("later", &[(Tcp, 8080)]).await.unwrap();
     let new = later.address().await.unwrap();
@@ -185,8 +185,8 @@ async fn spoil(client: &Client, path: &str) {
 }
 
 /// Takes it away.
-async fn mend(client: &Client, path: &str) {
-    eventually("the object is mended", async || {
+async fn repair(client: &Client, path: &str) {
+    eventually("the object is repaired", async || {
         let mut conditions = conditions(client, path).await?;
         conditions.retain(|condition| condition["type"] != "Spoilt");
         write(client, path, &conditions).await

@@ -244,11 +244,6 @@ pub(crate) fn listener_prefix(address: IpAddr, protocol: Protocol) -> String {
     name
 }
 
-/// What the names of the listeners on every address of the nodes begin with.
-pub(crate) fn wildcard_listener_prefix(protocol: Protocol) -> String {
-    format!("{}/{}/", transport(protocol), Ipv4Addr::UNSPECIFIED)
-}
-
 /// The prefix of the statistics that Envoy keeps for a load balancer: its namespace and name.
 pub fn stat_prefix(key: &Key) -> String {
     key.to_string()

@@ -52,7 +52,7 @@ impl Order {
         digits.concat()
     }
 
-    /// What a provider says of it: why he does not take it, or nothing where he does.
+    /// What a provider says of it: why it does not take it, or nothing where it does.
     pub fn answered(&self, refusal: Option<String>) -> Answer {
         Answer { id: self.id.clone(), pool: self.pool.clone(), digest: self.digest(), refusal }
     }

@@ -1,22 +1,21 @@
 //! The addresses that are recorded as given, and those whose recording is under way. Knows owners; knows no pool's rules.
 
+mod owners;
+
 use std::collections::{BTreeMap, BTreeSet};
 use std::net::IpAddr;
 use std::sync::Arc;
 
 use nave_api::IPAllocation;
 use nave_api::ip_allocation::Owner;
-use nave_api::names::{allocation_address, allocation_name, service_allocation_name, service_allocation_pool};
 
 use crate::former::Former;
 use crate::hold::Hold;
-use crate::pool::{Spans, everywhere, is_everywhere};
-use crate::ports::Door;
+use crate::pool::{Spans, is_everywhere};
 use crate::shelf::Moved;
 use crate::{Key, Timestamp};
 
-/// The kind that owns addresses.
-pub(crate) const KIND: &str = "TCPLoadBalancer";
+pub(crate) use owners::{KIND, find_owner, named_place, owner_key, place, record_name, taken_by_others};
 
 /// What is under way on an address.
 #[derive(Clone, Debug, PartialEq, Eq)]
@@ -70,30 +69,6 @@ pub(crate) struct Noted {
     pub freed: bool,
     /// Whether it was being released.
     pub let_go: bool,
-}
-
-/// The load balancer that an owner stands for.
-pub(crate) fn owner_key(owner: &Owner) -> Option<Key> {
-    let Owner { namespace, kind, name, uid: _, ports: _ } = owner;
-    (kind == KIND).then(|| Key::new(namespace.as_str(), name.as_str()))
-}
-
-/// The address that an allocation records; without one, that which stands for every address of the fleet's nodes.
-pub(crate) fn place(object: &IPAllocation) -> Option<IpAddr> {
-    match &object.spec.address {
-        Some(address) => address.parse().ok().filter(|address| !is_everywhere(*address)),
-        None => Some(everywhere(&object.spec.pool)),
-    }
-}
-
-/// The name of the allocation of an address: the lock on it.
-pub(crate) fn record_name(address: IpAddr, pool: &str) -> String {
-    if is_everywhere(address) { service_allocation_name(pool) } else { allocation_name(address) }
-}
-
-/// The address whose allocation has this name, with or without an address of its own.
-pub(crate) fn named_place(name: &str) -> Option<IpAddr> {
-    allocation_address(name).or_else(|| service_allocation_pool(name).map(everywhere))
 }
 
 impl Records {
@@ -424,16 +399,4 @@ impl Tally {
     fn side(&mut self, object: &IPAllocation) -> &mut u32 {
         if object.spec.owners.is_empty() { &mut self.held } else { &mut self.used }
     }
-}
-
-/// The ports of an address that others than the load balancer of this name have.
-pub(crate) fn taken_by_others(object: &IPAllocation, key: &Key) -> BTreeSet<Door> {
-    let others = object.spec.owners.iter().filter(|owner| owner_key(owner).as_ref() != Some(key));
-    others.flat_map(|owner| &owner.ports).map(|port| (port.protocol, port.port)).collect()
-}
-
-/// The owner that this very load balancer is.
-pub(crate) fn find_owner<'a>(object: &'a IPAllocation, key: &Key, uid: &str) -> Option<&'a Owner> {
-    let is_it = |o: &&Owner| o.kind == KIND && o.namespace == *key.namespace && o.name == *key.name && o.uid == uid;
-    object.spec.owners.iter().find(is_it)
 }

@@ -46,7 +46,7 @@ fn sessions(hub: &Hub, tenant: &str, name: &str) -> Vec<(u16, u32)> {
     status.sessions.iter().map(|port| (port.port, port.limit)).collect()
 }
 
-/// What Envoy is told of every UDP port that is open.
+/// What Envoy gets of every UDP port that is open.
 fn limits(hub: &Hub) -> BTreeMap<String, u32> {
     let served = hub.served.get("default").into_iter().flatten();
     let udp = served.filter(|((kind, name), _)| *kind == ResourceType::Cluster && name.contains("/udp/"));
@@ -109,7 +109,7 @@ fn g2_what_serves_keeps_its_sessions_through_edits_of_others_a_poorer_envoy_and_
     assert_eq!(limits(&hub), before, "what is recorded counts, and no Envoy is asked first");
     hub.balancer(balancer("tenant-shop", "a", &udp(&[53], Some(150))));
     hub.settle();
-    assert_eq!(sessions(&hub, "shop", "a"), [(53, 150)], "whoever asks for less has less");
+    assert_eq!(sessions(&hub, "shop", "a"), [(53, 150)], "a port that asks for less has less");
     hub.balancer(balancer("tenant-shop", "a", &udp(&[53], Some(3000))));
     hub.settle();
     assert_eq!(

@@ -26,9 +26,9 @@ use crate::election::Leadership;
 /// Between two calls of which the first failed; each pause is twice as long as the last, up to the longest.
 const PAUSE: Duration = Duration::from_secs(1);
 const LONGEST_PAUSE: Duration = Duration::from_secs(10);
-/// A call that lasts for so long has not failed: the pauses begin anew.
+/// A call that lasts for so long has not failed: the pauses begin again.
 const LASTING: Duration = Duration::from_secs(10);
-/// Messages that wait for the leader to read them. A leader that is behind by more is called again and told everything.
+/// Messages that wait for the leader to read them. A leader that is behind by more is called again and gets everything.
 const WAITING: usize = 1024;
 
 /// Hears every word of this manager's Envoys: for the engine here, and for the leader elsewhere. Clones are the same.
@@ -38,11 +38,11 @@ pub(crate) struct Relay {
     leader: mpsc::UnboundedSender<Word>,
 }
 
-/// What is told to the leader.
+/// What the leader gets.
 pub(crate) enum Word {
     /// What an Envoy holds.
     Report(Report),
-    /// What is open at an Envoy now. It is told again soon: a leader that is not called misses nothing.
+    /// What is open at an Envoy now. It is sent again soon: a leader that is not called misses nothing.
     Open(Open),
 }
 
@@ -86,7 +86,7 @@ pub(crate) async fn relay(
                     present.note(report);
                 }
                 if call.as_ref().is_some_and(|call| !call.tell(word)) {
-                    tracing::info!("the leader does not keep up with what it is told: it is told everything again");
+                    tracing::info!("the leader does not keep up with the reports: it gets all of them again");
                     due = Some(hang_up(&mut call, &mut pauses));
                 }
             }
@@ -211,7 +211,7 @@ mod tests {
     use super::*;
 
     #[test]
-    fn c3_pauses_between_calls_that_fail_grow_and_begin_anew_after_one_that_lasts() {
+    fn c3_pauses_between_calls_that_fail_grow_and_begin_again_after_one_that_lasts() {
         let mut pauses = Pauses::default();
         let waited: Vec<u64> = [Duration::ZERO; 6].map(|lasted| pauses.after(lasted).as_secs()).into();
         assert_eq!(waited, [1, 2, 4, 8, 10, 10]);

@@ -18,7 +18,7 @@ use nave_xds::resource::{Key, ResourceType, Version};
 pub(crate) use follower::{Relay, relay};
 pub(crate) use leader::Leader;
 
-/// Resources told of in one message: far below what a message may weigh, however many an Envoy holds.
+/// Resources named in one message: far below what a message may weigh, however many an Envoy holds.
 const AT_ONCE: usize = 1000;
 /// The longest name of a resource, in bytes.
 const NAME: usize = 512;

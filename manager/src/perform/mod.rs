@@ -4,33 +4,29 @@
 //! A step that the API does not take now is tried again, for as long as this manager leads. A status or an order that waits
 //! is replaced by a later one of the same object.
 
+mod pauses;
+mod permits;
 mod write;
 
 use std::collections::{BTreeMap, VecDeque};
 use std::sync::{Arc, Mutex, PoisonError};
 use std::time::Duration;
 
-use backon::{BackoffBuilder, ExponentialBuilder};
 use kube::Client;
 use nave_manager_core::{Key, Kind, Step};
-use tokio::sync::{Notify, Semaphore, watch};
+use tokio::sync::{Notify, watch};
 use tokio::time::Instant;
 
 use crate::conductor::{Inbox, Input};
 use crate::events::Events;
 use crate::metrics::Metrics;
 use crate::provider::Providers;
+use pauses::Pauses;
+use permits::Permits;
 use write::{Writer, Written};
 
-/// Writes on their way at once. The API server's own priority and fairness does the rest.
-const AT_ONCE: usize = 32;
-/// How long to wait for news before something that cannot be done is decided anew.
-const NEWS: Duration = Duration::from_secs(1);
 /// How long to wait before an order is given again as it was: whoever writes over it is not raced.
 const AGAIN: Duration = Duration::from_secs(10);
-/// The first pause after an attempt that failed; each is twice as long as the last, up to the longest.
-const FIRST_PAUSE: Duration = Duration::from_millis(50);
-const LONGEST_PAUSE: Duration = Duration::from_secs(5);
 /// How long one call may take.
 const CALL: Duration = Duration::from_secs(15);
 
@@ -46,9 +42,8 @@ struct Shared {
     events: Events,
     metrics: Metrics,
     leads: watch::Sender<bool>,
-    /// Between one attempt and the next of a step that the API does not take.
-    pauses: ExponentialBuilder,
-    at_once: Semaphore,
+    pauses: Pauses,
+    permits: Permits,
     queues: Mutex<BTreeMap<Target, Arc<Queue>>>,
     orders: Mutex<Orders>,
 }
@@ -96,8 +91,8 @@ impl Performer {
                 events,
                 metrics,
                 leads: watch::Sender::new(false),
-                pauses: pauses(FIRST_PAUSE, LONGEST_PAUSE),
-                at_once: Semaphore::new(AT_ONCE),
+                pauses: Pauses::new(pauses::FIRST, pauses::LONGEST, pauses::NEWS),
+                permits: Permits::new(permits::AT_ONCE, permits::OF_ONE),
                 queues: Mutex::default(),
                 orders: Mutex::default(),
             }),
@@ -199,8 +194,14 @@ fn is_whole(step: &Step) -> bool {
     }
 }
 
-fn pauses(first: Duration, longest: Duration) -> ExponentialBuilder {
-    ExponentialBuilder::default().with_min_delay(first).with_max_delay(longest).with_jitter().without_max_times()
+impl Target {
+    /// The namespace of the tenant that the step is about; none where a step is about what all tenants share.
+    fn namespace(&self) -> Option<&str> {
+        match self {
+            Self::LoadBalancer(key) | Self::Unreadable(_, key) => Some(&*key.namespace).filter(|name| !name.is_empty()),
+            Self::Allocation(_) | Self::Pool(_) | Self::Tenant(_) | Self::Fleet(_) | Self::Order(_) => None,
+        }
+    }
 }
 
 impl Shared {
@@ -208,7 +209,7 @@ impl Shared {
     async fn work_off(self: Arc<Self>, target: Target, queue: Arc<Queue>) {
         loop {
             match queue.next(Instant::now()) {
-                Some(Ok(step)) => self.carry_out(step, &queue).await,
+                Some(Ok(step)) => self.carry_out(step, &target, &queue).await,
                 Some(Err(due)) => {
                     tokio::select! {
                         () = tokio::time::sleep_until(due) => {}
@@ -227,20 +228,22 @@ impl Shared {
     }
 
     /// Tries until it is done, impossible, replaced by a later one, or another leads.
-    async fn carry_out(&self, step: Step, queue: &Queue) {
+    async fn carry_out(&self, step: Step, target: &Target, queue: &Queue) {
         let mut leads = self.leads.subscribe();
-        let mut pauses = self.pauses.build();
+        let mut pauses = self.pauses.of_one_step();
         while *leads.borrow_and_update() {
-            let pause = match self.attempt(&step).await {
-                Written::Done => return,
-                Written::Learnt(inputs) => return self.learn(inputs),
+            let pause = match self.attempt(&step, target).await {
+                Written::Done | Written::TooLarge => return self.pauses.won(target),
+                Written::Learnt(inputs) => {
+                    self.pauses.won(target);
+                    return self.learn(inputs);
+                }
                 Written::Impossible(inputs) => {
                     self.learn(inputs);
-                    return self.inbox.send(Input::Failed(Box::new(step)));
+                    return self.give_up(step, self.pauses.lost(target, Instant::now()), &mut leads).await;
                 }
                 Written::Hopeless => {
-                    tokio::time::sleep(NEWS).await;
-                    return self.inbox.send(Input::Failed(Box::new(step)));
+                    return self.give_up(step, self.pauses.hopeless(target, Instant::now()), &mut leads).await;
                 }
                 Written::Refused(why) => {
                     self.learn(vec![why]);
@@ -248,14 +251,17 @@ impl Shared {
                 }
                 Written::NotNow => pauses.next().unwrap_or(CALL),
             };
-            tokio::select! {
-                () = tokio::time::sleep(pause) => {}
-                _ = leads.wait_for(|leads| !leads) => {}
-            }
+            wait(pause, &mut leads).await;
             if is_whole(&step) && !queue.is_empty() {
                 return;
             }
         }
+    }
+
+    /// Has the engine decide again, after a pause: what it decides is often the same.
+    async fn give_up(&self, step: Step, pause: Duration, leads: &mut watch::Receiver<bool>) {
+        wait(pause, leads).await;
+        self.inbox.send(Input::Failed(Box::new(step)));
     }
 
     fn learn(&self, inputs: Vec<Input>) {
@@ -264,8 +270,8 @@ impl Shared {
         }
     }
 
-    async fn attempt(&self, step: &Step) -> Written {
-        let Ok(_permit) = self.at_once.acquire().await else { return Written::Done };
+    async fn attempt(&self, step: &Step, target: &Target) -> Written {
+        let Some(_permit) = self.permits.acquire(target.namespace()).await else { return Written::Done };
         let begun = Instant::now();
         let outcome = tokio::time::timeout(CALL, self.writer.write(step)).await;
         self.metrics.written(begun.elapsed());
@@ -276,93 +282,13 @@ impl Shared {
     }
 }
 
-#[cfg(test)]
-mod tests {
-    use super::*;
-    use nave_api::IPPoolStatus;
-
-    fn status(used: u32) -> Step {
-        let status = IPPoolStatus { used, ..IPPoolStatus::default() };
-        Step::WritePoolStatus { name: "public".into(), uid: "1".into(), status, patience: Duration::ZERO }
-    }
-
-    #[tokio::test]
-    async fn d_a_write_that_the_api_never_takes_is_tried_at_most_once_a_second_in_the_first_minute() {
-        /// A minute of the real pauses is so much of the test's.
-        const MINUTE: Duration = Duration::from_millis(600);
-        let calls = Arc::new(std::sync::atomic::AtomicU32::new(0));
-        let counted = Arc::clone(&calls);
-        let client = nave_watch::stub::client(move |_| {
-            counted.fetch_add(1, std::sync::atomic::Ordering::SeqCst);
-            nave_watch::stub::refusal(503)
-        });
-        let shared = Shared {
-            writer: Writer::new(client.clone(), Arc::new(Providers::new(&client, "nave-system"))),
-            inbox: Inbox::new().0,
-            events: Events::new(client.clone(), "test".into()),
-            metrics: Metrics::new(),
-            leads: watch::Sender::new(true),
-            pauses: pauses(FIRST_PAUSE / 100, LONGEST_PAUSE / 100),
-            at_once: Semaphore::new(AT_ONCE),
-            queues: Mutex::default(),
-            orders: Mutex::default(),
-        };
-        let tried = tokio::time::timeout(MINUTE, shared.carry_out(status(1), &Queue::default())).await;
-        assert!(tried.is_err(), "it is never given up");
-        let calls = calls.load(std::sync::atomic::Ordering::SeqCst);
-        assert!((3..=60).contains(&calls), "{calls} calls");
-    }
-
-    fn release() -> Step {
-        Step::ReleaseAllocation { name: "192.0.2.1".into(), uid: "1".into(), resource_version: "1".into() }
-    }
-
-    #[test]
-    fn a_status_that_waits_is_replaced_by_a_later_one_and_written_no_later_for_that() {
-        let (queue, now) = (Queue::default(), Instant::now());
-        let soon = now + Duration::from_millis(200);
-        queue.add(Waiting { step: status(1), due: soon });
-        queue.add(Waiting { step: status(2), due: soon + Duration::from_secs(1) });
-        assert_eq!(queue.next(now), Some(Err(soon)));
-        assert_eq!(queue.next(soon), Some(Ok(status(2))));
-        assert_eq!(queue.next(soon), None);
-    }
-
-    #[test]
-    fn a_status_without_patience_calls_the_waiting_one_in() {
-        let (queue, now) = (Queue::default(), Instant::now());
-        queue.add(Waiting { step: status(1), due: now + Duration::from_secs(1) });
-        queue.add(Waiting { step: status(2), due: now });
-        assert_eq!(queue.next(now), Some(Ok(status(2))));
-    }
-
-    #[test]
-    fn an_order_that_waits_is_replaced_by_what_is_wanted_now() {
-        let (queue, now) = (Queue::default(), Instant::now());
-        let withdrawal = |id: &str| Step::Withdraw { id: id.to_owned() };
-        queue.add(Waiting { step: withdrawal("before"), due: now });
-        queue.add(Waiting { step: withdrawal("now"), due: now });
-        assert_eq!(queue.next(now), Some(Ok(withdrawal("now"))));
-        assert_eq!(queue.next(now), None);
-    }
-
-    #[test]
-    fn an_order_that_is_given_again_and_again_waits_and_another_one_does_not() {
-        let (mut orders, now) = (Orders::default(), Instant::now());
-        let mut patience = |digest: &str, at| orders.patience("web", digest.to_owned(), now + at);
-        assert_eq!(patience("one", Duration::ZERO), Duration::ZERO);
-        assert_eq!(patience("two", Duration::from_secs(1)), Duration::ZERO);
-        assert_eq!(patience("two", Duration::from_secs(4)), Duration::from_secs(7));
-        assert_eq!(patience("two", Duration::from_mins(1)), Duration::ZERO);
-    }
-
-    #[test]
-    fn other_steps_keep_their_order_and_replace_nothing() {
-        let (queue, now) = (Queue::default(), Instant::now());
-        for step in [release(), release(), status(1)] {
-            queue.add(Waiting { step, due: now });
-        }
-        let steps: Vec<_> = std::iter::from_fn(|| queue.next(now)).collect();
-        assert_eq!(steps, [Ok(release()), Ok(release()), Ok(status(1))]);
+/// Ends when the time is over, or another manager leads.
+async fn wait(pause: Duration, leads: &mut watch::Receiver<bool>) {
+    tokio::select! {
+        () = tokio::time::sleep(pause) => {}
+        _ = leads.wait_for(|leads| !leads) => {}
     }
 }
+
+#[cfg(test)]
+mod tests;

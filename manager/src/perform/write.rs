@@ -2,9 +2,10 @@
 
 use std::sync::Arc;
 
+use k8s_openapi::apimachinery::pkg::apis::meta::v1::Condition;
 use kube::api::{DeleteParams, ObjectMeta, Patch, PatchParams, PostParams, Preconditions};
 use kube::{Api, Client, Resource};
-use nave_api::{Fleet, IPAllocation, IPPool, TCPLoadBalancer, Tenant, names};
+use nave_api::{ConditionType, Fleet, IPAllocation, IPPool, TCPLoadBalancer, TCPLoadBalancerStatus, Tenant, names};
 use nave_manager_core::{Key, Kind, Order, Seen, Step, UnreadableReport};
 use nave_watch::{Decoded, Metadata};
 use serde::Serialize;
@@ -29,6 +30,8 @@ pub(super) enum Written {
     NotNow,
     /// It is refused as it is; this says so. Perhaps not later.
     Refused(Input),
+    /// The object would be larger than the API's store takes. It stays as it is until the step says something else.
+    TooLarge,
 }
 
 /// Writes to the hub's API.
@@ -62,7 +65,10 @@ impl Writer {
             Step::WriteLoadBalancerStatus { key, uid, generation: _, status, patience: _ } => {
                 let Key { namespace, name } = key;
                 let api = Api::<Metadata<TCPLoadBalancer>>::namespaced(self.client.clone(), namespace);
-                self.status(&api, ENGINE, name, uid, status).await
+                match self.status(&api, ENGINE, name, uid, status).await {
+                    Written::TooLarge => self.status(&api, ENGINE, name, uid, &shortened(status)).await,
+                    written => written,
+                }
             }
             Step::WritePoolStatus { name, uid, status, patience: _ } => {
                 self.status(&self.cluster::<IPPool>(), ENGINE, name, uid, status).await
@@ -96,7 +102,7 @@ impl Writer {
         match answer {
             Ok(allocation) => Written::Learnt(vec![watch::allocation(allocation)]),
             Err(error) if is(&error, CONFLICT) || is(&error, NOT_FOUND) => self.impossible(name).await,
-            Err(error) if is(&error, TOO_LARGE) || is(&error, INVALID) => {
+            Err(error) if is_too_large(&error) || is(&error, INVALID) => {
                 tracing::error!(name, error = &error as &dyn std::error::Error, "the API refuses a record");
                 Written::Hopeless
             }
@@ -196,9 +202,38 @@ impl Writer {
                 Written::Done
             }
             Err(error) if is(&error, CONFLICT) => after_conflict(api, name, uid, &error).await,
+            Err(error) if is_too_large(&error) => {
+                tracing::warn!(name, error = &error as &dyn std::error::Error, "an object has no room for a status");
+                Written::TooLarge
+            }
             Err(error) => not_now("write a status", name, &error),
         }
     }
+}
+
+/// The status of a load balancer that has room for no more: its addresses, and its conditions, of which one says why there is no more.
+fn shortened(status: &TCPLoadBalancerStatus) -> TCPLoadBalancerStatus {
+    let TCPLoadBalancerStatus { addresses, backends: _, sessions: _, conditions } = status;
+    let short = |condition: &Condition| {
+        let is_first = condition.type_ == ConditionType::Accepted.as_str();
+        Condition { message: if is_first { NO_ROOM.to_owned() } else { String::new() }, ..condition.clone() }
+    };
+    TCPLoadBalancerStatus {
+        addresses: addresses.clone(),
+        backends: None,
+        sessions: Vec::new(),
+        conditions: conditions.iter().map(short).collect(),
+    }
+}
+
+/// What the condition Accepted of such a load balancer says.
+const NO_ROOM: &str = "The object is too large for its status: shorten spec or annotations";
+
+/// API servers pass on what their store says of an object of more than 1.5 MB, which is no code of its own.
+fn is_too_large(error: &kube::Error) -> bool {
+    let kube::Error::Api(status) = error else { return false };
+    let says_so = ["request is too large", "message larger than max"].iter().any(|text| status.message.contains(text));
+    status.code == TOO_LARGE || (status.code >= 500 && says_so)
 }
 
 /// The API answers so for another object of the name, and for this one when others write it all the time.
@@ -284,5 +319,36 @@ mod tests {
     async fn a_status_of_an_object_that_is_gone_is_done_with() {
         assert!(matches!(after_conflict_with(pool("2")).await, Written::Done));
         assert!(matches!(after_conflict_with(stub::refusal(404)).await, Written::Done));
+    }
+
+    /// What comes of a load balancer's status when the API says so of everything that is longer than its short form, or of all.
+    async fn without_room(for_all: bool) -> Written {
+        let condition = |type_: &str, reason: &str| -> Condition {
+            serde_json::from_value(
+                json!({"type": type_, "status": "True", "reason": reason, "message": "long ".repeat(50),
+                "lastTransitionTime": "2026-11-30T10:00:00Z"}),
+            )
+            .unwrap()
+        };
+        let conditions = vec![condition("Accepted", "Accepted"), condition("Programmed", "Programmed")];
+        let status = TCPLoadBalancerStatus { conditions, ..TCPLoadBalancerStatus::default() };
+        let short = shortened(&status);
+        let messages: Vec<&str> = short.conditions.iter().map(|condition| condition.message.as_str()).collect();
+        assert_eq!(messages, [NO_ROOM, ""]);
+        let asked = std::sync::atomic::AtomicU32::new(0);
+        let client = stub::client(move |_| {
+            let is_first = asked.fetch_add(1, std::sync::atomic::Ordering::SeqCst) == 0;
+            let refusal = json!({"kind": "Status", "status": "Failure", "code": 500, "message": "etcdserver: request is too large"});
+            if is_first || for_all { (500, refusal) } else { pool("1") }
+        });
+        let writer = Writer::new(client.clone(), Arc::new(Providers::new(&client, "nave-system")));
+        let (key, generation, patience) = (Key::new("tenant-shop", "web"), None, Duration::ZERO);
+        writer.write(&Step::WriteLoadBalancerStatus { key, uid: "1".into(), generation, status, patience }).await
+    }
+
+    #[tokio::test]
+    async fn p_a_status_that_an_object_has_no_room_for_is_written_shorter_and_not_tried_again_and_again() {
+        assert!(matches!(without_room(false).await, Written::Done));
+        assert!(matches!(without_room(true).await, Written::TooLarge));
     }
 }

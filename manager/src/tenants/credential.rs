@@ -17,9 +17,9 @@ use nave_api::names::{AGENT, KUBECONFIG_KEY, MANAGER_MANAGER, tenant_namespace};
 use nave_watch::Metadata;
 use serde_json::json;
 
-use super::Settings;
 use super::call::{Error, call, call_if_there};
 use super::children::{self, Owner};
+use super::{HubApi, Settings};
 
 /// Annotation: when the token in a Secret ends.
 const EXPIRES: &str = "nave.dev/expires-at";
@@ -69,18 +69,9 @@ impl Issued {
 }
 
 /// The mark of a hub in a Secret: where it is and whom to trust.
-pub(super) fn hub_mark(settings: &Settings) -> String {
-    let Settings {
-        hub_api_url,
-        hub_ca,
-        namespace: _,
-        token_life: _,
-        quota_after: _,
-        copies_after: _,
-        default_quota: _,
-    } = settings;
+pub(super) fn hub_mark(HubApi { url, authority }: &HubApi) -> String {
     // Its hash is short: it only has to differ when these do, and nobody gains by making it not.
-    nave_api::names::intent_name("hub", "hub", &format!("{hub_api_url}\n{}", STANDARD.encode(hub_ca)))
+    nave_api::names::intent_name("hub", "hub", &format!("{url}\n{}", STANDARD.encode(authority)))
 }
 
 /// The Secret's metadata, asked of the API. One that is being deleted is there as long as a finalizer holds it.
@@ -106,9 +97,9 @@ pub(super) async fn issue(
         at: Timestamp::now().round(k8s_openapi::jiff::Unit::Second).unwrap_or_default(),
         expires,
         account: account_uid.to_owned(),
-        hub: hub_mark(settings),
+        hub: hub_mark(&settings.hub),
     };
-    let kubeconfig = kubeconfig(settings, &namespace, &token)?;
+    let kubeconfig = kubeconfig(&settings.hub, &namespace, &token)?;
     let secret = secret(owner, uid, &issued, kubeconfig);
     let apply = PatchParams::apply(MANAGER_MANAGER).force();
     call("write the credential", secrets.patch(AGENT, &apply, &Patch::Apply(&secret))).await?;
@@ -166,19 +157,10 @@ fn secret(owner: &Owner, uid: String, issued: &Issued, kubeconfig: String) -> Se
 }
 
 /// A kubeconfig that needs nothing beside it: certificates and token are in it.
-fn kubeconfig(settings: &Settings, namespace: &str, token: &str) -> Result<String, Error> {
-    let Settings {
-        hub_api_url,
-        hub_ca,
-        namespace: _,
-        token_life: _,
-        quota_after: _,
-        copies_after: _,
-        default_quota: _,
-    } = settings;
-    let mut cluster = json!({"server": hub_api_url});
-    if !hub_ca.is_empty() {
-        cluster["certificate-authority-data"] = STANDARD.encode(hub_ca).into();
+fn kubeconfig(HubApi { url, authority }: &HubApi, namespace: &str, token: &str) -> Result<String, Error> {
+    let mut cluster = json!({"server": url});
+    if !authority.is_empty() {
+        cluster["certificate-authority-data"] = STANDARD.encode(authority).into();
     }
     let config = json!({
         "apiVersion": "v1",
@@ -207,12 +189,12 @@ mod tests {
         issued().remaining(account, hub, Timestamp::from_second(now).unwrap()).map(|left| left.as_secs())
     }
 
-    fn settings_of(url: &str, ca: &[u8]) -> Settings {
-        Settings::new(url.into(), ca.to_vec(), "nave-system".into(), Duration::from_mins(10))
+    fn api_at(url: &str, authority: &[u8]) -> HubApi {
+        HubApi { url: url.into(), authority: authority.to_vec() }
     }
 
-    fn settings() -> Settings {
-        settings_of("https://hub.example.com:6443", b"PEM")
+    fn api() -> HubApi {
+        api_at("https://hub.example.com:6443", b"PEM")
     }
 
     #[test]
@@ -223,10 +205,10 @@ mod tests {
     #[test]
     fn another_account_or_another_hub_makes_a_new_credential_due() {
         assert_eq!((remaining("b", "h", 1000), remaining("a", "i", 1000)), (None, None));
-        let moved = settings_of("https://other.example.com", b"PEM");
-        let trusts_another = settings_of("https://hub.example.com:6443", b"OTHER");
-        assert_ne!(hub_mark(&settings()), hub_mark(&moved));
-        assert_ne!(hub_mark(&settings()), hub_mark(&trusts_another));
+        let moved = api_at("https://other.example.com", b"PEM");
+        let trusts_another = api_at("https://hub.example.com:6443", b"OTHER");
+        assert_ne!(hub_mark(&api()), hub_mark(&moved));
+        assert_ne!(hub_mark(&api()), hub_mark(&trusts_another));
     }
 
     #[test]
@@ -239,7 +221,7 @@ mod tests {
 
     #[test]
     fn a_kubeconfig_leads_to_the_tenants_own_namespace() {
-        let text = kubeconfig(&settings(), "tenant-shop", "secret-token").unwrap();
+        let text = kubeconfig(&api(), "tenant-shop", "secret-token").unwrap();
         let read: serde_json::Value = serde_saphyr::from_str(&text).unwrap();
         assert_eq!(read["contexts"][0]["context"]["namespace"], "tenant-shop");
         assert_eq!(read["clusters"][0]["cluster"]["certificate-authority-data"], STANDARD.encode("PEM"));

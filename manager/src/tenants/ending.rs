@@ -237,7 +237,7 @@ where
     }
 }
 
-/// Takes finalizers off the intents of a namespace that somebody deletes. The API's controllers delete the intents.
+/// Takes finalizers off the intents of a namespace that is being deleted. The API's controllers delete the intents.
 async fn release(client: &Client, namespace: &str) -> Result<Vec<String>, Error> {
     let mut taken_off = release::intents::<TCPLoadBalancer>(client, namespace).await?;
     taken_off.extend(release::intents::<HTTPLoadBalancer>(client, namespace).await?);

@@ -40,13 +40,20 @@ const TOKEN_LIFE: Duration = Duration::from_hours(7 * 24);
 /// learn late, and then count after minutes: a namespace gets its quota at once where our kinds are this old.
 const QUOTA_AFTER: Duration = Duration::from_mins(2);
 
+/// The hub's API server as agents reach it.
+#[derive(Clone, Debug)]
+pub(crate) struct HubApi {
+    /// Where it is.
+    pub(crate) url: String,
+    /// The certificates that vouch for it, PEM; empty when those of the agents' systems do.
+    pub(crate) authority: Vec<u8>,
+}
+
 /// What is the same for all tenants.
 #[derive(Clone, Debug)]
 pub(crate) struct Settings {
-    /// The hub's API server as agents reach it.
-    pub(crate) hub_api_url: String,
-    /// The certificates that vouch for it, PEM; empty when those of the agents' systems do.
-    pub(crate) hub_ca: Vec<u8>,
+    /// What a credential leads to.
+    pub(crate) hub: HubApi,
     /// The manager's own namespace, where its service account is.
     pub(crate) namespace: String,
     /// How long a credential lives; a new one is issued when two thirds are over. The API gives 10 minutes or more.
@@ -61,10 +68,9 @@ pub(crate) struct Settings {
 
 impl Settings {
     /// The usual settings.
-    pub(crate) fn new(hub_api_url: String, hub_ca: Vec<u8>, namespace: String, copies_after: Duration) -> Self {
+    pub(crate) fn new(hub: HubApi, namespace: String, copies_after: Duration) -> Self {
         Self {
-            hub_api_url,
-            hub_ca,
+            hub,
             namespace,
             token_life: TOKEN_LIFE,
             quota_after: QUOTA_AFTER,

@@ -196,7 +196,7 @@ async fn homeless(tenant: &Tenant, keeper: &Keeper, reason: &str, message: &str)
     Ok(Action::requeue(OFTEN))
 }
 
-/// Whether the credential that the Tenant has by its status is no more: somebody deleted the Secret or the account. What is being deleted
+/// Whether the credential that the Tenant has by its status is no more: the Secret or the account was deleted. What is being deleted
 /// counts as deleted.
 async fn is_void(tenant: &Tenant, room: &Room, keeper: &Keeper) -> Result<bool, Error> {
     if tenant.status.as_ref().is_none_or(|status| status.credential.is_none()) {
@@ -289,7 +289,7 @@ async fn credential(owner: &Owner, room: &Room, keeper: &Keeper) -> Result<Optio
     let Some(account) = room.account.as_ref().and_then(|account| account.metadata.uid.as_ref()) else {
         return Ok(None);
     };
-    let hub = credential::hub_mark(&keeper.settings);
+    let hub = credential::hub_mark(&keeper.settings.hub);
     let standing = |issued: Issued| {
         let left = issued.remaining(account, &hub, Timestamp::now());
         left.map(|left| (issued, left))

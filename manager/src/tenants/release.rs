@@ -1,4 +1,4 @@
-//! Foreign finalizers on what a tenant could write, at the tenant's end: whoever put them there may have no right left to take them off, and
+//! Foreign finalizers on what a tenant could write, at the tenant's end: the program that put them there may have no right left to take them off, and
 //! the namespace would wait for ever. Knows how to take them off; decides nothing about when.
 
 use std::fmt::Debug;

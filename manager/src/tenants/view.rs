@@ -158,7 +158,7 @@ where
     };
     let read = move |object: Decoded<K>| match object {
         Decoded::Object(object) => Some(object),
-        Decoded::Unreadable(Unreadable { metadata, why: _ }) => last(metadata),
+        Decoded::Unreadable(Unreadable { metadata, why: _, spec: _ }) => last(metadata),
     };
     events.filter_map(move |event| {
         let event = match event {

@@ -8,6 +8,7 @@ use std::task::{Context, Poll};
 use std::time::{Duration, Instant};
 
 use envoy_types::pb::envoy::service::metrics::v3::StreamMetricsResponse;
+use futures::{Stream, StreamExt};
 use nave_xds::identity::Peer;
 use nave_xds::server::{Caller, Pace};
 use prost::bytes::Buf;
@@ -18,7 +19,7 @@ use tonic::{Request, Response, Status, Streaming};
 use tonic_prost::ProstEncoder;
 
 use super::Traffic;
-use super::read::{Message, message};
+use super::read::{Message, Sample, message};
 use crate::peers::Relay;
 
 /// Envoy sends what it measures in several messages, one right after the other. After so long they are complete.
@@ -85,28 +86,45 @@ impl ClientStreamingService<Message> for Metrics {
             let Some(Peer::Envoy { fleet, node }) = caller.as_ref().map(Caller::peer) else {
                 return Err(Status::permission_denied("metrics come from Envoys"));
             };
-            let (mut heard, mut pace, begun) = (traffic.hear(fleet), Pace::default(), Instant::now());
-            let mut messages = request.into_inner();
-            loop {
-                let next = if heard.is_fresh() {
-                    tokio::time::timeout(COMPLETE, messages.message()).await
-                } else {
-                    Ok(messages.message().await)
-                };
-                let Ok(next) = next else {
-                    relay.measured(heard.open(node));
-                    continue;
-                };
-                let Some(Message { samples, bytes }) = next? else { break };
-                heard.take(samples);
-                pace.spend(bytes as u64, A_SECOND, begun.elapsed());
-                let wait = pace.wait(AT_ONCE, A_SECOND, begun.elapsed());
-                if wait > Duration::ZERO {
-                    tokio::time::sleep(wait).await;
+            let mut heard = traffic.hear(fleet);
+            let take = |samples| {
+                match samples {
+                    Some(samples) => heard.take(samples),
+                    None => relay.measured(heard.open(node)),
                 }
-            }
+                heard.is_fresh()
+            };
+            paced(request.into_inner(), take).await?;
             Ok(Response::new(StreamMetricsResponse {}))
         })
+    }
+}
+
+/// Takes what the messages hold until there are no more, not faster than an Envoy may send. `take` answers whether more belongs to it:
+/// then it gets nothing (`None`) when no message has come for a moment.
+async fn paced(
+    mut messages: impl Stream<Item = Result<Message, Status>> + Unpin,
+    mut take: impl FnMut(Option<Vec<Sample>>) -> bool,
+) -> Result<(), Status> {
+    let (mut pace, begun, mut is_fresh) = (Pace::default(), Instant::now(), false);
+    loop {
+        let next = if is_fresh {
+            tokio::time::timeout(COMPLETE, messages.next()).await
+        } else {
+            Ok(messages.next().await)
+        };
+        let Ok(next) = next else {
+            is_fresh = take(None);
+            continue;
+        };
+        let Some(message) = next else { return Ok(()) };
+        let Message { samples, bytes } = message?;
+        is_fresh = take(Some(samples));
+        pace.spend(bytes as u64, A_SECOND, begun.elapsed());
+        let wait = pace.wait(AT_ONCE, A_SECOND, begun.elapsed());
+        if wait > Duration::ZERO {
+            tokio::time::sleep(wait).await;
+        }
     }
 }
 
@@ -136,5 +154,35 @@ impl Decoder for Messages {
     fn decode(&mut self, bytes: &mut DecodeBuf<'_>) -> Result<Option<Message>, Status> {
         let length = bytes.remaining();
         message(&bytes.copy_to_bytes(length)).map(Some)
+    }
+}
+
+#[cfg(test)]
+mod tests {
+    use super::*;
+
+    /// How many messages of so many bytes are taken within half a second from an Envoy that always has one more.
+    async fn taken(bytes: usize) -> u64 {
+        let mut taken = 0;
+        let messages = futures::stream::repeat_with(|| Ok(Message { samples: Vec::new(), bytes }));
+        let outcome = tokio::time::timeout(
+            Duration::from_millis(500),
+            paced(messages, |_| {
+                taken += 1;
+                false
+            }),
+        )
+        .await;
+        assert!(outcome.is_err(), "it goes on");
+        taken
+    }
+
+    #[tokio::test]
+    async fn d_an_envoy_that_sends_statistics_without_a_pause_is_read_at_its_pace() {
+        for bytes in [MESSAGE, 200 * 1024] {
+            let (taken, bytes) = (taken(bytes).await, bytes as u64);
+            let (at_once, more) = (AT_ONCE / bytes, A_SECOND / bytes);
+            assert!((at_once..=at_once + more + 2).contains(&taken), "{taken} messages of {bytes} bytes");
+        }
     }
 }

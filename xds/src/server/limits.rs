@@ -1,4 +1,4 @@
-//! What peers may have of a server at most. Knows numbers; whoever counts is next door.
+//! What peers may have of a server at most. Knows numbers; the counting is next door.
 
 /// The bounds. An Envoy needs one connection and two streams on it; a manager one of each.
 #[derive(Clone, Copy, Debug, PartialEq, Eq)]

@@ -82,7 +82,7 @@ impl Drop for Visit {
     }
 }
 
-/// Whoever has one IPv6 address has its whole /64.
+/// A client that has one IPv6 address has its whole /64.
 fn source(from: IpAddr) -> IpAddr {
     match from.to_canonical() {
         IpAddr::V4(address) => address.into(),

@@ -34,18 +34,15 @@ pub(super) fn delta(message: &[u8]) -> Result<Option<delta::Request>, Status> {
         files: None,
     };
     let mut count = Count::default();
-    for field in Fields::of(message) {
-        let field = field.map_err(|_| malformed())?;
-        let Value::Bytes(bytes) = field.value else { continue };
-        match field.number {
+    for field in parts(message) {
+        let (number, bytes) = field?;
+        match number {
             1 => request.files = files(bytes),
             3 => request.subscribe.push(count.name(bytes)?),
             4 => request.unsubscribe.push(count.name(bytes)?),
             5 => {
-                let name = Fields::of(bytes).last(1).map_err(|_| malformed())?.and_then(Value::bytes);
-                let version = Fields::of(bytes).last(2).map_err(|_| malformed())?.and_then(Value::bytes);
-                let version = Version::read(str::from_utf8(version.unwrap_or_default()).unwrap_or_default());
-                request.initial.push((count.name(name.unwrap_or_default())?, version));
+                let version = Version::read(str::from_utf8(part(bytes, 2)?).unwrap_or_default());
+                request.initial.push((count.name(part(bytes, 1)?)?, version));
             }
             6 => request.nonce = nonce(bytes),
             7 => request.error = Some(words(bytes)?),
@@ -68,10 +65,9 @@ pub(super) fn sotw(message: &[u8]) -> Result<Option<sotw::Request>, Status> {
         files: None,
     };
     let mut count = Count::default();
-    for field in Fields::of(message) {
-        let field = field.map_err(|_| malformed())?;
-        let Value::Bytes(bytes) = field.value else { continue };
-        match field.number {
+    for field in parts(message) {
+        let (number, bytes) = field?;
+        match number {
             1 => request.version = nonce(bytes),
             2 => request.files = files(bytes),
             3 => request.names.push(count.name(bytes)?),
@@ -83,6 +79,20 @@ pub(super) fn sotw(message: &[u8]) -> Result<Option<sotw::Request>, Status> {
     Ok(Some(request))
 }
 
+/// The fields of a message that are texts or messages, by their numbers.
+fn parts(message: &[u8]) -> impl Iterator<Item = Result<(u64, &[u8]), Status>> {
+    Fields::of(message).filter_map(|field| match field {
+        Ok(field) => field.value.bytes().map(|bytes| Ok((field.number, bytes))),
+        Err(_) => Some(Err(malformed())),
+    })
+}
+
+/// One of them; nothing where the message has none of the number.
+#[allow(clippy::result_large_err, reason = "tonic's status is what the client gets")]
+fn part(message: &[u8], number: u64) -> Result<&[u8], Status> {
+    Ok(Fields::of(message).last(number).map_err(|_| malformed())?.and_then(Value::bytes).unwrap_or_default())
+}
+
 /// What a node says that it may open. One that cannot be read says nothing.
 fn files(node: &[u8]) -> Option<Files> {
     Files::read(&Node::decode(node).ok()?)
@@ -91,7 +101,7 @@ fn files(node: &[u8]) -> Option<Files> {
 /// The type of a request. A type that we do not serve is none of our business: the request stays without an answer.
 #[allow(clippy::result_large_err, reason = "tonic's status is what the client gets")]
 fn kind(message: &[u8], at: u64) -> Result<Option<ResourceType>, Status> {
-    let url = Fields::of(message).last(at).map_err(|_| malformed())?.and_then(Value::bytes).unwrap_or_default();
+    let url = part(message, at)?;
     if url.is_empty() {
         return Err(Status::invalid_argument("an aggregated stream needs a type_url in every request"));
     }
@@ -128,7 +138,7 @@ fn nonce(bytes: &[u8]) -> String {
 /// The beginning of the message in a `google.rpc.Status`, up to the end of a word: half a name may be another's.
 #[allow(clippy::result_large_err, reason = "tonic's status is what the client gets")]
 fn words(status: &[u8]) -> Result<String, Status> {
-    let message = Fields::of(status).last(2).map_err(|_| malformed())?.and_then(Value::bytes).unwrap_or_default();
+    let message = part(status, 2)?;
     let Some(beginning) = message.get(..WORDS) else { return Ok(String::from_utf8_lossy(message).into_owned()) };
     let beginning = String::from_utf8_lossy(beginning);
     let end = beginning.rfind(|c: char| c.is_whitespace() || c == ',').unwrap_or(0);

@@ -175,7 +175,7 @@ async fn o2_an_endpoint_that_was_ejected_and_works_again_is_used_after_a_second(
     assert!(began.elapsed() < 3 * SECOND, "{:?}", began.elapsed());
 }
 
-/// Envoy gathers what it learns of endpoints for a second, if it is not told otherwise: one that is ejected again soon after its return
+/// Envoy gathers what it learns of endpoints for a second by default: one that is ejected again soon after its return
 /// would go on getting its share meanwhile.
 #[tokio::test]
 async fn o2_an_endpoint_that_fails_again_after_its_return_leaves_at_once() {

@@ -161,7 +161,7 @@ pub fn hostnames<'service>(service: &'service Service, given: &Places) -> impl I
     names.filter(|name| !name.is_empty() && name.parse::<IpAddr>().is_err() && !given.has(name))
 }
 
-/// What the spoke's cloud wrote. Where the class says that no cloud does, whatever is there is nobody's backend.
+/// What the spoke's cloud wrote. Where the class says that no cloud does, nothing of what is there is a backend.
 fn clouds(service: &Service) -> &[LoadBalancerIngress] {
     if ownership::is_foreign(service) { status::shown(service) } else { &[] }
 }

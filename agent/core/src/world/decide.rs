@@ -359,7 +359,7 @@ impl World {
         self.intents.find(&hub_key(&intent::name(service)))
     }
 
-    /// Each problem is told once while it lasts. One Service does not take the place of the Events of all others.
+    /// Each problem is reported once while it lasts. One Service does not take the place of the Events of all others.
     pub(super) fn tell(&mut self, key: &Key, uid: &str, problems: Vec<Problem>) -> Vec<Notice> {
         let problems: BTreeSet<Problem> = problems.into_iter().collect();
         let known = self.told.remove(key).unwrap_or_default();

@@ -75,7 +75,7 @@ pub struct Engine {
     given_up: BTreeMap<Key, BTreeSet<IpAddr>>,
     /// Records whose owner was never seen, and until when it may yet be.
     doubts: BTreeSet<(Timestamp, IpAddr)>,
-    /// What Envoys keep, since nobody can say what becomes of it.
+    /// What Envoys keep, since it is not known what becomes of it.
     kept: Kept,
     said: Said,
     /// Which Envoys load balancers wait for.

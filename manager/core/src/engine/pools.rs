@@ -88,7 +88,7 @@ impl Engine {
         self.touch_owners(&all);
     }
 
-    /// The nodes are to be judged anew, and in their turns the load balancers that send traffic there.
+    /// The nodes are to be judged again, and in their turns the load balancers that send traffic there.
     pub(super) fn node_set_turned(&mut self, key: &Key) {
         self.world.forget_reach(key);
         for balancer in self.world.users_of(key) {

@@ -37,7 +37,7 @@ pub(super) fn programmed(
         return (Some(unallocated()), Duration::ZERO);
     }
     let was_programmed = is_programmed(balancer, entry);
-    // Its backends are not known yet: nobody shall be sent to it. What was served once stays as it is.
+    // Its backends are not known yet: no client shall come to it. What was served once stays as it is.
     let is_unknown =
         |problem: &&Problem| matches!(problem, Problem::NodeSetMissing { .. } | Problem::DependsOnUnreadable { .. });
     let unknown = entry.problems.iter().find(is_unknown);

@@ -42,14 +42,14 @@ impl Engine {
         self.dirt.fleets.insert(fleet);
     }
 
-    /// Other Envoys count now. What all acknowledged once stays so, whoever comes or goes.
+    /// Other Envoys count now. What all acknowledged once stays so, whichever Envoy comes or goes.
     fn envoys_moved(&mut self, fleet: &Arc<str>) {
         let is_open = |owner: &&Key| self.entries.get(*owner).is_some_and(|e| e.programmed != Programmed::Yes);
         let owners = self.published.get(fleet).into_iter().flatten().map(|(_, owner)| owner);
         self.dirt.statuses.extend(owners.filter(is_open).cloned());
     }
 
-    /// Works out anew which nodes each fleet chooses, where that may have changed.
+    /// Works out again which nodes each fleet chooses, where that may have changed.
     pub(super) fn refresh_choices(&mut self) {
         for fleet in std::mem::take(&mut self.dirt.envoys) {
             self.envoys_moved(&fleet);
@@ -75,7 +75,7 @@ impl Engine {
         }
     }
 
-    /// Lets time pass for those who wait. A follower waits for nobody: it believes the leader.
+    /// Lets time pass for the load balancers that wait. Those of a follower do not wait: it believes the leader.
     pub(super) fn refresh_waits(&mut self, now: Timestamp) {
         let heard = self.world.ledger.take_heard();
         match self.role {

@@ -184,7 +184,7 @@ impl Engine {
         problems.into_iter().any(|problem| matches!(problem, Problem::Unreadable { .. }))
     }
 
-    /// Notes what Envoys keep of the load balancer, since nobody can say what it is.
+    /// Notes what Envoys keep of the load balancer, since it is not known what it is.
     pub(super) fn keep(&mut self, key: &Key) {
         let keep = self.kept_of(key);
         self.kept.put(key, &keep);
@@ -223,10 +223,6 @@ impl Engine {
                 let name = compile::listener_name(address, port.protocol, port.port);
                 keep.names.insert((ResourceType::Listener, name.into()));
             }
-        }
-        if self.world.records.has_unknown_ports() {
-            let everywhere = [Protocol::Tcp, Protocol::Udp].map(compile::wildcard_listener_prefix);
-            keep.prefixes.extend(everywhere.map(|prefix| (ResourceType::Listener, prefix.into())));
         }
         keep
     }

@@ -159,7 +159,7 @@ impl World {
         }
     }
 
-    /// The ports of the owner of this name on this address: what he has already of those that he wants, others as there is room, and those
+    /// The ports of the owner of this name on this address: what it has already of those that it asks for, others as there is room, and those
     /// that he wants no more while a cloud's load balancer still leads to them: nobody else gets them before.
     pub fn owned_ports(
         &self,

@@ -1,73 +1,28 @@
 //! Pools: which addresses there are, which are free, who may have them. Knows no load balancer and no clock.
 
 pub(crate) mod choose;
+mod problem;
 mod range;
+mod space;
 mod spans;
 
 use std::collections::{BTreeMap, BTreeSet};
-use std::fmt;
 use std::net::IpAddr;
 use std::sync::Arc;
 
 use ipnet::IpNet;
-use nave_api::ip_pool::{Addresses, PortRange, ServicePer, ServiceSource, Sharing, Source};
+use nave_api::ip_pool::{PortRange, ServicePer, ServiceSource, Sharing, Source};
 use nave_api::tcp_load_balancer::IpFamily;
 use nave_api::{IPPool, IPPoolSpec};
 use sha2::{Digest, Sha256};
 
+pub(crate) use problem::PoolProblem;
 pub(crate) use range::{InvalidRange, Range};
 pub(crate) use spans::Spans;
 
+use space::space;
+
 use crate::key::born;
-
-/// Why a pool gives no addresses. What it gave is served on.
-#[derive(Clone, Debug, PartialEq, Eq, PartialOrd, Ord)]
-pub(crate) enum PoolProblem {
-    NoAddresses,
-    Invalid { text: String, why: InvalidRange },
-    Forbidden { address: IpAddr },
-    Outside { text: String },
-    Overlap { pool: Arc<str>, address: IpAddr },
-    PortOverlap { pool: Arc<str>, port: u16 },
-}
-
-impl PoolProblem {
-    pub fn reason(&self) -> &'static str {
-        match self {
-            Self::NoAddresses => "NoAddresses",
-            Self::Invalid { .. } | Self::Forbidden { .. } | Self::Outside { .. } => "InvalidAddresses",
-            Self::Overlap { .. } | Self::PortOverlap { .. } => "Overlap",
-        }
-    }
-}
-
-impl fmt::Display for PoolProblem {
-    fn fmt(&self, f: &mut fmt::Formatter<'_>) -> fmt::Result {
-        match self {
-            Self::NoAddresses => f.write_str("spec.addresses leaves no address: include networks, ranges or addresses"),
-            Self::Invalid { text, why } => write!(f, "\"{text}\" in spec.addresses {why}"),
-            Self::Forbidden { address } => {
-                write!(
-                    f,
-                    "spec.addresses include {address}: unspecified, broadcast and multicast addresses cannot be given"
-                )
-            }
-            Self::Outside { text } => {
-                write!(f, "\"{text}\" in spec.addresses.dynamic is not all within spec.addresses.include")
-            }
-            Self::Overlap { pool, address } => {
-                write!(f, "{address} is in pool {pool}, too, which is older: an address belongs to one pool")
-            }
-            Self::PortOverlap { pool, port } => {
-                write!(
-                    f,
-                    "port {port} of the fleet's Envoys is pool {pool}'s, too, which is older: give each pool with \
-                     source.service ports of its own, by source.service.envoyPorts, or by portRange where it has per: Fleet"
-                )
-            }
-        }
-    }
-}
 
 /// A pool and what of it is free.
 #[derive(Debug)]
@@ -214,55 +169,6 @@ impl Pool {
             }
         }
     }
-}
-
-/// What a spec includes, what of it may be given, and what of that without being asked for.
-fn space(name: &str, spec: &IPPoolSpec) -> Result<(Spans, Spans, Spans), PoolProblem> {
-    match &spec.source {
-        Source::Static {} | Source::External {} => {}
-        Source::Service(_) => {
-            let mut place = Spans::default();
-            place.insert(everywhere(name));
-            return Ok((Spans::default(), place.clone(), place));
-        }
-    }
-    let none = Addresses::default();
-    let Addresses { include, exclude, dynamic } = spec.addresses.as_ref().unwrap_or(&none);
-    let included = Spans::of(&ranges(include)?);
-    let mut given = included.clone();
-    for range in ranges(exclude)? {
-        given.remove_range(&range);
-    }
-    let dynamic = match dynamic {
-        Some(dynamic) => given.intersection(&within(&included, dynamic)?),
-        None => given.clone(),
-    };
-    if let Some(address) = given.overlap(&never_given()) {
-        return Err(PoolProblem::Forbidden { address });
-    }
-    if given == Spans::default() { Err(PoolProblem::NoAddresses) } else { Ok((included, given, dynamic)) }
-}
-
-/// What the texts say, each of which lies within a whole.
-fn within(whole: &Spans, texts: &[String]) -> Result<Spans, PoolProblem> {
-    let ranges = ranges(texts)?;
-    for (range, text) in ranges.iter().zip(texts) {
-        let span = Spans::of(std::slice::from_ref(range));
-        if whole.intersection(&span) != span {
-            return Err(PoolProblem::Outside { text: text.clone() });
-        }
-    }
-    Ok(Spans::of(&ranges))
-}
-
-fn ranges(texts: &[String]) -> Result<Vec<Range>, PoolProblem> {
-    let parse = |text: &String| text.parse().map_err(|why| PoolProblem::Invalid { text: text.clone(), why });
-    texts.iter().map(parse).collect()
-}
-
-fn never_given() -> Spans {
-    let ranges = ["0.0.0.0/8", "224.0.0.0/4", "255.255.255.255", "::", "ff00::/8"];
-    Spans::of(ranges.iter().filter_map(|range| range.parse().ok()).collect::<Vec<Range>>().iter())
 }
 
 /// All pools.

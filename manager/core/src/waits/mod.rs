@@ -30,7 +30,7 @@ pub(crate) type Envoy = (Arc<str>, Arc<str>);
 /// Nodes of one fleet.
 pub(crate) type Nodes = BTreeSet<Arc<str>>;
 
-/// Who waits for whom.
+/// Which load balancers wait for which Envoys.
 #[derive(Debug, Default)]
 pub(crate) struct Waits {
     balancers: BTreeMap<Key, Wait>,
@@ -107,7 +107,7 @@ impl Waits {
         self.set(Alarm::Balancer(key.clone()), now);
     }
 
-    /// The load balancer is held back no longer, whoever still lacks its content.
+    /// The load balancer is held back no longer, whichever Envoy still lacks its content.
     pub fn close(&mut self, key: &Key) {
         let Some(wait) = self.balancers.get_mut(key).filter(|wait| wait.open) else { return };
         wait.open = false;
@@ -122,7 +122,7 @@ impl Waits {
         std::mem::take(&mut self.relieved)
     }
 
-    /// The load balancer is gone, or has other content: whoever owed it owes it no longer, and has acknowledged nothing by that.
+    /// The load balancer is gone, or has other content: an Envoy that owed it owes it no longer, and has acknowledged nothing by that.
     pub fn forget(&mut self, key: &Key) {
         self.close(key);
         let Some(Wait { fleet, nodes, .. }) = self.balancers.remove(key) else { return };
@@ -265,7 +265,7 @@ impl Waits {
 }
 
 impl Debt {
-    /// When nobody waits for it any more.
+    /// When no load balancer waits for it any more.
     fn ends(&self) -> Timestamp {
         after(self.acknowledged, SILENCE).min(after(self.completed, LONGEST))
     }

@@ -159,7 +159,7 @@ fn what_was_refused_and_is_wanted_no_more_keeps_nothing() {
     let steps = hub.decide();
     assert!(
         steps.contains(&Step::Withdraw { id: orders[0].id.clone() }),
-        "nobody was given anything of it: {steps:#?}"
+        "no load balancer was given anything of it: {steps:#?}"
     );
 }
 

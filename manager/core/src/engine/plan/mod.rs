@@ -64,7 +64,7 @@ pub(super) fn plan(
     let ports = world.granted(key, balancer);
     let search = Search { world, drafts, key, uid, ports, tenant, namespace: origin(balancer), request, allowance };
     if own.len() > 1 {
-        // That on which its ports are open stays; of two that would do, the one that people have been told of.
+        // That on which its ports are open stays; of two that would do, the one that was shown.
         own.sort_by_key(|address| (search.unmet(*address).is_some(), !shows(balancer, *address)));
     }
     let (kept, surplus) = search.keep(&own);
