@@ -108,11 +108,8 @@ async fn paced(
 ) -> Result<(), Status> {
     let (mut pace, begun, mut is_fresh) = (Pace::default(), Instant::now(), false);
     loop {
-        let next = if is_fresh {
-            tokio::time::timeout(COMPLETE, messages.next()).await
-        } else {
-            Ok(messages.next().await)
-        };
+        let next =
+            if is_fresh { tokio::time::timeout(COMPLETE, messages.next()).await } else { Ok(messages.next().await) };
         let Ok(next) = next else {
             is_fresh = take(None);
             continue;
