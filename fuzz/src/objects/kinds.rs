@@ -80,11 +80,9 @@ pub static KINDS: [Kind; 23] = [
         hold_of::<SelfSubjectAccessReview>(sent).readable().is_some()
     }),
     // Of these the programs ask for the metadata alone.
-    of::<Namespace>("metadata of a Namespace", |sent| metadata::<Namespace>(sent)),
-    of::<Secret>("metadata of a Secret", |sent| metadata::<Secret>(sent)),
-    of::<CustomResourceDefinition>("metadata of a CustomResourceDefinition", |sent| {
-        metadata::<CustomResourceDefinition>(sent)
-    }),
+    of::<Namespace>("metadata of a Namespace", metadata::<Namespace>),
+    of::<Secret>("metadata of a Secret", metadata::<Secret>),
+    of::<CustomResourceDefinition>("metadata of a CustomResourceDefinition", metadata::<CustomResourceDefinition>),
 ];
 
 const fn of<K: JsonSchema + Resource<DynamicType = ()>>(name: &'static str, hold: fn(&Sent) -> bool) -> Kind {

@@ -80,6 +80,11 @@ fn started(first: Option<Seen>) -> Engine {
         engine.observe(seen);
     }
     first.into_iter().for_each(|first| engine.observe(first));
+    neighbours(&mut engine);
+    engine
+}
+
+fn neighbours(engine: &mut Engine) {
     engine.observe(Seen::Fleets(one(FLEET, None, &json!({}), &Value::Null)));
     for name in ["good", "evil"] {
         let spec = json!({"backends": {"allow": ["10.0.0.0/8"], "sharing": "Shared"}});
@@ -102,7 +107,6 @@ fn started(first: Option<Seen>) -> Engine {
     });
     let allocation = json!({"address": "203.0.113.1", "pool": "public", "owners": [owner]});
     engine.observe(Seen::Allocations(one("203.0.113.1", None, &allocation, &Value::Null)));
-    engine
 }
 
 fn one<K: DeserializeOwned>(name: &str, namespace: Option<&str>, spec: &Value, status: &Value) -> Sight<K> {
