@@ -2,6 +2,32 @@
 
 pub use k8s_openapi::apimachinery::pkg::apis::meta::v1::Condition;
 use k8s_openapi::apimachinery::pkg::apis::meta::v1::Time;
+use schemars::Schema;
+use serde_json::{Value, json};
+
+use crate::{limits, rules};
+
+/// Bounds a list of conditions as `metav1.Condition` bounds its fields, which the type that we take does not say.
+pub(crate) fn bounded(schema: &mut Schema) {
+    schema.insert("maxItems".to_owned(), limits::CONDITIONS.into());
+    let Some(fields) = schema.pointer_mut("/items/properties").and_then(Value::as_object_mut) else { return };
+    let bounds = [
+        ("type", json!({"maxLength": 316})),
+        ("status", json!({"enum": ["True", "False", "Unknown"]})),
+        ("reason", json!({"maxLength": 1024})),
+        ("message", json!({"maxLength": limits::MESSAGE})),
+        // The bounds of a CRD are floating-point numbers: this is the largest that they tell from the next one.
+        ("observedGeneration", json!({"minimum": 0, "maximum": (1_i64 << 53) - 1})),
+    ];
+    for (field, bound) in bounds {
+        if let (Some(Value::Object(field)), Value::Object(bound)) = (fields.get_mut(field), bound) {
+            field.extend(bound);
+        }
+    }
+    if let Some(Ok(since)) = fields.get_mut("lastTransitionTime").map(<&mut Schema>::try_from) {
+        rules::moment(since);
+    }
+}
 
 /// The conditions that our kinds carry.
 #[derive(Clone, Copy, Debug, PartialEq, Eq, PartialOrd, Ord, Hash)]

@@ -8,7 +8,7 @@ use kube::{CustomResource, KubeSchema};
 use schemars::JsonSchema;
 use serde::{Deserialize, Serialize};
 
-use crate::Duration;
+use crate::{Duration, condition, limits, rules};
 
 /// The edge nodes of a fleet, their lease timing, and what they do when the API is away. One named `default` exists.
 #[derive(CustomResource, KubeSchema, Serialize, Deserialize, Clone, Debug, Default, PartialEq, Eq)]
@@ -58,7 +58,7 @@ pub struct NodeSelection {
     /// The hub's nodes that have all of these labels, at most 16. Absent or empty: `nave.dev/fleet=<name of the fleet>`.
     #[serde(default, skip_serializing_if = "BTreeMap::is_empty")]
     #[schemars(extend("maxProperties" = 16, "additionalProperties" = {"type": "string", "maxLength": 63}))]
-    #[x_kube(merge_strategy = MapMerge::Atomic)]
+    #[x_kube(validation = rules::keys("selector"), merge_strategy = MapMerge::Atomic)]
     pub selector: BTreeMap<String, String>,
     /// Nodes by name besides, at most 256: edge nodes outside of the hub, as `envoy-bootstrap --node` names them.
     #[serde(default, skip_serializing_if = "Vec::is_empty")]
@@ -110,6 +110,7 @@ pub struct FleetStatus {
     /// back, has stopped, or is not chosen. FilesShort: load balancers get fewer UDP sessions than they ask for, or wait, since the
     /// Envoys' descriptors do not suffice; there only while it holds. TenantHeld: `held` of a node is not empty.
     #[serde(default)]
+    #[schemars(transform = condition::bounded)]
     #[x_kube(merge_strategy = ListMerge::Map(vec!["type".into()]))]
     pub conditions: Vec<Condition>,
 }
@@ -205,9 +206,12 @@ pub enum EnvoyStanding {
 #[serde(rename_all = "camelCase")]
 pub struct EnvoyFiles {
     /// The hard limit of its open files. The smallest of a fleet is divided among load balancers.
+    #[schemars(range(max = limits::COUNT))]
     pub limit: u32,
     /// Its workers: each opens every listener's socket for itself.
+    #[schemars(range(max = limits::COUNT))]
     pub workers: u32,
     /// TCP connections that it accepts at once.
+    #[schemars(range(max = limits::COUNT))]
     pub connections: u32,
 }

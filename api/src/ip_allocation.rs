@@ -4,6 +4,7 @@ use k8s_openapi::apimachinery::pkg::apis::meta::v1::Condition;
 use kube::{CustomResource, KubeSchema};
 use serde::{Deserialize, Serialize};
 
+use crate::condition;
 use crate::tcp_load_balancer::Protocol;
 
 /// One address given, named after it (IPv6 in full, with dashes). Written by the manager alone.
@@ -104,6 +105,7 @@ impl OwnedPort {
 pub struct IPAllocationStatus {
     /// Ready: the address can be used.
     #[serde(default)]
+    #[schemars(transform = condition::bounded)]
     #[x_kube(merge_strategy = ListMerge::Map(vec!["type".into()]))]
     pub conditions: Vec<Condition>,
 }

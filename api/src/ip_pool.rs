@@ -7,7 +7,7 @@ use kube::{CustomResource, KubeSchema};
 use schemars::JsonSchema;
 use serde::{Deserialize, Serialize};
 
-use crate::{Duration, names, rules};
+use crate::{Duration, condition, limits, names, rules};
 
 /// Addresses to give, where they come from and who may have them.
 #[derive(CustomResource, KubeSchema, Serialize, Deserialize, Clone, Debug, PartialEq, Eq)]
@@ -106,13 +106,13 @@ pub struct ServiceSource {
     pub load_balancer_class: Option<String>,
     /// Annotations of the Services, by which a cloud is told more. Default: none.
     #[serde(default, skip_serializing_if = "BTreeMap::is_empty")]
-    #[schemars(extend("maxProperties" = 64))]
+    #[schemars(extend("maxProperties" = 64, "additionalProperties" = {"type": "string", "maxLength": limits::ANNOTATION}))]
     #[x_kube(validation = rules::keys("annotations"), merge_strategy = MapMerge::Atomic)]
     pub annotations: BTreeMap<String, String>,
     /// The pods, in the manager's namespace, that are the fleet's Envoys. Default: those labelled `nave.dev/fleet` with the
     /// fleet's name.
     #[serde(default, skip_serializing_if = "Option::is_none")]
-    #[schemars(extend("maxProperties" = 16))]
+    #[schemars(extend("maxProperties" = 16, "additionalProperties" = {"type": "string", "maxLength": 63}))]
     #[x_kube(validation = rules::keys("selector"), merge_strategy = MapMerge::Atomic)]
     pub selector: Option<BTreeMap<String, String>>,
 }
@@ -168,6 +168,7 @@ pub struct Use {
     pub default: bool,
     /// Among several that fit, the highest comes first. Default: 0.
     #[serde(default)]
+    #[schemars(range(min = i32::MIN, max = i32::MAX))]
     pub priority: i32,
     /// Only these tenants. Absent: all.
     #[serde(default, skip_serializing_if = "Option::is_none")]
@@ -190,7 +191,8 @@ pub struct TenantSelection {
     pub names: Vec<String>,
     /// By all of these labels. Absent or empty: none.
     #[serde(default, skip_serializing_if = "Option::is_none")]
-    #[x_kube(merge_strategy = MapMerge::Atomic)]
+    #[schemars(extend("maxProperties" = 64, "additionalProperties" = {"type": "string", "maxLength": 63}))]
+    #[x_kube(validation = rules::keys("selector"), merge_strategy = MapMerge::Atomic)]
     pub selector: Option<BTreeMap<String, String>>,
 }
 
@@ -250,22 +252,28 @@ pub struct OperatorAnnounce {
 pub struct IPPoolStatus {
     /// How many addresses there are, as text: an IPv6 /64 has more than a number here can say.
     #[serde(default, skip_serializing_if = "Option::is_none")]
+    #[schemars(length(max = 64))]
     pub total: Option<String>,
     /// How many are free.
     #[serde(default, skip_serializing_if = "Option::is_none")]
+    #[schemars(length(max = 64))]
     pub free: Option<String>,
     /// How many are given.
     #[serde(default)]
+    #[schemars(range(max = limits::COUNT))]
     pub used: u32,
     /// How many are reserved for their last owner.
     #[serde(default)]
+    #[schemars(range(max = limits::COUNT))]
     pub held: u32,
     /// Who had which free address last, the newest first, at most 100: he is preferred while it is free.
     #[serde(default)]
+    #[schemars(length(max = 100))]
     #[x_kube(merge_strategy = ListMerge::Map(vec!["address".into()]))]
     pub last_owners: Vec<LastOwner>,
     /// Ready: addresses can be given.
     #[serde(default)]
+    #[schemars(transform = condition::bounded)]
     #[x_kube(merge_strategy = ListMerge::Map(vec!["type".into()]))]
     pub conditions: Vec<Condition>,
 }
@@ -275,9 +283,12 @@ pub struct IPPoolStatus {
 #[serde(rename_all = "camelCase")]
 pub struct LastOwner {
     /// The address.
+    #[schemars(length(max = 45))]
     pub address: String,
     /// The tenant's namespace in the hub.
+    #[schemars(length(max = 63))]
     pub namespace: String,
     /// The load balancer's name.
+    #[schemars(length(max = 63))]
     pub name: String,
 }

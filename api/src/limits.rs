@@ -1,6 +1,16 @@
 //! Bounds that a schema sets and a writer keeps: one number for both, so that no program of ours writes what the API server
 //! refuses. Knows numbers; knows no kind.
 
+/// A number of things, or a limit on one, where nothing smaller bounds it: what its Rust type holds.
+pub const COUNT: u32 = u32::MAX;
+/// Addresses in a status. A cloud may give a load balancer several.
+pub const SHOWN_ADDRESSES: usize = 256;
+/// Conditions of an object: ours, and those that other controllers add.
+pub const CONDITIONS: usize = 32;
+/// The longest text of a condition's message, in characters; `metav1.Condition` has the same bound.
+pub const MESSAGE: usize = 32_768;
+/// The longest annotation that a pool gives to its Services, in characters.
+pub const ANNOTATION: usize = 8192;
 /// Ports of a TCPLoadBalancer.
 pub const PORTS: usize = 100;
 /// Entries of `backends.endpoints`.

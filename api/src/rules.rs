@@ -31,7 +31,7 @@ pub(crate) fn labels(what: &str) -> Rule {
 
 /// Every key of the map is the name of a label or an annotation.
 pub(crate) fn keys(what: &str) -> Rule {
-    Rule::new(format!("self.all(key, key.matches('{KEY}'))")).message(&*format!(
+    Rule::new(format!("self.all(key, key.size() <= 317 && key.matches('{KEY}'))")).message(&*format!(
         "the keys of {what} are names such as example.com/size: a domain and a slash, or neither, and 63 letters, digits, dashes, \
          underscores and dots at most"
     ))
@@ -75,6 +75,16 @@ pub(crate) fn some_time(what: &str) -> Rule {
 /// The path begins with a slash.
 pub(crate) fn absolute(what: &str) -> Rule {
     Rule::new("self.startsWith('/')").message(&*format!("{what} begins with a slash"))
+}
+
+/// The year of a moment that Rust's clock and Kubernetes' can both hold, in whatever time zone it is written; then a date and a
+/// time with a zone.
+const MOMENT: &str = r"^([0-8][0-9]{3}|9[0-8][0-9]{2}|99[0-8][0-9]|999[0-8])-[0-9]{2}-[0-9]{2}[Tt][0-9]{2}:[0-9]{2}:[0-9]{2}([.][0-9]{1,9})?([Zz]|[+-]([01][0-9]|2[0-3]):[0-5][0-9])$";
+
+/// Bounds a moment: the format `date-time` alone admits texts of any length, and moments that no clock of ours can hold.
+pub(crate) fn moment(schema: &mut Schema) {
+    schema.insert("maxLength".to_owned(), 35.into());
+    schema.insert("pattern".to_owned(), MOMENT.into());
 }
 
 /// Makes of an enum, one object per variant, a union that answers with a sentence: `oneOf` would say `must validate one

@@ -5,7 +5,7 @@ use kube::{CustomResource, KubeSchema};
 use schemars::JsonSchema;
 use serde::{Deserialize, Serialize};
 
-use crate::{names, rules};
+use crate::{condition, limits, names, rules};
 
 /// One spoke as the hub knows it: its namespace `tenant-<name>`, its credential, what it may use.
 #[derive(CustomResource, KubeSchema, Serialize, Deserialize, Clone, Debug, Default, PartialEq, Eq)]
@@ -106,22 +106,28 @@ pub enum NetworkSharing {
 pub struct Quota {
     /// TCPLoadBalancers and HTTPLoadBalancers together. Absent: the manager's `--default-load-balancers`.
     #[serde(default, skip_serializing_if = "Option::is_none")]
+    #[schemars(range(max = limits::COUNT))]
     pub load_balancers: Option<u32>,
     /// Addresses. Absent: unlimited.
     #[serde(default, skip_serializing_if = "Option::is_none")]
+    #[schemars(range(max = limits::COUNT))]
     pub addresses: Option<u32>,
     /// Ports of all load balancers together. Absent: unlimited.
     #[serde(default, skip_serializing_if = "Option::is_none")]
+    #[schemars(range(max = limits::COUNT))]
     pub ports: Option<u32>,
     /// Backend addresses times ports of all load balancers together. Absent: the manager's `--default-endpoints`.
     #[serde(default, skip_serializing_if = "Option::is_none")]
+    #[schemars(range(max = limits::COUNT))]
     pub endpoints: Option<u32>,
     /// Hostnames. Absent: unlimited.
     #[serde(default, skip_serializing_if = "Option::is_none")]
+    #[schemars(range(max = limits::COUNT))]
     pub hostnames: Option<u32>,
     /// UDP sessions that all ports of the tenant together may have at once, on each Envoy. Absent, and at most: half of what the fleet's
     /// Envoys can open for UDP sessions.
     #[serde(default, skip_serializing_if = "Option::is_none")]
+    #[schemars(range(max = limits::COUNT))]
     pub connections: Option<u32>,
 }
 
@@ -147,6 +153,7 @@ impl Quota {
 pub struct TenantStatus {
     /// Its namespace in the hub.
     #[serde(default, skip_serializing_if = "Option::is_none")]
+    #[schemars(length(max = 63))]
     pub namespace: Option<String>,
     /// Where the agent's kubeconfig is.
     #[serde(default, skip_serializing_if = "Option::is_none")]
@@ -160,6 +167,7 @@ pub struct TenantStatus {
     /// Ready: the namespace and the credential are there. AgentConnected: the agent has been heard. NetworkOverlap: what of
     /// `spec.backends.allow` an older Tenant has, too, is refused; there only while it holds.
     #[serde(default)]
+    #[schemars(transform = condition::bounded)]
     #[x_kube(merge_strategy = ListMerge::Map(vec!["type".into()]))]
     pub conditions: Vec<Condition>,
 }
@@ -169,9 +177,11 @@ pub struct TenantStatus {
 #[serde(rename_all = "camelCase")]
 pub struct Credential {
     /// The Secret in the tenant's namespace, key `kubeconfig`.
+    #[schemars(length(max = 253))]
     pub secret_name: String,
     /// When the token in it ends. The agent renews its own before that.
     #[serde(default, skip_serializing_if = "Option::is_none")]
+    #[schemars(transform = rules::moment)]
     pub expires_at: Option<Time>,
 }
 
@@ -180,12 +190,16 @@ pub struct Credential {
 #[serde(rename_all = "camelCase")]
 pub struct Usage {
     /// Load balancers of both kinds.
+    #[schemars(range(max = limits::COUNT))]
     pub load_balancers: u32,
     /// Addresses.
+    #[schemars(range(max = limits::COUNT))]
     pub addresses: u32,
     /// Ports.
+    #[schemars(range(max = limits::COUNT))]
     pub ports: u32,
     /// Backend addresses times ports.
+    #[schemars(range(max = limits::COUNT))]
     pub endpoints: u32,
 }
 
@@ -195,9 +209,11 @@ pub struct Usage {
 pub struct AgentStatus {
     /// The version that it says it is.
     #[serde(default, skip_serializing_if = "Option::is_none")]
+    #[schemars(length(max = 64))]
     pub version: Option<String>,
     /// When it was last heard.
     #[serde(default, skip_serializing_if = "Option::is_none")]
+    #[schemars(transform = rules::moment)]
     pub seen_at: Option<Time>,
     /// The cluster to which the tenant's namespace belongs: the uid of that cluster's namespace `kube-system`. An agent of another
     /// cluster changes nothing here.

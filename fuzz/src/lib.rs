@@ -7,6 +7,7 @@
 mod annotations;
 mod backends;
 mod durations;
+pub mod objects;
 mod ranges;
 mod services;
 
@@ -27,6 +28,7 @@ pub const TARGETS: &[Target] = &[
     Target { name: "annotations", run: annotations::hold },
     Target { name: "backends", run: backends::hold },
     Target { name: "durations", run: durations::hold },
+    Target { name: "objects", run: objects::hold },
     Target { name: "ranges", run: ranges::hold },
     Target { name: "services", run: services::hold },
 ];

@@ -4,6 +4,7 @@
 //!
 //! ```text
 //! change put cluster a 1; drop listener tcp/192.0.2.1/80; put listener tcp/192.0.2.2/80 1 -> a
+//! keep listener tcp/192.0.2.1/80 cluster tenant-a/web/*
 //! client cluster subscribe * holds b=1 ack 3
 //! client listener nack 4 the reason, to the end of the line
 //! wait 1s

@@ -8,7 +8,7 @@ use kube::{CustomResource, KubeSchema};
 use serde::{Deserialize, Serialize};
 
 use crate::tcp_load_balancer::{Address, AddressRequest, NodeBackends, Origin};
-use crate::{Duration, rules};
+use crate::{Duration, condition, limits, rules};
 use filter::Filter;
 use matching::Match;
 
@@ -151,15 +151,19 @@ pub struct HttpBackend {
 pub struct HTTPLoadBalancerStatus {
     /// The generated hostname; CNAME your own to it.
     #[serde(default, skip_serializing_if = "Option::is_none")]
+    #[schemars(length(max = 253))]
     pub hostname: Option<String>,
     /// The hostnames it has, and since when.
     #[serde(default)]
+    #[schemars(length(max = 65))]
     pub hostnames: Vec<ClaimedHostname>,
     /// Its addresses.
     #[serde(default)]
+    #[schemars(length(max = limits::SHOWN_ADDRESSES))]
     pub addresses: Vec<Address>,
     /// Accepted, Allocated, Programmed.
     #[serde(default)]
+    #[schemars(transform = condition::bounded)]
     #[x_kube(merge_strategy = ListMerge::Map(vec!["type".into()]))]
     pub conditions: Vec<Condition>,
 }
@@ -169,7 +173,9 @@ pub struct HTTPLoadBalancerStatus {
 #[serde(rename_all = "camelCase")]
 pub struct ClaimedHostname {
     /// The hostname.
+    #[schemars(length(max = 253))]
     pub value: String,
     /// Since when; the older claim wins.
+    #[schemars(transform = rules::moment)]
     pub since: Time,
 }

@@ -12,7 +12,7 @@ use kube::{CustomResource, KubeSchema};
 use schemars::JsonSchema;
 use serde::{Deserialize, Serialize};
 
-use crate::{limits, rules};
+use crate::{condition, limits, rules};
 
 /// Ports of addresses in the hub that lead to backends in a spoke.
 #[derive(CustomResource, KubeSchema, Serialize, Deserialize, Clone, Debug, PartialEq, Eq)]
@@ -273,6 +273,7 @@ pub enum FamilyPolicy {
 pub struct TCPLoadBalancerStatus {
     /// Its addresses, as long as their allocations are its own.
     #[serde(default)]
+    #[schemars(length(max = limits::SHOWN_ADDRESSES))]
     #[x_kube(merge_strategy = ListMerge::Map(vec!["value".into()]))]
     pub addresses: Vec<Address>,
     /// Its backends.
@@ -285,6 +286,7 @@ pub struct TCPLoadBalancerStatus {
     pub sessions: Vec<PortSessions>,
     /// Accepted, Allocated, Programmed.
     #[serde(default)]
+    #[schemars(transform = condition::bounded)]
     #[x_kube(merge_strategy = ListMerge::Map(vec!["type".into()]))]
     pub conditions: Vec<Condition>,
 }
@@ -306,14 +308,17 @@ pub struct PortSessions {
 #[serde(rename_all = "camelCase")]
 pub struct Address {
     /// The address; where the hub's cloud gives a name instead, the name.
+    #[schemars(length(max = 253))]
     pub value: String,
     /// Its family. Absent: it is a name.
     #[serde(default, skip_serializing_if = "Option::is_none")]
     pub family: Option<IpFamily>,
     /// The pool it comes from.
+    #[schemars(length(max = 63))]
     pub pool: String,
     /// The ports on it.
     #[serde(default)]
+    #[schemars(length(max = limits::PORTS))]
     pub ports: Vec<AddressPort>,
 }
 
@@ -332,7 +337,9 @@ pub struct AddressPort {
 #[serde(rename_all = "camelCase")]
 pub struct BackendCount {
     /// Backend addresses that the spoke names.
+    #[schemars(range(max = limits::COUNT))]
     pub total: u32,
     /// Those that get traffic: named as ready by the spoke and allowed by the Tenant.
+    #[schemars(range(max = limits::COUNT))]
     pub ready: u32,
 }

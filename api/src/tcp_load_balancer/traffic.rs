@@ -130,6 +130,7 @@ pub struct HttpCheck {
 pub struct Ejection {
     /// Failed connections in a row; 0 turns ejection off. Default: 3.
     #[serde(default, skip_serializing_if = "Option::is_none")]
+    #[schemars(range(max = limits::COUNT))]
     pub consecutive_failures: Option<u32>,
     /// How long the first time. Each time longer by as much, where the backend fails again within a second of its return, and at most
     /// 30s, or this where it is longer. Default: 1s.

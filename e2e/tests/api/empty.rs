@@ -21,7 +21,7 @@ use crate::{api, install_kinds, merge, table};
 static RUNTIME: LazyLock<Runtime> = LazyLock::new(|| Runtime::new().unwrap());
 static PLANE: OnceCell<ControlPlane> = OnceCell::const_new();
 
-fn with_kinds(test: impl AsyncFnOnce(kube::Client)) {
+pub fn with_kinds(test: impl AsyncFnOnce(kube::Client)) {
     RUNTIME.block_on(async {
         let start = || async {
             let plane = ControlPlane::start(Options::default()).await.unwrap();

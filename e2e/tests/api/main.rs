@@ -2,6 +2,7 @@
 //! wrong, where, and how to mend it. Knows tables; what the rules are is in api/.
 #![allow(clippy::unwrap_used, clippy::panic, reason = "a test that cannot go on has failed")]
 
+mod bounds;
 mod empty;
 
 use std::collections::BTreeMap;

@@ -76,7 +76,9 @@ impl Ours {
         let news = connected != self.is_connected() || (connected && changed);
         let agent = match (news, heard) {
             (true, Some(heard)) => {
-                let seen = if connected { Some(wall) } else { heard.renewed() };
+                // The agent's clock may be anywhere, and the schema does not take every time that a Lease may have.
+                let believed = |renewed: Timestamp| renewed.min(wall).max(Timestamp::UNIX_EPOCH);
+                let seen = if connected { Some(wall) } else { heard.renewed().map(believed) };
                 let seen_at = seen.and_then(|time| Timestamp::from_second(time.as_second()).ok()).map(Time);
                 Some(AgentStatus { version, seen_at, cluster })
             }
@@ -217,6 +219,22 @@ mod tests {
         assert_eq!(silent.agent.clone().unwrap().seen_at, Some(Time(clock(400))));
         let later = silent.clone().with_agent(Some(&heard), &tenant, start + 2 * PATIENCE, clock(581));
         assert_eq!(later, silent);
+    }
+
+    #[test]
+    fn a_an_agent_whose_clock_is_anywhere_was_seen_at_a_time_that_the_schema_takes() {
+        let (tenant, start) = (Tenant::new("shop", nave_api::TenantSpec::default()), Instant::now());
+        let (connected, wall) = (lease("0.1.0", 400), clock(401));
+        let heard = Heard::listen(None, &connected, false, start, wall);
+        let first = Ours::default().with_agent(Some(&heard), &tenant, start, wall);
+        for (renewed, seen) in [(Timestamp::MAX, wall), (Timestamp::MIN, clock(0)), (clock(300), clock(300))] {
+            let mut strange = lease("0.1.0", 400);
+            strange.spec.as_mut().unwrap().renew_time = Some(MicroTime(renewed));
+            // A manager that has just begun to look believes no time that is far from its own.
+            let heard = Heard::listen(None, &strange, false, start, wall);
+            let silent = first.clone().with_agent(Some(&heard), &tenant, start + PATIENCE, wall);
+            assert_eq!(silent.agent.unwrap().seen_at, Some(Time(seen)), "{renewed}");
+        }
     }
 
     #[test]

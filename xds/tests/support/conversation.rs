@@ -5,7 +5,7 @@ use std::fmt::Write;
 use std::sync::Arc;
 use std::time::Duration;
 
-use nave_xds::catalog::{Catalog, Change};
+use nave_xds::catalog::{Catalog, Change, Keep};
 use nave_xds::protocol::{Patience, Quarantine, delta, sotw};
 use nave_xds::report::Event;
 use nave_xds::resource::{Resource, ResourceType, Version};
@@ -132,6 +132,7 @@ impl<D: Dialect> Stage<D> {
         let mut events = Vec::new();
         match command {
             "change" => self.change(rest),
+            "keep" => self.keep(rest),
             "client" => {
                 let (kind, rest) = rest.split_once(' ').unwrap_or((rest, ""));
                 events = self.stream.hear(kind_named(kind), said(rest), &self.catalog, &mut self.refused);
@@ -169,6 +170,22 @@ impl<D: Dialect> Stage<D> {
             }
         }
         self.catalog.apply(change);
+        self.stream.change(&self.catalog, &mut self.refused);
+    }
+
+    /// What clients keep from now on, and nothing else: types and names, by turns. A name with a final `*` is a prefix.
+    fn keep(&mut self, line: &str) {
+        let mut keep = Keep::default();
+        let words: Vec<&str> = line.split_whitespace().collect();
+        for word in words.chunks(2) {
+            let [kind, name] = word else { panic!("a type without a name: {line}") };
+            let (name, names) = match name.strip_suffix('*') {
+                Some(prefix) => (prefix, &mut keep.prefixes),
+                None => (*name, &mut keep.names),
+            };
+            names.insert((kind_named(kind), name.into()));
+        }
+        self.catalog.keep(keep);
         self.stream.change(&self.catalog, &mut self.refused);
     }
 
