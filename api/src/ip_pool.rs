@@ -211,7 +211,7 @@ pub enum Sharing {
 /// Ports, both ends included.
 #[derive(KubeSchema, Serialize, Deserialize, Clone, Copy, Debug, PartialEq, Eq)]
 #[serde(rename_all = "camelCase")]
-#[x_kube(validation = Rule::new("self.low <= self.high").message("portRange.low is not above portRange.high"))]
+#[x_kube(validation = Rule::new("self.low <= self.high").message("low is at most high"))]
 pub struct PortRange {
     /// The first, 1 to 65535.
     #[schemars(range(min = 1))]

@@ -152,8 +152,8 @@ pub enum Problem {
 
 const CONTESTED: &str = "another controller writes the load balancer status of this Service, too: give it a \
     loadBalancerClass, so that one of them leaves it alone";
-const CLOUD_HOLDS: &str = "a cloud's controller holds this Service, too: make it anew with a loadBalancerClass, so that \
-    one of them leaves it alone, or have the cloud's load balancer as backend by nave.dev/backends: Provider";
+const CLOUD_HOLDS: &str = "a cloud's controller also serves this Service: delete it and create it with a loadBalancerClass, or use the cloud's load balancer as \
+    backend (nave.dev/backends: Provider)";
 
 const NO_NODES: &str = "no node may get traffic, so connections are refused: there is none, or each one is excluded by a label, \
     by a taint or by the agent's --node-selector, or has no address of --node-address-types";
@@ -253,7 +253,9 @@ impl Problem {
                 "port {port} is not served: it has no node port. Remove allocateLoadBalancerNodePorts: false, or set a nodePort"
             ),
             Self::TooManyPorts { served, present } => {
-                format!("only the first {served} of {present} ports are served")
+                format!(
+                    "only the first {served} of {present} ports are served: a load balancer of the hub has no more. Use a second Service for the others"
+                )
             }
             Self::UnreadableRequest { name, value, accepted } => format!(
                 "{name}: \"{value}\" is not understood; accepted: {accepted}. Until this is fixed, a new Service gets no address, \
@@ -281,9 +283,9 @@ impl Problem {
                 say nave.dev/backends: NodePort or PodIP, or leave the Service to the cloud's class",
                 names::LOAD_BALANCER_CLASS
             ),
-            Self::Refused { message } => format!("The hub does not take it: {message}"),
+            Self::Refused { message } => format!("The hub refuses the load balancer of this Service: {message}"),
             Self::UnreadableIntent { why } => format!(
-                "Its TCPLoadBalancer in the hub cannot be read ({why}). It stays as it is until it is corrected or deleted there"
+                "The TCPLoadBalancer of this Service in the hub cannot be read ({why}). It stays as it is until an administrator of the hub fixes or deletes it"
             ),
             Self::OtherCluster { own, owner } => format!(
                 "The credential of the hub belongs to cluster {owner}, and this is cluster {own}: nothing of this Service reaches the hub. \

@@ -219,9 +219,9 @@ impl Why {
                 )
             }
             Self::OnRequest => {
-                format!("{at} gives {families} addresses on request alone: name one in spec.address.requested")
+                format!("{at} gives {families} addresses only by request: name one (nave.dev/addresses on the Service, spec.address.requested here)")
             }
-            Self::NoPort => format!("spec.ports asks for more ports than spec.portRange of {at} has"),
+            Self::NoPort => format!("{at} has fewer ports in its spec.portRange than the load balancer asks for: ask for fewer ports, or name another pool"),
             Self::FamilyMissing => format!("{at} has no {families} addresses"),
             Self::Absent => format!("{address} is not among the addresses of {at}"),
             Self::Nowhere => format!("{address} is in no pool that gives addresses to this tenant"),
@@ -252,8 +252,8 @@ impl Why {
                     names.join(", ")
                 )
             }
-            Self::NoPool => "no pool gives addresses to this tenant: name one in spec.address.pool, or ask the hub's \
-                             administrators for a default pool"
+            Self::NoPool => "no pool serves load balancers of this tenant that name no pool: name one (nave.dev/pool on the Service, \
+                             spec.address.pool here), or ask the hub's administrators for a pool with use.default"
                 .into(),
         }
     }

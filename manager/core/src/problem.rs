@@ -153,21 +153,22 @@ impl Problem {
 impl fmt::Display for Problem {
     fn fmt(&self, f: &mut fmt::Formatter<'_>) -> fmt::Result {
         match self {
-            Self::NoTenant => f.write_str("the namespace belongs to no Tenant: nothing in it is served"),
+            Self::NoTenant => f.write_str("no Tenant has this namespace, so nothing in it is served: create the Tenant, or see the condition Ready of the Tenant with this name"),
             Self::Suspended { tenant } => {
                 write!(f, "Tenant {tenant} is suspended (spec.state): addresses are kept, nothing is served")
             }
             Self::OtherFleet { pool, tenant, fleet } => {
                 write!(
                     f,
-                    "its address is of pool {pool}, which another fleet serves than Tenant {tenant}'s (spec.fleet: {fleet}): \
-                     move the Tenant back, or delete this and make it again"
+                    "its address is from pool {pool}, which belongs to another fleet than {fleet}, the fleet of Tenant {tenant}: set spec.fleet of the \
+                     Tenant back, or delete this load balancer and create it again"
                 )
             }
             Self::Quota { tenant, field, limit } => {
                 write!(
                     f,
-                    "Tenant {tenant} may use {limit} of spec.quota.{field} and does: delete something, or raise it"
+                    "with this load balancer Tenant {tenant} would exceed its limit of {limit} (spec.quota.{field}, or the manager's default): delete \
+                     a load balancer, or ask the hub's administrators for a higher quota"
                 )
             }
             Self::PortsWithheld { tenant, limit, ports } => {
@@ -175,30 +176,31 @@ impl fmt::Display for Problem {
                     ports.iter().map(|(protocol, port)| format!("{port}/{}", protocol.as_str())).collect();
                 write!(
                     f,
-                    "Tenant {tenant} may use {limit} of spec.quota.ports and does: {} stay closed; delete something, or raise it",
+                    "Tenant {tenant} has reached its limit of {limit} ports (spec.quota.ports): {} stay closed. Remove ports, or ask the hub's \
+                     administrators for a higher quota",
                     ports.join(", ")
                 )
             }
             Self::BackendsLimited { tenant, limit, served } => {
                 write!(
                     f,
-                    "Tenant {tenant} may use {limit} of spec.quota.endpoints and does: {served} backends get traffic, more would \
-                     exceed it; use fewer, or raise it"
+                    "Tenant {tenant} has reached its limit of {limit} endpoints (spec.quota.endpoints, or the manager's default): {served} backends get \
+                     traffic. Use fewer, or ask the hub's administrators for a higher quota"
                 )
             }
-            Self::NodeSetMissing { name } => write!(f, "NodeSet {name} does not exist yet: the agent writes it"),
+            Self::NodeSetMissing { name } => write!(f, "NodeSet {name} does not exist: the agent writes it, see the agent's log and the Tenant's condition AgentConnected"),
             Self::Unreadable { why } => f.write_str(&unreadable(why)),
             Self::DependsOnUnreadable { kind, name, why } => {
                 write!(
                     f,
-                    "{kind} {name} cannot be read by this manager: {why}. What is served stays as it is until it can"
+                    "this manager cannot read {kind} {name}: {why}. What is served stays as it is. Fix that field, or run a manager that knows it"
                 )
             }
             Self::NoBackends { families } if families.is_empty() => {
-                f.write_str("no backend is ready: connections are refused")
+                f.write_str("no backend is ready, so connections are refused: check the pods and nodes of the spoke")
             }
             Self::NoBackends { families } => {
-                write!(f, "no ready node has an {} address: connections are refused", any(families))
+                write!(f, "no ready node has an {} address, so connections are refused: check the addresses of the nodes", any(families))
             }
             Self::TooManyBackends { beyond } => write!(
                 f,
@@ -210,12 +212,12 @@ impl fmt::Display for Problem {
                 write!(f, "spec.traffic.{field} \"{value}\" is no duration (250ms, 5s, 1h): the default is in force")
             }
             Self::InvalidSourceRange { value, none_left: false } => {
-                write!(f, "\"{value}\" in spec.traffic.sourceRanges is no network and lets nobody in")
+                write!(f, "\"{value}\" in spec.traffic.sourceRanges is no network in CIDR notation: it is left out")
             }
             Self::InvalidSourceRange { value, none_left: true } => {
                 write!(
                     f,
-                    "\"{value}\" in spec.traffic.sourceRanges is no network, and no other is left: nobody is let in"
+                    "\"{value}\" in spec.traffic.sourceRanges is no network in CIDR notation, and no other is left: no client may connect"
                 )
             }
             Self::ProxyProtocolOnUdp { ports } => {
@@ -244,7 +246,7 @@ fn shares(f: &mut fmt::Formatter<'_>, fleet: &str, ports: &[PortShare]) -> fmt::
     write!(
         f,
         "{}{more}: what the Envoys of fleet {fleet} can open, or the tenant's share of it, is promised to other ports. Lower \
-         spec.traffic.maxConnections, or ask the hub's administrators",
+         nave.dev/max-connections on the Service (spec.traffic.maxConnections here), or ask the hub's administrators",
         named.join(", ")
     )
 }
@@ -315,7 +317,7 @@ impl fmt::Display for Shortage {
                 f,
                 "waits for the hub's cloud to give an address with its ports; where that lasts, the condition Ready of IPPool {pool} says more"
             ),
-            Self::NotAccepted => f.write_str("no address is given to what is not accepted"),
+            Self::NotAccepted => f.write_str("waits until the load balancer is accepted: see the condition Accepted"),
             Self::InvalidAddress { text } => write!(f, "\"{text}\" in spec.address.requested is no IP address"),
             Self::Lacking(lacking) => lacking.fmt(f),
             Self::PortTaken { address, protocol, port } => {
@@ -325,12 +327,17 @@ impl fmt::Display for Shortage {
                 )
             }
             Self::NoPort { pools } => {
-                write!(f, "spec.ports asks for more ports than spec.portRange of {} has", join(pools))
+                write!(
+                    f,
+                    "{} has fewer ports in its spec.portRange than the load balancer asks for: ask for fewer ports, or name another pool",
+                    join(pools)
+                )
             }
             Self::Quota { tenant, limit } => {
                 write!(
                     f,
-                    "Tenant {tenant} may use {limit} of spec.quota.addresses and does: delete something, or raise it"
+                    "Tenant {tenant} has reached its limit of {limit} addresses (spec.quota.addresses): delete a load balancer, or ask the hub's \
+                     administrators for a higher quota"
                 )
             }
         }

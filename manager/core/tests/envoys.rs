@@ -233,7 +233,7 @@ fn c3_an_envoy_that_refuses_everything_is_waited_for_no_longer_and_its_words_are
     hub.refuse("default", "rogue", "tcp/203.0.113.0/80", &"\u{1b}[2J\u{202e}no!\n".repeat(500_000));
     settle(&mut hub);
     assert_eq!(programmed(&hub, "web"), "False/Refused");
-    let words = message(&hub, "web").replace("the Envoy of rogue refuses it: ", "");
+    let words = message(&hub, "web").replace("the Envoy of rogue refuses it, see also its log: ", "");
     assert!(words.chars().count() <= 256 && words.chars().all(|c| c == ' ' || c.is_ascii_graphic()), "{words:?}");
     assert!(hub.announced.iter().all(|event| event.message.len() < 400));
     until(&mut hub, 30);

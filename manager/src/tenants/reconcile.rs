@@ -100,12 +100,17 @@ async fn house(tenant: &Tenant, owner: &Owner, room: &Room, keeper: &Keeper) -> 
             ("NamespaceTerminating", "its namespace is being deleted; it will be made again".to_owned())
         }
         Home::Foreign => {
-            let remedy = format!("delete it, or hand it over with the label {TENANT_LABEL}={name}");
+            let remedy = format!(
+                "hand it over, with what is in it: kubectl label namespace {namespace} --overwrite {TENANT_LABEL}={name}; or delete it"
+            );
             ("NamespaceTaken", format!("the namespace {namespace} exists and is not ours: {remedy}"))
         }
         Home::Former => {
             trust::disown(owner, room, keeper).await?;
-            let remedy = format!("delete it, or hand it over with the label {TENANT_UID_LABEL}={}", owner.uid);
+            let remedy = format!(
+                "hand it over, with its load balancers and addresses: kubectl label namespace {namespace} --overwrite {TENANT_UID_LABEL}={}; or delete it, which frees its addresses",
+                owner.uid
+            );
             let former = "was made for an earlier Tenant of this name";
             ("NamespaceTaken", format!("the namespace {namespace} {former}: {remedy}"))
         }
@@ -120,7 +125,10 @@ async fn rest(tenant: &Tenant, owner: &Owner, room: &Room, keeper: &Keeper) -> R
     let is_void = ends || is_void(tenant, room, keeper).await?;
     let left = keeper.rests(&owner.name, is_void, Instant::now());
     let Some(left) = left.or_else(|| ends.then_some(LATER)) else { return Ok(None) };
-    let verdict = unready("CredentialVoid", "its credential was deleted, and is void; a new one is made in a moment");
+    let verdict = unready(
+        "CredentialVoid",
+        "the credential was deleted and is void; the manager makes a new one 15 s after the deletion. Then bring the kubeconfig of the new Secret agent to the spoke",
+    );
     let status = Ours::read(tenant).with(verdict, tenant.metadata.generation, Timestamp::now());
     status.write(&keeper.client, tenant).await?;
     // What ends is looked at again until it is gone.

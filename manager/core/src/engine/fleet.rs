@@ -78,15 +78,21 @@ pub(super) fn serves(fleet: &Fleet, heard: &[FleetNode]) -> Verdict {
     };
     let [counting, stopped] = [EnvoyStanding::Counts, EnvoyStanding::Stopped].map(connected);
     let [strangers, starting] = [EnvoyStanding::NotChosen, EnvoyStanding::NotServing].map(connected);
-    let not_chosen =
-        || format!("spec.nodes does not choose {}, whose Envoys are served and count for nothing", names(&strangers));
+    let not_chosen = || {
+        format!(
+            "spec.nodes does not choose {}: load balancers do not wait for their Envoys. Label the Nodes, list them in spec.nodes.names, or revoke their certificates (spec.revoked)",
+            names(&strangers)
+        )
+    };
     if counting.is_empty() && stopped.is_empty() {
         let message = if !starting.is_empty() {
             format!("the Envoys of {} have not asked for all listeners and clusters yet", names(&starting))
         } else if !strangers.is_empty() {
             format!("no Envoy of a node that fleet {name} chooses is connected; {}", not_chosen())
         } else {
-            format!("no Envoy of fleet {name} is connected: start one on an edge node")
+            format!(
+                "no Envoy of fleet {name} is connected: start one on an edge node, or see in its log why it does not reach the managers"
+            )
         };
         return Verdict::fails(kind, "NoEnvoy", message);
     }

@@ -199,7 +199,7 @@ impl fmt::Display for Stay {
                 write!(f, "pool {pool}, which includes it, does not let these load balancers share an address")
             }
             Self::Group { pool } => {
-                write!(f, "pool {pool}, which includes it, is served by another fleet than its group")
+                write!(f, "pool {pool}, which includes it, belongs to another fleet than the addresses of its group")
             }
             Self::Unknown => f.write_str("nothing is known of a load balancer that has it"),
         }

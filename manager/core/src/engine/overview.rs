@@ -154,8 +154,9 @@ fn overlap((address, other): &(IpAddr, String)) -> Verdict {
     Verdict::holds(ConditionType::NetworkOverlap, "NetworkOverlap", message)
 }
 
-const FILES_SHORT: &str = "load balancers get fewer UDP sessions than they ask for, or wait: raise the limit of open files of the Envoys \
-     (nave-manager envoy-bootstrap --files), or lower spec.quota.connections of Tenants";
+const FILES_SHORT: &str = "ports get fewer UDP sessions than they ask for, or listeners wait: see load balancers with the reasons SessionsLimited and \
+     ListenersWait. Raise the limit of open files of the Envoys (nave-manager envoy-bootstrap --files), or where a Tenant has reached \
+     its spec.quota.connections, raise that";
 
 const READY: &str = "Ready";
 const NEARLY_FULL: &str = "NearlyFull";
@@ -172,15 +173,25 @@ fn ready(pool: &Pool, was: Option<&str>, refusals: &[(&str, &str)]) -> Verdict {
             return Verdict::holds(kind, READY, "the hub's cloud gives the addresses");
         };
         let more = if others.is_empty() { String::new() } else { format!("; {} more are refused", others.len()) };
-        return Verdict::holds(kind, "OrderRefused", format!("the hub does not take Service {id}: {words}{more}"));
+        return Verdict::holds(
+            kind,
+            "OrderRefused",
+            format!(
+                "the hub's API refuses Service {id} in the managers' namespace, and is asked again every few seconds: {words}{more}"
+            ),
+        );
     }
     let (total, free) = pool.dynamic_counts();
     if total > 0 && free == 0 {
-        return Verdict::holds(kind, FULL, "every address is taken: include more, or release some");
+        return Verdict::holds(
+            kind,
+            FULL,
+            "every address that is given without a request is taken (spec.addresses.dynamic, or all): add addresses, or delete load balancers",
+        );
     }
     let was_low = matches!(was, Some(NEARLY_FULL | FULL));
     if free <= total / if was_low { AMPLE } else { NEARLY } && total > 0 {
-        let message = "about one address in ten is free, or fewer: include more before it is full";
+        let message = "few addresses are left to give without a request: add addresses before the pool is full";
         return Verdict::holds(kind, NEARLY_FULL, message);
     }
     Verdict::holds(kind, READY, "addresses are free")

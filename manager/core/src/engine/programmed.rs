@@ -16,8 +16,8 @@ use crate::problem::Problem;
 const WORDS: usize = 256;
 
 /// What a change says that waits.
-const LISTENERS_WAIT: &str = "waits until the Envoys have worked off earlier changes of this tenant's listeners, which takes 30 s: too many \
-     were added, changed or removed at once";
+const LISTENERS_WAIT: &str = "waits: too many listeners of this tenant were added, changed or removed at once, and Envoy drains them for 30 s; or \
+     the tenant has half of the listeners that the Envoys can open: delete ports, or ask the hub's administrators for Envoys with more open files";
 
 /// Whether the fleet serves it, and how long saying so may wait. Nothing where nothing new is known.
 pub(super) fn programmed(
@@ -45,10 +45,17 @@ pub(super) fn programmed(
         return (Some(Verdict::fails(kind, "NotAccepted", problem.to_string())), PATIENCE);
     }
     let fleet = &entry.fleet;
-    let served = || Verdict::holds(kind, "Programmed", format!("the Envoys of fleet {fleet} serve it"));
+    let served = || {
+        Verdict::holds(
+            kind,
+            "Programmed",
+            format!("the Envoys of fleet {fleet} acknowledged it; the Fleet's status says which Envoys are connected"),
+        )
+    };
     match standing {
         Standing::Refused { node, message } => {
-            let message = format!("the Envoy of {node} refuses it: {}", text::printable(&message, WORDS));
+            let message =
+                format!("the Envoy of {node} refuses it, see also its log: {}", text::printable(&message, WORDS));
             entry.programmed = Programmed::No;
             (Some(Verdict::fails(kind, "Refused", message)), Duration::ZERO)
         }

@@ -286,16 +286,18 @@ impl Engine {
         let old: BTreeMap<ResourceKey, &Resource> = before.iter().map(|r| (r.key(), r)).collect();
         for resource in after {
             if old.get(&resource.key()) != Some(&resource) || published.get(&resource.key()) != Some(key) {
-                if published.insert(resource.key(), key.clone()).is_none() {
-                    share.counts(&resource.key(), true);
+                let before = published.insert(resource.key(), key.clone());
+                if let Some(before) = before {
+                    share.counts(&resource.key(), &before.namespace, false);
                 }
+                share.counts(&resource.key(), &key.namespace, true);
                 draft.entry(Arc::clone(fleet)).or_default().insert(resource.key(), Some(resource.clone()));
             }
         }
         for resource in before.iter().filter(|b| !after.iter().any(|a| (a.kind(), a.name()) == (b.kind(), b.name()))) {
             if published.get(&resource.key()) == Some(key) {
                 published.remove(&resource.key());
-                share.counts(&resource.key(), false);
+                share.counts(&resource.key(), &key.namespace, false);
                 draft.entry(Arc::clone(fleet)).or_default().insert(resource.key(), None);
             }
         }

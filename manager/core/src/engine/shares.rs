@@ -32,8 +32,10 @@ pub(super) struct Share {
     files: BTreeSet<Files>,
     sessions: Sessions,
     changes: Changes,
-    /// Listeners that are published.
+    /// Listeners that are published, ...
     listeners: u64,
+    /// ... and those of each namespace.
+    of_namespaces: BTreeMap<Arc<str>, u64>,
     /// What was said of [`Share::is_short`] last.
     was_short: bool,
 }
@@ -52,11 +54,18 @@ impl Share {
         least.unwrap_or(u64::MAX)
     }
 
-    /// Changes that this tenant may begin now, and listeners that there may be more of.
-    fn left(&self, namespace: &Arc<str>) -> (u64, u64) {
-        let own = self.changes().saturating_sub(self.changes.of(namespace));
+    /// What this tenant may begin now. Changes of listeners that are there use a part of the reserve where nothing else is left: whoever
+    /// took the rest, a tenant's edits reach the Envoys.
+    fn left(&self, namespace: &Arc<str>) -> Left {
         let all = self.files.iter().map(|files| files.listeners(self.sessions.sum())).min().unwrap_or(u64::MAX);
-        (own, all.saturating_sub(self.listeners + self.changes.sum()))
+        let reserve = self.files.iter().map(|files| u64::from(files.limit / 20 / files.workers)).min().unwrap_or(0);
+        let used = self.listeners + self.changes.sum();
+        let own = self.of_namespaces.get(namespace).copied().unwrap_or(0);
+        Left {
+            own_changes: self.changes().saturating_sub(self.changes.of(namespace)),
+            changes: all.saturating_add(reserve).saturating_sub(used),
+            new: all.saturating_sub(used).min((all / 2).saturating_sub(own)),
+        }
     }
 
     /// Whether load balancers get less than they ask for, or wait.
@@ -64,26 +73,50 @@ impl Share {
         self.was_short
     }
 
-    /// A listener was published, or is no longer.
-    pub fn counts(&mut self, key: &ResourceKey, is_new: bool) {
-        if key.0 == ResourceType::Listener {
-            self.listeners = if is_new { self.listeners + 1 } else { self.listeners.saturating_sub(1) };
+    /// A listener of the namespace was published, or is no longer.
+    pub fn counts(&mut self, key: &ResourceKey, namespace: &Arc<str>, is_new: bool) {
+        if key.0 != ResourceType::Listener {
+            return;
+        }
+        let step = |count: u64| if is_new { count + 1 } else { count.saturating_sub(1) };
+        self.listeners = step(self.listeners);
+        let own = self.of_namespaces.entry(Arc::clone(namespace)).or_default();
+        *own = step(*own);
+        if *own == 0 {
+            self.of_namespaces.remove(namespace);
         }
     }
 }
 
+/// What a tenant may begin in a fleet.
+#[derive(Clone, Copy, Debug)]
+struct Left {
+    /// Changes and removals of listeners, by the tenant's own share, ...
+    own_changes: u64,
+    /// ... and by what the Envoys can open.
+    changes: u64,
+    /// Listeners that are not there yet: a tenant has at most half of all.
+    new: u64,
+}
+
 impl World {
     /// What the Envoys of a fleet may open: those that said so in this life as they say, others as was recorded. An Envoy of a node
-    /// that the Fleet does not choose says nothing that counts.
+    /// that the Fleet does not choose, or of a revoked node that is away, says nothing that counts.
     fn files(&self, fleet: &str) -> BTreeSet<Files> {
         let Some(chosen) = self.chosen.get(fleet) else { return BTreeSet::new() };
-        let said = self.ledger.files(fleet).filter(|(name, _)| chosen.contains(*name));
+        let object = self.fleets.find(&Key::cluster(fleet));
+        let revoked = object.into_iter().flat_map(|fleet| &fleet.spec.revoked).map(|revoked| revoked.node.as_str());
+        let connected = self.ledger.nodes(fleet).filter(|(_, presence)| presence.connected);
+        let connected: BTreeSet<&str> = connected.map(|(name, _)| name.as_ref()).collect();
+        let revoked: BTreeSet<&str> = revoked.filter(|node| !connected.contains(node)).collect();
+        let counts = |name: &str| chosen.contains(name) && !revoked.contains(name);
+        let said = self.ledger.files(fleet).filter(|(name, _)| counts(name.as_ref()));
         let said: BTreeMap<&str, Files> = said.filter_map(|(name, files)| Some((name.as_ref(), files?))).collect();
-        let status = self.fleets.find(&Key::cluster(fleet)).and_then(|fleet| fleet.status.as_ref());
+        let status = object.and_then(|fleet| fleet.status.as_ref());
         let recorded = status.into_iter().flat_map(|status| &status.nodes).filter_map(|node| {
             let EnvoyFiles { limit, workers, connections } = node.envoy?.files?;
             let files = Files::of(limit.into(), workers.into()).with_connections(connections.into());
-            (chosen.contains(node.name.as_str()) && !said.contains_key(node.name.as_str())).then_some(files)
+            (counts(&node.name) && !said.contains_key(node.name.as_str())).then_some(files)
         });
         said.values().copied().chain(recorded).collect()
     }
@@ -206,23 +239,25 @@ impl Engine {
         let published = self.published.get(fleet);
         let is_listener = |resource: &Resource| resource.kind() == ResourceType::Listener;
         let share = self.shares.entry(Arc::clone(fleet)).or_default();
-        let ((mut own, mut room), mut changed) = (share.left(&key.namespace), 0);
+        let (mut left, mut changed) = (share.left(&key.namespace), 0);
         let mut paced: BTreeMap<ResourceKey, Resource> = BTreeMap::new();
         let mut kept: Vec<&Resource> = Vec::new();
         entry.waits = false;
         for resource in after {
             let was = old.get(&resource.key()).copied();
             let is_new = is_listener(&resource) && was != Some(&resource);
-            if is_new && !serves && (own == 0 || room == 0) {
+            // Also where another load balancer had it: Envoy changes it in place.
+            let changes = is_new && (was.is_some() || published.is_some_and(|all| all.contains_key(&resource.key())));
+            let room = if changes { left.changes } else { left.new };
+            if is_new && !serves && (left.own_changes == 0 || room == 0) {
                 entry.waits = true;
                 kept.extend(was);
                 continue;
             }
-            // Also where another load balancer had it: Envoy changes it in place.
-            let changes = is_new && (was.is_some() || published.is_some_and(|all| all.contains_key(&resource.key())));
             changed += u64::from(changes);
-            own = own.saturating_sub(u64::from(changes));
-            room = room.saturating_sub(u64::from(is_new));
+            left.own_changes = left.own_changes.saturating_sub(u64::from(changes));
+            left.changes = left.changes.saturating_sub(u64::from(is_new));
+            left.new = left.new.saturating_sub(u64::from(is_new && !changes));
             paced.insert(resource.key(), resource);
         }
         for listener in kept {

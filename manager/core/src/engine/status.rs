@@ -175,8 +175,7 @@ impl Engine {
         }
         let stays: Vec<String> = orphans.iter().filter_map(|address| self.stays(address)).collect();
         let why = if stays.is_empty() { String::new() } else { format!("; {}", stays.join("; ")) };
-        let keeps =
-            "the pool gives it no longer; it is served until its load balancers are deleted or ask for another one";
+        let keeps = "this pool no longer gives it; it stays served until its load balancers are deleted or ask for another address";
         Verdict::holds(kind, "Orphaned", format!("{}: {keeps}{why}", listed(orphans)))
     }
 

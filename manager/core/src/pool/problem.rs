@@ -39,10 +39,16 @@ impl fmt::Display for PoolProblem {
                 )
             }
             Self::Outside { text } => {
-                write!(f, "\"{text}\" in spec.addresses.dynamic is not all within spec.addresses.include")
+                write!(
+                    f,
+                    "\"{text}\" in spec.addresses.dynamic is not within spec.addresses.include: add it there, or remove it; until then the pool gives no addresses"
+                )
             }
             Self::Overlap { pool, address } => {
-                write!(f, "{address} is in pool {pool}, too, which is older: an address belongs to one pool")
+                write!(
+                    f,
+                    "{address} is also in the older pool {pool}: remove it from one of the two; until then this pool gives no addresses"
+                )
             }
             Self::PortOverlap { pool, port } => {
                 write!(

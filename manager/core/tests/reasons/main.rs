@@ -243,7 +243,7 @@ fn m_4_each_cause_is_the_one_that_was_found() {
         (json!({"pool": "bad"}), format!("PoolNotReady: pool bad gives no addresses: its spec.addresses has a mistake, {ask}")),
         (json!({"pool": "secret"}), format!("PoolNotOpen: no pool named secret gives addresses to this tenant: {ask}")),
         (json!({"pool": "nowhere"}), format!("PoolNotOpen: no pool named nowhere gives addresses to this tenant: {ask}")),
-        (json!({"pool": "asked"}), "FamilyMissing: pool asked gives IPv6 addresses on request alone: name one in spec.address.requested".to_owned()),
+        (json!({"pool": "asked"}), "FamilyMissing: pool asked gives IPv6 addresses only by request: name one (nave.dev/addresses on the Service, spec.address.requested here)".to_owned()),
         (json!({"requested": ["198.51.100.2"]}), "AddressNotOffered: 198.51.100.2 is in no pool that gives addresses to this tenant".to_owned()),
         (json!({"pool": "public", "requested": ["203.0.113.9"]}), "AddressNotOffered: 203.0.113.9 is not among the addresses of pool public".to_owned()),
         (json!({"requested": ["203.0.113.0"]}), "AddressTaken: 203.0.113.0 is taken by load balancer first of this tenant: it is given as soon as it is free".to_owned()),

@@ -210,7 +210,11 @@ fn what_the_hub_does_not_take_stays_as_a_condition_until_it_does() {
         said.collect::<Vec<_>>()
     };
     let says = |status: &str| {
-        (status.to_owned(), "RefusedByHub".to_owned(), "The hub does not take it: over quota".to_owned())
+        (
+            status.to_owned(),
+            "RefusedByHub".to_owned(),
+            "The hub refuses the load balancer of this Service: over quota".to_owned(),
+        )
     };
     world.see_refusal(&key(), "over quota");
     assert_eq!(verdict(&mut world), [says("True")], "what it took before is served");
