@@ -12,7 +12,6 @@ use nave_api::fleet::Revocation;
 use nave_manager_core::Key;
 use nave_watch::{Decoded, Raw, Unreadable};
 use nave_xds::server::Server;
-use serde::de::IgnoredAny;
 
 /// What one Fleet revokes: by node, the second from which on certificates are good.
 type Revoked = BTreeMap<Arc<str>, i64>;
@@ -43,7 +42,9 @@ impl Revocations {
             Event::InitDone => {
                 let listed = std::mem::take(&mut self.listing);
                 let gone: Vec<Arc<str>> = self.fleets.keys().filter(|name| !listed.contains(*name)).cloned().collect();
-                gone.iter().for_each(|name| self.forget(name));
+                for name in &gone {
+                    self.forget(name);
+                }
             }
             Event::Apply(fleet) => self.take(fleet),
             Event::Delete(fleet) => self.forget(&Key::of(fleet).name),
@@ -88,7 +89,7 @@ fn latest(entries: impl IntoIterator<Item = (Arc<str>, i64)>) -> Revoked {
 fn revoked_in(fleet: &Unreadable, before: Revoked) -> Revoked {
     let Some(spec) = &fleet.spec else { return before };
     let Some(list) = spec.field("revoked") else {
-        return if spec.read::<BTreeMap<String, IgnoredAny>>().is_some() { Revoked::new() } else { before };
+        return if spec.fields().is_some() { Revoked::new() } else { before };
     };
     let Some(entries) = list.list() else {
         tracing::error!(

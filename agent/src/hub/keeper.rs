@@ -428,7 +428,7 @@ users: [{name: other, user: {token: theirs}}, {name: agent, user: {token: old}}]
             let (mut keeper, _hub, _) = due(move || shown.clone());
             keeper.renew().await;
             let wait = keeper.renew_at.unwrap() - tokio::time::Instant::now();
-            assert!(wait > RENEW_AGAIN - Duration::from_secs(5) && wait <= RENEW_AGAIN, "{wait:?}");
+            assert!(wait > RENEW_AGAIN / 2 && wait <= RENEW_AGAIN, "{wait:?}");
         }
     }
 

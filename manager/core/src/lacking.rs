@@ -195,7 +195,7 @@ impl Why {
 
     /// One clause. Of these pools, for these things.
     fn says(&self, whats: &[What], pools: &BTreeSet<Arc<str>>) -> String {
-        let families: Vec<IpFamily> = whats.iter().map(|what| what.family()).collect();
+        let families: Vec<IpFamily> = whats.iter().map(What::family).collect();
         let addresses: Vec<String> = whats.iter().filter_map(What::address).map(|a| a.to_string()).collect();
         let (families, address, at) = (any(&families), addresses.join(" and "), named(pools));
         match self {

@@ -43,13 +43,12 @@ impl Permits {
 
     fn of(&self, namespace: &str) -> Arc<Semaphore> {
         let mut all = self.by_namespace.lock().unwrap_or_else(PoisonError::into_inner);
-        match all.get(namespace) {
-            Some(one) => Arc::clone(one),
-            None => {
-                let one = Arc::new(Semaphore::new(self.of_one));
-                Arc::clone(all.entry(namespace.to_owned()).or_insert(one))
-            }
+        if let Some(one) = all.get(namespace) {
+            return Arc::clone(one);
         }
+        let one = Arc::new(Semaphore::new(self.of_one));
+        all.insert(namespace.to_owned(), Arc::clone(&one));
+        one
     }
 }
 

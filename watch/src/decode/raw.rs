@@ -24,6 +24,11 @@ impl Raw {
         super::fields(&self.0).ok()?.get(name).map(|value| Self::of(value))
     }
 
+    /// The names of its fields. `None`: it is no object.
+    pub fn fields(&self) -> Option<Vec<String>> {
+        Some(super::fields(&self.0).ok()?.into_keys().collect())
+    }
+
     /// The values of a list. `None`: it is no list.
     pub fn list(&self) -> Option<Vec<Self>> {
         let values: Vec<&RawValue> = serde_json::from_str(self.0.get()).ok()?;

@@ -153,7 +153,9 @@ fn m_1_half_a_pair_is_released_when_the_other_half_is_lost() {
     let is_six = |step: &Step| matches!(step, Step::CreateAllocation(object) if object.spec.pool == "six");
     let (six, others): (Vec<Step>, Vec<Step>) = hub.decide().into_iter().partition(is_six);
     assert_eq!(six.len(), 1, "both are decided at once");
-    others.iter().for_each(|step| hub.perform(step));
+    for step in &others {
+        hub.perform(step);
+    }
     // Another leader was faster: the one IPv6 address is another tenant's.
     let mut theirs = hub_of_another_leader();
     hub.allocations.append(&mut theirs.allocations);
