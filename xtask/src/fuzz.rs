@@ -5,7 +5,9 @@ use std::process::{Child, Command, Stdio};
 
 use anyhow::{Context, Result, bail};
 
-/// How long a target runs when nobody says.
+/// What turns the fuzzer's binary on.
+pub const FEATURE: &str = "nave-fuzz/libfuzzer";
+/// How long a target runs unless asked otherwise.
 pub const SECONDS: u32 = 30;
 /// No input may be longer, in bytes, ...
 const LONGEST: u32 = 4096;
@@ -20,15 +22,14 @@ pub struct Fuzzed {
     pub failed: u32,
 }
 
-/// Builds the fuzzer and runs the targets; none named: all. Each is a directory of seeds.
-pub fn fuzz(seconds: u32, targets: &[String]) -> Result<Fuzzed> {
-    let home = Path::new(env!("CARGO_MANIFEST_DIR")).join("../fuzz").canonicalize().context("find fuzz/")?;
+/// Runs the targets; none named: all. Each is a directory of seeds.
+pub fn run(seconds: u32, targets: &[String]) -> Result<Fuzzed> {
+    let home = home()?;
     let known = known(&home)?;
     if let Some(strange) = targets.iter().find(|target| !known.contains(target)) {
         bail!("no fuzz target is called {strange}: there are {}", known.join(", "));
     }
     let targets = if targets.is_empty() { &known } else { targets };
-    build(&home)?;
     let mut fuzzed = Fuzzed::default();
     for some in targets.chunks(AT_ONCE) {
         let running = some.iter().map(|target| start(&home, target, seconds)).collect::<Vec<_>>();
@@ -48,19 +49,27 @@ fn known(home: &Path) -> Result<Vec<String>> {
     Ok(known)
 }
 
-/// Only crates of the workspace get coverage counters. What they depend on is the same as the tests have, so that it is compiled
-/// once: of the whole workspace, for a package by itself has other features.
-fn build(home: &Path) -> Result<()> {
+fn home() -> Result<PathBuf> {
+    Path::new(env!("CARGO_MANIFEST_DIR")).join("../fuzz").canonicalize().context("find fuzz/")
+}
+
+/// Builds the fuzzer. Only crates of the workspace get coverage counters. What they depend on is the same as the tests have, so that it is
+/// compiled once: of the whole workspace, for a package by itself has other features.
+pub fn build() -> Result<()> {
     let mut cargo = crate::cargo();
-    cargo.args(["build", "--quiet", "--workspace", "--bin", "nave-fuzz", "--features", "nave-fuzz/libfuzzer"]);
-    crate::run(cargo.env("RUSTC_WORKSPACE_WRAPPER", home.join("instrument.sh")))
+    cargo.args(["build", "--quiet", "--workspace", "--bin", "nave-fuzz", "--features", FEATURE]);
+    crate::run(cargo.env("RUSTC_WORKSPACE_WRAPPER", home()?.join("instrument.sh")))?;
+    // The name in the build directory belongs to whatever build was the last, with counters or without.
+    std::fs::create_dir_all(output()).context("make the fuzzer's directory")?;
+    std::fs::copy(crate::binary("debug", "nave-fuzz"), fuzzer()).context("keep the fuzzer")?;
+    Ok(())
 }
 
 fn fuzzer() -> PathBuf {
-    crate::binary("debug", "nave-fuzz")
+    output().join("nave-fuzz")
 }
 
-/// Where findings go.
+/// Where the fuzzer and its findings are.
 fn output() -> PathBuf {
     crate::target().join("fuzz")
 }

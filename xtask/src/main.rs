@@ -104,8 +104,12 @@ fn bench(arguments: &[String]) -> Result<()> {
 /// The tests find the tools in the variables that `nave-lab tools` prints.
 fn test(arguments: &[String]) -> Result<()> {
     let started = Instant::now();
-    // All at once: the tests turn on features of ours, and what is built without them would be built twice.
-    build(if arguments.is_empty() { &["--tests"] } else { &[] })?;
+    // All of it at once: tests and the fuzzer turn on features, and what is built without them would be built twice.
+    let all = arguments.is_empty();
+    build(if all { &["--tests", "--features", fuzz::FEATURE] } else { &[] })?;
+    if all {
+        fuzz::build()?;
+    }
     let tools = Command::new(binary("debug", "nave-lab")).arg("tools").stderr(Stdio::inherit()).output();
     let tools = tools.context("look for the tools")?;
     if !tools.status.success() {
@@ -116,13 +120,14 @@ fn test(arguments: &[String]) -> Result<()> {
     cargo
         .args(["test", "--no-fail-fast"])
         .args((!some).then_some("--workspace"))
+        .args(if all { ["--features", fuzz::FEATURE].as_slice() } else { &[] })
         .args(arguments)
         .stdout(Stdio::piped());
     for (name, value) in String::from_utf8_lossy(&tools.stdout).lines().filter_map(|line| line.split_once('=')) {
         cargo.env(name, value);
     }
     // The fuzzer runs beside the tests, when all of them are asked for.
-    let beside = arguments.is_empty().then(|| std::thread::spawn(|| fuzz::fuzz(fuzz::SECONDS, &[])));
+    let beside = all.then(|| std::thread::spawn(|| fuzz::run(fuzz::SECONDS, &[])));
     let mut tests = cargo.spawn().context("start cargo test")?;
     let mut tally = Tally::default();
     for line in tests.stdout.take().into_iter().flat_map(|stdout| BufReader::new(stdout).lines()) {
@@ -145,7 +150,8 @@ fn test(arguments: &[String]) -> Result<()> {
 }
 
 fn fuzzed(seconds: u32, targets: &[String]) -> Result<()> {
-    let fuzz::Fuzzed { passed, failed } = fuzz::fuzz(seconds, targets)?;
+    fuzz::build()?;
+    let fuzz::Fuzzed { passed, failed } = fuzz::run(seconds, targets)?;
     println!("fuzz: {passed} passed, {failed} failed");
     if failed == 0 { Ok(()) } else { bail!("there are inputs that break a parser") }
 }
