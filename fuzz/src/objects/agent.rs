@@ -99,7 +99,7 @@ fn changed<K>(object: Decoded<K>) -> Change<K> {
 }
 
 fn unread(one: nave_watch::Unreadable) -> Unreadable {
-    let nave_watch::Unreadable { metadata, why } = one;
+    let nave_watch::Unreadable { metadata, why, spec: _ } = one;
     Unreadable { metadata, why }
 }
 

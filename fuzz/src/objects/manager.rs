@@ -133,7 +133,7 @@ fn changed<K>(object: Decoded<K>) -> Sight<K> {
 }
 
 fn core(one: nave_watch::Unreadable) -> Unreadable {
-    let nave_watch::Unreadable { metadata, why } = one;
+    let nave_watch::Unreadable { metadata, why, spec: _ } = one;
     Unreadable {
         key: Key::of_metadata(&metadata),
         uid: metadata.uid.unwrap_or_default(),

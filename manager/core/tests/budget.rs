@@ -242,12 +242,51 @@ fn g2_no_listener_is_added_where_the_envoys_have_no_descriptors_left_for_it() {
     let ports: Vec<Value> = (1..=100).map(|port| json!({"port": port, "backendPort": 30080})).collect();
     hub.balancer(balancer("tenant-shop", "wide", &json!({"ports": ports})));
     hub.settle();
-    assert_eq!(listeners(&hub), 77);
+    assert_eq!(listeners(&hub), 38, "one tenant has half of them");
     assert_eq!(hub.condition("tenant-shop", "wide", "Programmed"), "False/ListenersWait");
     hub.report("default", "edge-1", Event::Described(Files::of(FILES, 8)));
     hub.settle();
     assert_eq!(listeners(&hub), 100, "an Envoy that starts again with more is enough");
     assert_eq!(hub.condition("tenant-shop", "wide", "Programmed"), "True/Programmed");
+}
+
+#[test]
+fn g2_a_tenant_that_takes_all_listeners_that_it_can_delays_no_listener_and_no_edit_of_another() {
+    let mut hub = hub(1024);
+    hub.report("default", "edge-1", Event::Described(Files::of(1024, 8)));
+    let ports = |count: u16, port: u16| -> Vec<Value> {
+        (1..=count).map(|n| json!({"port": n, "backendPort": port})).collect()
+    };
+    hub.balancer(balancer("tenant-shop", "wide", &json!({"ports": ports(100, 30080)})));
+    hub.settle();
+    hub.balancer(balancer("tenant-news", "web", &json!({"ports": ports(1, 30080)})));
+    hub.settle();
+    assert_eq!(hub.condition("tenant-news", "web", "Programmed"), "True/Programmed");
+    // Nothing is left for new listeners, and an edit reaches the Envoys all the same.
+    hub.balancer(balancer("tenant-news", "wide", &json!({"ports": ports(100, 30080)})));
+    hub.settle();
+    assert_eq!(hub.condition("tenant-news", "wide", "Programmed"), "False/ListenersWait");
+    let edited = json!({"ports": ports(1, 30080), "traffic": {"sourceRanges": ["198.51.100.0/24"]}});
+    hub.balancer(balancer("tenant-news", "web", &edited));
+    hub.settle();
+    assert_eq!(hub.condition("tenant-news", "web", "Programmed"), "True/Programmed");
+}
+
+#[test]
+fn g_an_envoy_of_a_revoked_node_that_is_away_limits_nothing() {
+    let mut hub = hub(FILES);
+    hub.connect("default", "rogue");
+    hub.report("default", "rogue", Event::Described(Files::of(1024, 1024)));
+    hub.balancer(balancer("tenant-shop", "web", &json!({"ports": [{"port": 80, "backendPort": 30080}]})));
+    hub.settle();
+    assert_eq!(hub.condition("tenant-shop", "web", "Programmed"), "False/ListenersWait");
+    hub.disconnect("default", "rogue");
+    let mut object = fleet("default");
+    object.spec.revoked =
+        vec![nave_api::fleet::Revocation { node: "rogue".into(), before: "2026-01-01T00:00:00Z".into() }];
+    hub.fleet(object);
+    hub.settle();
+    assert_eq!(hub.condition("tenant-shop", "web", "Programmed"), "True/Programmed");
 }
 
 #[test]
