@@ -30,6 +30,20 @@ pub(crate) struct Taken {
     pub here: usize,
 }
 
+impl Taken {
+    /// An owner of the allocation has these no longer.
+    pub fn leave(&mut self, ports: &[OwnedPort]) {
+        ports.iter().for_each(|port| drop(self.doors.remove(&(port.protocol, port.port))));
+        self.here = self.here.saturating_sub(ports.len());
+    }
+
+    /// An owner of the allocation has these from now on.
+    pub fn enter(&mut self, ports: &[OwnedPort]) {
+        self.doors.extend(ports.iter().map(|port| (port.protocol, port.port)));
+        self.here += ports.len();
+    }
+}
+
 /// Gives each wanted port one of the address: what it has already, else the same number where that is free and in the range,
 /// else the lowest free one of the range. Also returns the wanted ports that get none.
 pub(crate) fn assign(
@@ -40,15 +54,16 @@ pub(crate) fn assign(
 ) -> (Vec<OwnedPort>, Vec<Door>) {
     let is_wanted = |port: &&OwnedPort| wanted.contains(&(port.protocol, port.wanted()));
     let mut given: Vec<OwnedPort> = has.iter().filter(is_wanted).copied().collect();
-    let mut gone: BTreeSet<Door> =
-        taken.doors.iter().copied().chain(given.iter().map(|g| (g.protocol, g.port))).collect();
+    // What others have is looked up, not copied: a shared address has thousands of ports.
+    let mut own: BTreeSet<Door> = given.iter().map(|g| (g.protocol, g.port)).collect();
+    let mut takes = |door: Door| !taken.doors.contains(&door) && own.insert(door);
     let met: BTreeSet<Door> = given.iter().map(|port| (port.protocol, port.wanted())).collect();
     let mut open: Vec<Door> = wanted.difference(&met).copied().collect();
     if taken.here.saturating_add(given.len()).saturating_add(open.len()) > MOST_PORTS {
         return (sorted(given), open);
     }
     open.retain(|door| {
-        let is_free = range.is_none_or(|range| (range.low..=range.high).contains(&door.1)) && gone.insert(*door);
+        let is_free = range.is_none_or(|range| (range.low..=range.high).contains(&door.1)) && takes(*door);
         if is_free {
             given.push(OwnedPort { protocol: door.0, port: door.1, stands_for: None });
         }
@@ -56,7 +71,7 @@ pub(crate) fn assign(
     });
     let Some(PortRange { low, high }) = range else { return (sorted(given), open) };
     open.retain(|(protocol, wanted)| {
-        let free = (low..=high).find(|port| gone.insert((*protocol, *port)));
+        let free = (low..=high).find(|port| takes((*protocol, *port)));
         given.extend(free.map(|port| OwnedPort { protocol: *protocol, port, stands_for: Some(*wanted) }));
         free.is_none()
     });

@@ -13,7 +13,7 @@ use super::drafts::Drafts;
 use crate::hold::Hold;
 use crate::key::{born, uid};
 use crate::pool::is_everywhere;
-use crate::ports::{Door, covers};
+use crate::ports::{Door, Taken, covers};
 use crate::records::{Flight, KIND, owner_key, place};
 use crate::step::Step;
 use crate::{Key, Timestamp};
@@ -132,6 +132,8 @@ impl Engine {
     fn living(&self, object: &IPAllocation, address: IpAddr, drafts: &Drafts) -> Vec<Owner> {
         let mut next = object.clone();
         let counts_ports = self.world.counts_ports(object);
+        // What all owners have, worked out when the first of them asks for something else than it has.
+        let mut taken: Option<Taken> = None;
         let mut at = 0;
         while let Some(owner) = next.spec.owners.get(at) {
             // Of kinds that are not known here nothing is known: they keep what they have.
@@ -150,7 +152,8 @@ impl Engine {
                 if self.is_delivered(address, &object.spec.pool, &key) {
                     at += 1;
                 } else {
-                    next.spec.owners.remove(at);
+                    let gone = next.spec.owners.remove(at);
+                    taken.iter_mut().for_each(|taken| taken.leave(&gone.ports));
                 }
                 continue;
             };
@@ -160,7 +163,14 @@ impl Engine {
                 whole.ports = if covers(&owner.ports, &wanted) {
                     owner.ports.clone()
                 } else {
-                    self.world.owned_ports(address, &object.spec.pool, &next, &key, &wanted)
+                    let pool = &object.spec.pool;
+                    let none = Key::cluster("");
+                    let all = || self.world.taken_ports(address, pool, Some(&next), &none);
+                    let taken = taken.get_or_insert_with(all);
+                    taken.leave(&owner.ports);
+                    let ports = self.world.own_ports(address, pool, &key, &owner.ports, &wanted, taken);
+                    taken.enter(&ports);
+                    ports
                 };
             }
             next.spec.owners[at] = whole;

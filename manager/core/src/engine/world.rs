@@ -171,8 +171,20 @@ impl World {
     ) -> Vec<OwnedPort> {
         let before = object.spec.owners.iter().find(|owner| owner_key(owner).as_ref() == Some(key));
         let has = before.map(|owner| owner.ports.as_slice()).unwrap_or_default();
-        let taken = self.taken_ports(address, pool, Some(object), key);
-        let mut ports = assign(wanted, has, self.port_range(address, pool), &taken).0;
+        self.own_ports(address, pool, key, has, wanted, &self.taken_ports(address, pool, Some(object), key))
+    }
+
+    /// The same of an owner that has these, where others have those that are taken.
+    pub fn own_ports(
+        &self,
+        address: IpAddr,
+        pool: &str,
+        key: &Key,
+        has: &[OwnedPort],
+        wanted: &BTreeSet<Door>,
+        taken: &Taken,
+    ) -> Vec<OwnedPort> {
+        let mut ports = assign(wanted, has, self.port_range(address, pool), taken).0;
         let delivery = self.supply.find(&id(pool, Some(key))).filter(|_| is_everywhere(address));
         let is_delivered =
             |port: &OwnedPort| delivery.is_some_and(|d| d.ports.contains(&(port.protocol, port.wanted())));
