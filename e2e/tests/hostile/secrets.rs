@@ -31,6 +31,11 @@ fn certificate(name: &str) -> Value {
     secret(name, "kubernetes.io/tls", &["tls.crt", "tls.key"])
 }
 
+/// A certificate with an entry that is too large.
+fn large(key: &str) -> Value {
+    with(certificate("copy-large"), &format!("/data/{key}"), json!(BASE64_STANDARD.encode(vec![b'x'; 65 * 1024])))
+}
+
 fn of_other_types() -> Vec<Attempt> {
     let mut token = secret("copy-token", "kubernetes.io/service-account-token", &[]);
     token["metadata"]["annotations"] = json!({"kubernetes.io/service-account.name": "default"});
@@ -65,6 +70,8 @@ fn of_other_forms() -> Vec<Attempt> {
             changed("/metadata/finalizers", json!(["example.com/own"])),
         ),
         Attempt::post("delay the end of its credential", PATH, changed("/metadata/ownerReferences", owner)),
+        Attempt::post("store a certificate of 65 KiB", PATH, large("tls.crt")),
+        Attempt::post("store a key of 65 KiB", PATH, large("tls.key")),
         Attempt::post("annotate a Secret 65 times", PATH, changed("/metadata/annotations", entries(65))),
     ]
 }

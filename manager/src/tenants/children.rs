@@ -15,7 +15,7 @@ use nave_api::tenant::Quota;
 /// What an agent may own, and what of it etcd shall hold at most when the Tenant sets no quota.
 pub(super) const INTENTS: [(&str, u32); 3] =
     [("tcploadbalancers", 10_000), ("httploadbalancers", 10_000), ("nodesets", 10)];
-/// How many Secrets a tenant's namespace may hold: the agent's own, and certificates.
+/// How many Secrets a tenant's namespace may hold at most: the agent's own, and certificates.
 const SECRETS: u32 = 1000;
 /// A quota on objects leaves room above the Tenant's own: a load balancer that is refused there says so on itself.
 const HEADROOM: u32 = 100;
@@ -164,7 +164,8 @@ pub(super) fn quota(owner: &Owner, limits: &Quota) -> ResourceQuota {
         };
         (format!("count/{kind}.nave.dev"), quantity(most))
     });
-    let secrets = ("count/secrets".to_owned(), quantity(SECRETS));
+    let secrets = limit.map_or(SECRETS, |limit| SECRETS.min(limit.saturating_add(HEADROOM)));
+    let secrets = ("count/secrets".to_owned(), quantity(secrets));
     let spec = ResourceQuotaSpec { hard: Some(hard.chain([secrets]).collect()), ..ResourceQuotaSpec::default() };
     ResourceQuota { metadata: metadata(owner), spec: Some(spec), ..ResourceQuota::default() }
 }
@@ -235,17 +236,17 @@ mod tests {
 
     #[test]
     fn the_quota_on_objects_leaves_room_above_the_tenants_own() {
-        let counts = |balancers: &str| {
+        let counts = |balancers: &str, secrets: &str| {
             vec![
                 format!("count/httploadbalancers.nave.dev={balancers}"),
                 "count/nodesets.nave.dev=10".to_owned(),
-                "count/secrets=1k".to_owned(),
+                format!("count/secrets={secrets}"),
                 format!("count/tcploadbalancers.nave.dev={balancers}"),
             ]
         };
-        assert_eq!(hard(None), counts("10k"));
-        assert_eq!(hard(Some(5)), counts("110"));
-        assert_eq!(hard(Some(u32::MAX)), counts("10k"));
+        assert_eq!(hard(None), counts("10k", "1k"));
+        assert_eq!(hard(Some(5)), counts("110", "105"));
+        assert_eq!(hard(Some(u32::MAX)), counts("10k", "1k"));
     }
 
     #[test]
