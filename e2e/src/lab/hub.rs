@@ -6,7 +6,8 @@ use ipnet::IpNet;
 use k8s_openapi::ByteString;
 use k8s_openapi::api::core::v1::Secret;
 use k8s_openapi::apiextensions_apiserver::pkg::apis::apiextensions::v1::CustomResourceDefinition;
-use kube::Api;
+use kube::api::{ListParams, Patch, PatchParams};
+use kube::{Api, ResourceExt};
 use serde_json::{Value, json};
 
 use super::Spoke;
@@ -67,6 +68,21 @@ impl Hub {
             .await
     }
 
+    /// Lets any text be a moment in Nave's kinds, as in releases whose schemas did not bound moments: what was stored then is still
+    /// there.
+    pub async fn unbound_moments(&self) -> Result<()> {
+        let kinds: Api<CustomResourceDefinition> = Api::all(self.client());
+        let listed = kinds.list(&ListParams::default()).await.act(|| "list the kinds")?;
+        for kind in listed.items.iter().filter(|kind| kind.spec.group == "nave.dev") {
+            let name = kind.name_any();
+            let mut versions = json!(kind.spec.versions);
+            unbound(&mut versions);
+            let patch = Patch::Merge(json!({"spec": {"versions": versions}}));
+            kinds.patch(&name, &PatchParams::default(), &patch).await.act(|| format!("change the kind {name}"))?;
+        }
+        Ok(())
+    }
+
     /// Applies a static pool of a network or range that every tenant may use without asking for it.
     pub async fn pool(&self, name: &str, addresses: &str) -> Result<()> {
         let spec = json!({"source": {"static": {}}, "addresses": {"include": [addresses]}, "use": {"default": true}, "announce": {"external": {}}});
@@ -125,4 +141,19 @@ fn is_established(kind: &CustomResourceDefinition) -> bool {
     let conditions = kind.status.as_ref().and_then(|status| status.conditions.as_ref());
     conditions
         .is_some_and(|all| all.iter().any(|condition| condition.type_ == "Established" && condition.status == "True"))
+}
+
+/// Takes the bounds of moments out of a schema.
+fn unbound(schema: &mut Value) {
+    match schema {
+        Value::Object(fields) => {
+            if fields.get("format").is_some_and(|format| format == "date-time") {
+                fields.remove("maxLength");
+                fields.remove("pattern");
+            }
+            fields.values_mut().for_each(unbound);
+        }
+        Value::Array(all) => all.iter_mut().for_each(unbound),
+        Value::Null | Value::Bool(_) | Value::Number(_) | Value::String(_) => {}
+    }
 }

@@ -152,6 +152,7 @@ async fn a_restart_beside_an_unreadable_object_of_every_kind_cuts_no_connection_
     // A running manager would write most of it away at once.
     lab.hub.managers.iter().for_each(|manager| manager.process().kill());
     lab.spokes[0].agent().unwrap().process().kill();
+    lab.hub.unbound_moments().await.unwrap();
     for (client, path) in &objects {
         spoil(client, path).await;
     }

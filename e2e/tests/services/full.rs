@@ -126,6 +126,7 @@ async fn answered_by(service: &Subject<'_>, wanted: impl Fn(&BTreeSet<String>) -
 
 /// Clients that connect again and again until they are told to stop; then what they met.
 struct Load {
+    began: Instant,
     stop: Arc<AtomicBool>,
     answers: Arc<AtomicUsize>,
     clients: JoinSet<Vec<String>>,
@@ -148,14 +149,16 @@ impl Load {
                 failures
             });
         }
-        Self { stop, answers, clients }
+        Self { began: Instant::now(), stop, answers, clients }
     }
 
     /// How many connections were answered, and why others were not.
     async fn end(self) -> (usize, Vec<String>) {
         self.stop.store(true, Ordering::SeqCst);
         let failures = self.clients.join_all().await.concat();
-        (self.answers.load(Ordering::SeqCst), failures)
+        let answers = self.answers.load(Ordering::SeqCst);
+        println!("{answers} connections in {:?}, {} failed", self.began.elapsed(), failures.len());
+        (answers, failures)
     }
 }
 
