@@ -162,7 +162,7 @@ async fn in_order(hub: &Hub, last: &[&str]) {
     assert!(allocations.list(&ListParams::default()).await.unwrap().items.is_empty());
     let order = [
         "patch roles tenant-shop/agent",
-        "deletecollection tcploadbalancers tenant-shop/",
+        "delete tcploadbalancers tenant-shop/web",
         "delete ipallocations /192.0.2",
         "delete rolebindings tenant-shop/agent",
         "delete serviceaccounts tenant-shop/agent",
