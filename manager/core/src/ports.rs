@@ -33,7 +33,9 @@ pub(crate) struct Taken {
 impl Taken {
     /// An owner of the allocation has these no longer.
     pub fn leave(&mut self, ports: &[OwnedPort]) {
-        ports.iter().for_each(|port| drop(self.doors.remove(&(port.protocol, port.port))));
+        for port in ports {
+            self.doors.remove(&(port.protocol, port.port));
+        }
         self.here = self.here.saturating_sub(ports.len());
     }
 
