@@ -35,6 +35,6 @@ async fn main() -> anyhow::Result<()> {
     let Options { act } = Options::parse();
     match act {
         Act::Run(options) => run::run(*options).await,
-        Act::EnvoyBootstrap(options) => bootstrap::print(options).await,
+        Act::EnvoyBootstrap(options) => bootstrap::print(*options).await,
     }
 }

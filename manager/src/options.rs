@@ -21,7 +21,7 @@ pub(crate) enum Act {
     /// Runs a manager. Several may run: all serve Envoy, one of them writes.
     Run(Box<Run>),
     /// Issues the client certificate of an edge node's Envoy, and prints its bootstrap.
-    EnvoyBootstrap(EnvoyBootstrap),
+    EnvoyBootstrap(Box<EnvoyBootstrap>),
 }
 
 /// Where the hub is.

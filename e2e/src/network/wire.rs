@@ -56,7 +56,7 @@ impl Ends {
             .collect()
     }
 
-    /// Reads what [`Ends::arguments`] wrote.
+    /// Reads what `Ends::arguments` wrote.
     pub fn parse(arguments: &[String]) -> Result<(Self, Distance)> {
         let [namespace, address, device, server, round_trip, lost] = arguments else {
             return Err(Error::new("read a wire's ends and distance: there are six"));

@@ -159,7 +159,7 @@ impl Make<'_> {
     fn object(&mut self, kind: &Kind, name: &str, version: &str) -> bool {
         let schema = kind.schema();
         // In a list the items of Kubernetes' own kinds do not say what they are.
-        let head = if self.dice.roll() % 2 == 0 { (kind.head)() } else { String::new() };
+        let head = if self.dice.roll().is_multiple_of(2) { (kind.head)() } else { String::new() };
         let _ = write!(self.out, "{{{head}\"metadata\":");
         let is_ending = self.metadata(name, version);
         let fields = schema["properties"].as_object().into_iter().flatten();
@@ -167,7 +167,7 @@ impl Make<'_> {
             fields.filter(|(field, _)| !["kind", "apiVersion", "metadata"].contains(&field.as_str()))
         {
             // What an object is about is what matters: it is there more often than not.
-            if is_required(schema, field) || self.dice.roll() % 4 != 0 {
+            if is_required(schema, field) || !self.dice.roll().is_multiple_of(4) {
                 self.key(field);
                 self.value(schema_of);
             }
@@ -196,7 +196,7 @@ impl Make<'_> {
             "managedFields",
             "selfLink",
         ] {
-            if self.dice.roll() % 4 == 0 {
+            if self.dice.roll().is_multiple_of(4) {
                 continue;
             }
             self.key(field);
@@ -269,9 +269,9 @@ impl Make<'_> {
             let key = self.dice.one(&KEYS);
             self.key(key);
             if schema["additionalProperties"].is_object() {
-                self.value(&schema["additionalProperties"])
+                self.value(&schema["additionalProperties"]);
             } else {
-                self.text(None)
+                self.text(None);
             }
         }
         self.out.push('}');

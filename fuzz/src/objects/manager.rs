@@ -79,7 +79,9 @@ fn started(first: Option<Seen>) -> Engine {
     ] {
         engine.observe(seen);
     }
-    first.into_iter().for_each(|first| engine.observe(first));
+    if let Some(first) = first {
+        engine.observe(first);
+    }
     neighbours(&mut engine);
     engine
 }

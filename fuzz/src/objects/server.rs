@@ -20,7 +20,7 @@ pub const NEIGHBOUR: &str = "neighbour-of-the-object";
 /// The beginning and the end of the list, its three objects, and four events behind it.
 const EVENTS: usize = 9;
 /// A watch that shows nothing for so long has stalled. The fuzzer has its own limit, of two seconds.
-const STALLED: Duration = Duration::from_secs(60);
+const STALLED: Duration = Duration::from_mins(1);
 
 /// What a program saw of an object.
 pub struct Seen<K> {

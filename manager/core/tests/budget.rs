@@ -1,5 +1,12 @@
 //! What the descriptors of Envoys do to load balancers that ask for more than there is. Knows behaviours; knows no room inside the engine.
 
+#![allow(
+    clippy::expect_used,
+    clippy::panic,
+    clippy::unwrap_used,
+    reason = "what cannot be read or is not there ends the test"
+)]
+
 mod support;
 
 use std::collections::BTreeMap;

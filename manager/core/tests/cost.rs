@@ -1,6 +1,13 @@
 //! What the worst objects of a tenant cost: limits are checked before lists are multiplied, refusals are counted, and a node that
 //! comes or goes concerns few load balancers. Knows behaviours and counts; measures no time.
 
+#![allow(
+    clippy::expect_used,
+    clippy::panic,
+    clippy::unwrap_used,
+    reason = "what cannot be read or is not there ends the test"
+)]
+
 mod support;
 
 use std::collections::BTreeSet;

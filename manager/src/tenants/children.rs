@@ -220,12 +220,12 @@ mod tests {
     use super::*;
     use k8s_openapi::jiff::Timestamp;
 
-    fn second(number: i64) -> Option<Time> {
-        Some(Time(Timestamp::from_second(number).unwrap()))
+    fn second(number: i64) -> Time {
+        Time(Timestamp::from_second(number).unwrap())
     }
 
     fn shop() -> Owner {
-        Owner { name: "shop".into(), uid: "u2".into(), since: second(100) }
+        Owner { name: "shop".into(), uid: "u2".into(), since: Some(second(100)) }
     }
 
     fn hard(load_balancers: Option<u32>) -> Vec<String> {
@@ -296,7 +296,7 @@ mod tests {
     fn a_tenant_trusts_no_account_that_is_older_or_another_tenants() {
         let account = |uid: Option<&str>, created: i64| ObjectMeta {
             labels: uid.map(|uid| BTreeMap::from([(TENANT_UID_LABEL.to_owned(), uid.to_owned())])),
-            creation_timestamp: second(created),
+            creation_timestamp: Some(second(created)),
             ..ObjectMeta::default()
         };
         let trusted = [(Some("u2"), 99), (Some("u1"), 101), (None, 101), (None, 100), (None, 99)]

@@ -143,8 +143,8 @@ fn pace(tenants: usize) -> Duration {
 mod tests {
     use super::*;
 
-    fn seen(version: &str) -> Option<ObjectMeta> {
-        Some(ObjectMeta { resource_version: Some(version.to_owned()), ..ObjectMeta::default() })
+    fn seen(version: &str) -> ObjectMeta {
+        ObjectMeta { resource_version: Some(version.to_owned()), ..ObjectMeta::default() }
     }
 
     #[test]
@@ -161,9 +161,10 @@ mod tests {
     #[test]
     fn a_secret_is_news_when_it_comes_changes_or_goes() {
         let looks = Looks::default();
-        assert!(!looks.note("shop", seen("1")), "its namespace is not the manager's to look into");
+        assert!(!looks.note("shop", Some(seen("1"))), "its namespace is not the manager's to look into");
         looks.entrust("shop");
-        let news = [seen("1"), seen("1"), seen("2"), None, None].map(|secret| looks.note("shop", secret));
+        let news =
+            [Some(seen("1")), Some(seen("1")), Some(seen("2")), None, None].map(|secret| looks.note("shop", secret));
         assert_eq!(news, [true, false, true, true, false]);
         looks.forget("shop");
         assert_eq!((looks.is_entrusted("shop"), looks.secret("shop")), (false, None));

@@ -13,6 +13,7 @@ use crate::world::{self, World};
 
 /// One node that goes, among so many, used by so many load balancers under the policy Cluster.
 #[derive(Debug, Serialize)]
+#[allow(clippy::struct_field_names, reason = "the field is named as readers of the JSON know it")]
 pub(crate) struct Nodes {
     pub(crate) load_balancers: usize,
     pub(crate) nodes: usize,

@@ -20,6 +20,7 @@ const AT_ONCE: usize = 16;
 
 /// What was measured.
 #[derive(Debug, Serialize)]
+#[allow(clippy::struct_field_names, reason = "the field is named as readers of the JSON know it")]
 pub(crate) struct Tenants {
     pub(crate) tenants: usize,
     /// From the first creation until each has its namespace, its account, its rights and its credential.

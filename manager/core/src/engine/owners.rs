@@ -153,7 +153,9 @@ impl Engine {
                     at += 1;
                 } else {
                     let gone = next.spec.owners.remove(at);
-                    taken.iter_mut().for_each(|taken| taken.leave(&gone.ports));
+                    if let Some(taken) = &mut taken {
+                        taken.leave(&gone.ports);
+                    }
                 }
                 continue;
             };
