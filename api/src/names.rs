@@ -49,7 +49,7 @@ pub const TENANT_LABEL: &str = "nave.dev/tenant";
 pub const TENANT_UID_LABEL: &str = "nave.dev/tenant-uid";
 /// Label: the uid of the spoke's object that an intent stands for.
 pub const ORIGIN_UID_LABEL: &str = "nave.dev/origin-uid";
-/// Label: the cluster to which an object of a tenant's namespace belongs, by its [`Mark`](crate::cluster::Mark): on the
+/// Label: the cluster to which an object of a tenant's namespace belongs, by its [`Mark`]: on the
 /// agent's Lease, on NodeSets and on load balancers. Annotation of a Tenant: the cluster to which an administrator gives it.
 pub const CLUSTER: &str = "nave.dev/cluster";
 /// Annotation of the agent's Lease: another cluster whose agent has the same credential, and when it looked last.

@@ -249,6 +249,8 @@ pub async fn hear(address: IpAddr, port: u16) -> Result<String, String> {
 pub async fn hear_from(client: Option<IpAddr>, address: IpAddr, port: u16) -> Result<String, String> {
     let heard = tokio::time::timeout(ANSWER, async {
         let socket = TcpSocket::new_v4()?;
+        // A client that connects a thousand times a second would soon have no port left that waits for no late packet.
+        socket.set_zero_linger()?;
         if let Some(client) = client {
             socket.bind(SocketAddr::new(client, 0))?;
         }
