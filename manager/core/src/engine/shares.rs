@@ -54,8 +54,8 @@ impl Share {
         least.unwrap_or(u64::MAX)
     }
 
-    /// What this tenant may begin now. Changes of listeners that are there use a part of the reserve where nothing else is left: whoever
-    /// took the rest, a tenant's edits reach the Envoys.
+    /// What this tenant may begin now. Changes of listeners that are there may also use half of the reserve: edits of one tenant reach the
+    /// Envoys when other tenants have all the listeners.
     fn left(&self, namespace: &Arc<str>) -> Left {
         let all = self.files.iter().map(|files| files.listeners(self.sessions.sum())).min().unwrap_or(u64::MAX);
         let reserve = self.files.iter().map(|files| u64::from(files.limit / 20 / files.workers)).min().unwrap_or(0);
