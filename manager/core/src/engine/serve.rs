@@ -287,10 +287,12 @@ impl Engine {
         for resource in after {
             if old.get(&resource.key()) != Some(&resource) || published.get(&resource.key()) != Some(key) {
                 let before = published.insert(resource.key(), key.clone());
-                if let Some(before) = before {
-                    share.counts(&resource.key(), &before.namespace, false);
+                if before.as_ref().map(|before| &before.namespace) != Some(&key.namespace) {
+                    if let Some(before) = before {
+                        share.counts(&resource.key(), &before.namespace, false);
+                    }
+                    share.counts(&resource.key(), &key.namespace, true);
                 }
-                share.counts(&resource.key(), &key.namespace, true);
                 draft.entry(Arc::clone(fleet)).or_default().insert(resource.key(), Some(resource.clone()));
             }
         }
