@@ -120,14 +120,20 @@ mod tests {
 
     use super::*;
 
-    #[tokio::test]
-    async fn what_is_wrong_is_sent_first_and_what_was_well_before_not_any_more() {
+    /// A client whose server refuses everything, and the namespaces that it was asked for.
+    fn refusing() -> (Arc<Mutex<Vec<String>>>, kube::Client) {
         let asked = Arc::new(Mutex::new(Vec::new()));
         let log = Arc::clone(&asked);
         let client = stub::client(move |path| {
             log.lock().unwrap().push(path.split('/').nth(5).unwrap_or(path).to_owned());
             refusal(500)
         });
+        (asked, client)
+    }
+
+    #[tokio::test]
+    async fn what_is_wrong_is_sent_first_and_what_was_well_before_not_any_more() {
+        let (asked, client) = refusing();
         let (news, send) = News::new(Recorder::new(client, Reporter::from("test")));
         let event = |type_| Event { type_, reason: "Sent".into(), note: None, action: "Send".into(), secondary: None };
         let about = |namespace: &str, uid: &str| ObjectReference {
@@ -173,12 +179,7 @@ mod tests {
 
     #[tokio::test]
     async fn p_a_flood_of_one_namespace_delays_and_drops_no_event_of_another() {
-        let asked = Arc::new(Mutex::new(Vec::new()));
-        let log = Arc::clone(&asked);
-        let client = stub::client(move |path| {
-            log.lock().unwrap().push(path.split('/').nth(5).unwrap_or(path).to_owned());
-            refusal(500)
-        });
+        let (asked, client) = refusing();
         let (news, send) = News::new(Recorder::new(client, Reporter::from("test")));
         let leave = |namespace: &str, name: &str, type_| {
             let about =

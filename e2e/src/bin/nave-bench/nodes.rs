@@ -10,6 +10,7 @@ use serde::Serialize;
 use serde_json::{Value, json};
 
 use crate::world::{self, World};
+use crate::worst::ADDRESSES;
 
 /// One node that goes, among so many, used by so many load balancers under the policy Cluster.
 #[derive(Debug, Serialize)]
@@ -34,8 +35,6 @@ pub(crate) struct WorstWrite {
 }
 
 const SIZES: [(usize, usize); 2] = [(1000, 100), (1000, 1000)];
-/// As many addresses as an object of 1.5 MB holds.
-const ADDRESSES: usize = 60_000;
 
 /// Measures one node that goes; `say` hears what is measured now.
 pub(crate) fn measure(say: impl Fn(&str)) -> Vec<Nodes> {

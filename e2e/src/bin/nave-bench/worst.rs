@@ -11,7 +11,7 @@ pub(crate) const BALANCERS: usize = 100;
 /// Small edits between two large ones.
 const EDITS: usize = 4;
 /// As many addresses as an object of 1.5 MB holds.
-const ADDRESSES: usize = 60_000;
+pub(crate) const ADDRESSES: usize = 60_000;
 const NAMESPACE: &str = "tenant-spoke-2";
 
 /// One request: server-side apply, as an agent does it.
